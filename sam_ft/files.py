@@ -1,0 +1,53 @@
+"""Where the project keeps files, and how it writes them without ever leaving half a one."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """The folder for downloads and generated data: $SAM_FT_HOME, or `sam-ft` in the user's cache directory."""
+    folder = os.environ.get("SAM_FT_HOME") or platformdirs.user_cache_dir("sam-ft")
+    return Path(folder).expanduser()
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`; on success the file written there takes `path`'s place.
+
+    A reader sees the old file or the new one, never a part: the bytes are synced before the rename, and the
+    folder after it. If the block raises, the temporary file is removed and the old one stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: str | Path) -> str:
+    """The hexadecimal SHA-256 digest of a file's bytes."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

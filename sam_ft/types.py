@@ -1,0 +1,192 @@
+"""The five nouns of the project. Read this file first.
+
+B images of a batch · M objects of the whole batch · N objects of one image · K points · C candidate masks
+S input side of the model · s side of the image embedding
+
+The objects of all images lie on one axis M, with `image_index` pointing back to the image each belongs to. So a
+batch may hold images of different sizes with any number of objects each, and the decoder runs once for all of them.
+
+Coordinates are x, y in pixels with the origin at the top left corner. The *original frame* is the image as it was
+read; the *input frame* is the same image with its longest side resized to S, padded at the right and bottom.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]  # (height, width) in pixels
+T = TypeVar("T", bound="_TensorFields")
+
+
+class _TensorFields:
+    """Moves every tensor among a dataclass's fields, also those in lists and nested nouns."""
+
+    def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: T) -> T:
+        """Called by torch's DataLoader, so that copies to the GPU overlap with computation."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self: T, move) -> T:
+        def visit(value):
+            if isinstance(value, Tensor):
+                return move(value)
+            if isinstance(value, _TensorFields):
+                return value._map(move)
+            if isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) for item in value):
+                return type(value)(move(item) for item in value)
+            return value
+
+        return replace(self, **{f.name: visit(getattr(self, f.name)) for f in fields(self)})  # type: ignore[type-var]
+
+
+@dataclass
+class Sample:
+    """One image with its objects, as read from disk and then as transformed.
+
+    image: (3, H, W) uint8 RGB · masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
+    object_ids: (N,) int64, the object's rank in its image before any of them were left out
+    original_size: size of the image as it was read
+    boxes: (N, 4) float32 x0, y0, x1, y1 in the input frame, tight round the object before it was resized, so that
+        an object smaller than a pixel of the input keeps its place; set by `transforms.ResizeLongestSide`
+    original_masks: (N, H0, W0) bool in the original frame; kept for evaluation only
+    """
+
+    image: Tensor
+    masks: Tensor
+    labels: Tensor
+    name: str
+    original_size: Size
+    object_ids: Tensor
+    boxes: Tensor | None = None
+    original_masks: Tensor | None = None
+
+    def select(self, keep: Tensor) -> "Sample":
+        """The same image with only the objects at `keep`: (n,) int64 positions or (N,) bool."""
+
+        def pick(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[keep]
+
+        return replace(
+            self,
+            masks=self.masks[keep],
+            labels=self.labels[keep],
+            object_ids=self.object_ids[keep],
+            boxes=pick(self.boxes),
+            original_masks=pick(self.original_masks),
+        )
+
+
+@dataclass
+class Features(_TensorFields):
+    """What the image encoder makes of a batch, computed once however many prompts follow.
+
+    embedding: (B, 256, s, s) · high_res: finer maps, empty for SAM 1
+    """
+
+    embedding: Tensor
+    high_res: tuple[Tensor, ...] = ()
+
+
+@dataclass
+class Batch(_TensorFields):
+    """Images padded to the input side, and all their objects on one axis.
+
+    images: (B, 3, S, S) uint8, zero where padded · masks: (M, S, S) bool · boxes: (M, 4), see `Sample.boxes`
+    labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
+    names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
+    original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
+    features: the embeddings, when they were computed before
+    """
+
+    images: Tensor
+    masks: Tensor
+    boxes: Tensor
+    labels: Tensor
+    object_ids: Tensor
+    image_index: Tensor
+    names: list[str]
+    original_sizes: list[Size]
+    input_sizes: list[Size]
+    original_masks: list[Tensor] = field(default_factory=list)
+    features: Features | None = None
+
+    @property
+    def num_objects(self) -> int:
+        return len(self.image_index)
+
+    def objects_of(self, image: int) -> Tensor:
+        """(N,) positions on the axis M of the objects of one image."""
+        return torch.nonzero(self.image_index == image).flatten()
+
+    def valid_pixels(self) -> Tensor:
+        """(M, S, S) bool, true where the input frame holds image and not padding."""
+        side = torch.arange(self.images.shape[-1], device=self.images.device)
+        sizes = torch.tensor(self.input_sizes, device=self.images.device).reshape(-1, 2)[self.image_index]
+        return (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
+
+
+@dataclass
+class Prompts(_TensorFields):
+    """What is asked about each object, in the input frame; any field may be None.
+
+    boxes: (M, 4) x0, y0, x1, y1 · points: (M, K, 2) with point_labels: (M, K), 1 object, 0 background, -1 padding
+    masks: (M, 1, 4s, 4s) float logits of an earlier prediction
+    """
+
+    boxes: Tensor | None = None
+    points: Tensor | None = None
+    point_labels: Tensor | None = None
+    masks: Tensor | None = None
+
+    def select(self, keep: Tensor | slice) -> "Prompts":
+        """The prompts of the objects at `keep` only."""
+        return replace(self, **{f.name: v[keep] for f in fields(self) if (v := getattr(self, f.name)) is not None})
+
+
+@dataclass
+class Prediction(_TensorFields):
+    """What the mask decoder answers.
+
+    logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0 · iou: (M, C), the model's guess of its own IoU
+    """
+
+    logits: Tensor
+    iou: Tensor
+
+
+def collate(samples: Sequence[Sample], image_size: int) -> Batch:
+    """Puts samples that went through `transforms.ResizeLongestSide(image_size)` into one batch.
+
+    An empty list makes a batch of no images: the share of a process that got none of the last, smaller batch.
+    """
+    images = torch.zeros(len(samples), 3, image_size, image_size, dtype=torch.uint8)
+    counts = [len(sample.masks) for sample in samples]
+    masks = torch.zeros(sum(counts), image_size, image_size, dtype=torch.bool)
+    start = 0
+    for index, sample in enumerate(samples):
+        height, width = sample.image.shape[-2:]
+        images[index, :, :height, :width] = sample.image
+        masks[start : start + counts[index], :height, :width] = sample.masks
+        start += counts[index]
+
+    def join(tensors: list[Tensor], empty: Tensor) -> Tensor:
+        return torch.cat(tensors) if tensors else empty
+
+    no_ids = torch.zeros(0, dtype=torch.int64)
+    return Batch(
+        images=images,
+        masks=masks,
+        boxes=join([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
+        labels=join([s.labels for s in samples], no_ids),
+        object_ids=join([s.object_ids for s in samples], no_ids),
+        image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts, dtype=torch.int64)),
+        names=[s.name for s in samples],
+        original_sizes=[s.original_size for s in samples],
+        input_sizes=[(s.image.shape[-2], s.image.shape[-1]) for s in samples],
+        original_masks=[s.original_masks for s in samples if s.original_masks is not None],
+    )
