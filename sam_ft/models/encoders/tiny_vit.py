@@ -1,0 +1,183 @@
+"""TinyViT (Wu et al. 2022) as MobileSAM and LiteMedSAM use it: the last downsampling keeps the resolution.
+
+Names are those of `mobile_sam.pt`: a convolution `c` with its batch norm `bn`, stages `layers.0` to `.3`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_ft.models.layers import attention, from_windows, make_neck, to_windows
+
+
+class TinyViT(nn.Module):
+    """A stage of convolutions and three of windowed attention; every size is taken from the input.
+
+    stem: "conv" takes steps of 4 pixels (MobileSAM, s = S / 16), "pixel" each alone (LiteMedSAM, s = S / 4)
+    classifier: hold the unused head of the ImageNet model, as MobileSAM's weights do
+    """
+
+    def __init__(
+        self,
+        stem: Literal["conv", "pixel"] = "conv",
+        embed_dims: Sequence[int] = (64, 128, 160, 320),
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (2, 4, 5, 10),
+        window_sizes: Sequence[int] = (7, 7, 14, 7),
+        out_channels: int = 256,
+        classifier: bool = True,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = PatchEmbed(embed_dims[0], stem)
+        self.layers = nn.ModuleList()
+        for i, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
+            blocks: list[nn.Module] = [
+                MBConv(dim) if i == 0 else TinyViTBlock(dim, num_heads[i], window_sizes[i]) for _ in range(depth)
+            ]
+            downsample = None
+            if i + 1 < len(embed_dims):
+                stride = 2 if i < 2 else 1  # SAM's decoder wants the finer map
+                downsample = PatchMerging(dim, embed_dims[i + 1], stride)
+            self.layers.append(Stage(blocks, downsample))
+        if classifier:  # never run, but part of `mobile_sam.pt`
+            self.norm_head = nn.LayerNorm(embed_dims[-1]).requires_grad_(False)
+            self.head = nn.Linear(embed_dims[-1], 1000).requires_grad_(False)
+        self.neck = make_neck(embed_dims[-1], out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, 3, S, S) normalised → (B, out_channels, s, s)"""
+        x = self.patch_embed(images)
+        for layer in self.layers:
+            x = layer(x)
+        return self.neck(x)
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution without bias and its batch norm, as wide on the way out as `out_channels`."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.add_module("c", conv)
+        self.add_module("bn", nn.BatchNorm2d(out_channels))
+
+
+class PatchEmbed(nn.Module):
+    """The stem: (B, 3, S, S) → (B, dim, S / 4, S / 4) if "conv", (B, dim, S, S) if "pixel"."""
+
+    def __init__(self, dim: int, stem: Literal["conv", "pixel"]) -> None:
+        super().__init__()
+        kernel, stride = (3, 2) if stem == "conv" else (1, 1)
+        self.seq = nn.Sequential(
+            ConvNorm(3, dim // 2, kernel, stride), nn.GELU(), ConvNorm(dim // 2, dim, kernel, stride)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.seq(images)
+
+
+class Stage(nn.Module):
+    """Blocks, then a step to the next stage's width: (B, dim, h, w) → (B, next dim, h', w')."""
+
+    def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class MBConv(nn.Module):
+    """Four times wider, a 3 × 3 per channel, back, and a residual (MobileNetV2, Sandler et al. 2018)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(dim, 4 * dim)
+        self.conv2 = ConvNorm(4 * dim, 4 * dim, kernel=3, groups=4 * dim)
+        self.conv3 = ConvNorm(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x + self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x))))))
+
+
+class PatchMerging(nn.Module):
+    """The step between stages: (B, in_dim, h, w) → (B, out_dim, h / stride, w / stride)."""
+
+    def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(in_dim, out_dim)
+        self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=stride, groups=out_dim)
+        self.conv3 = ConvNorm(out_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+
+
+class TinyViTBlock(nn.Module):
+    """Attention in windows, a 3 × 3 per channel across their borders, an MLP: (B, dim, h, w) → the same."""
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.attn = WindowAttention(dim, num_heads, window_size)
+        self.local_conv = ConvNorm(dim, dim, kernel=3, groups=dim)
+        self.mlp = NormMlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        windows = self.attn(to_windows(x.permute(0, 2, 3, 1), self.window_size))
+        x = x + from_windows(windows, height, width).permute(0, 3, 1, 2)
+        x = self.local_conv(x)
+        return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class NormMlp(nn.Module):
+    """A layer norm and two linear layers: (..., dim) → (..., dim)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+
+
+class WindowAttention(nn.Module):
+    """Attention within a window, with a learned bias per head and distance (LeViT, Graham et al. 2021)."""
+
+    bias_index: Tensor
+
+    def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
+        self.register_buffer("bias_index", _distance_index(window_size), persistent=False)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """windows: (B, side, side, dim) → the same"""
+        batch, side, _, dim = windows.shape
+        qkv = self.qkv(self.norm(windows)).reshape(batch, side * side, self.num_heads, 3, dim // self.num_heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B, heads, side², dim / heads)
+        # Looked up on every call: a kept copy would be stale after training or loading weights.
+        bias = self.attention_biases[:, self.bias_index].to(q.dtype)
+        out = attention(q, k, v, bias)
+        return self.proj(out.transpose(1, 2).reshape(windows.shape))
+
+
+def _distance_index(side: int) -> Tensor:
+    """(side², side²) int64: the bias table's entry for each pair of cells, |Δrow| · side + |Δcolumn|."""
+    place = torch.arange(side)
+    distance = (place[:, None] - place[None, :]).abs()
+    index = distance[:, None, :, None] * side + distance[None, :, None, :]
+    return index.reshape(side * side, side * side)

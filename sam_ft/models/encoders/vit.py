@@ -1,0 +1,134 @@
+"""SAM's image encoder: a ViT with windowed attention and a few global blocks (ViTDet, Li et al. 2022)."""
+
+from collections.abc import Collection
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_ft.models.layers import Mlp, attention, from_windows, make_neck, to_windows
+
+
+class ImageEncoderViT(nn.Module):
+    """Patches of 16 × 16 pixels, transformer blocks, and a neck to `out_channels`.
+
+    image_size: S, a multiple of `patch_size`; position tables are made for it
+    global_attn_indexes: blocks that look at the whole image; the others at windows of `window_size` patches
+    """
+
+    def __init__(
+        self,
+        image_size: int = 1024,
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        global_attn_indexes: Collection[int] = (2, 5, 8, 11),
+        window_size: int = 14,
+        patch_size: int = 16,
+        out_channels: int = 256,
+    ) -> None:
+        super().__init__()
+        side = image_size // patch_size
+        self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, side, side, embed_dim))
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, side, window_size=None if i in global_attn_indexes else window_size)
+            for i in range(depth)
+        )
+        self.neck = make_neck(embed_dim, out_channels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, 3, S, S) normalised → (B, out_channels, S / 16, S / 16)"""
+        x = self.patch_embed(images) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.neck(x.permute(0, 3, 1, 2))
+
+
+class PatchEmbed(nn.Module):
+    """Cuts the image into patches and projects each: (B, 3, S, S) → (B, s, s, embed_dim)."""
+
+    def __init__(self, patch_size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images).permute(0, 2, 3, 1)
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each after a layer norm and around a residual: (B, s, s, dim) → (B, s, s, dim).
+
+    window_size: None for attention over the whole map
+    """
+
+    def __init__(self, dim: int, num_heads: int, side: int, window_size: int | None) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, num_heads, side if window_size is None else window_size)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, hidden_dim=4 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended = self.norm1(x)
+        if self.window_size is None:
+            attended = self.attn(attended)
+        else:
+            windows = self.attn(to_windows(attended, self.window_size))
+            attended = from_windows(windows, x.shape[1], x.shape[2])
+        x = x + attended
+        return x + self.mlp(self.norm2(x))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with decomposed relative positions (MViTv2, Li et al. 2022, equation 4).
+
+    The logit of query i and key j is  scale · qᵢ·kⱼ + qᵢ·R_row[yᵢ - yⱼ] + qᵢ·R_col[xᵢ - xⱼ].  Written as one
+    inner product, of [scale · qᵢ, qᵢ·R_row[yᵢ - ·], qᵢ·R_col[xᵢ - ·]] and [kⱼ, one-hot(yⱼ), one-hot(xⱼ)], it
+    needs no bias matrix over all pairs (4096 × 4096 per head and image at S = 1024), so fused kernels apply.
+    """
+
+    def __init__(self, dim: int, num_heads: int, side: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = dim // num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, self.head_dim))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, self.head_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, side, side, dim) → the same"""
+        batch, side, _, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, side * side, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, side², head_dim)
+
+        q_map = q.unflatten(2, (side, side))
+        rows = torch.einsum("bnyxc,ykc->bnyxk", q_map, _relative(self.rel_pos_h)).flatten(2, 3)
+        columns = torch.einsum("bnyxc,xkc->bnyxk", q_map, _relative(self.rel_pos_w)).flatten(2, 3)
+        # Fused kernels want channels in multiples of 8, and as many in v as in q and k. A narrower v falls
+        # back to the unfused form, twice as slow on a CPU.
+        spare = -(self.head_dim + 2 * side) % 8
+        q = torch.cat([q * self.head_dim**-0.5, rows, columns, q.new_zeros(1).expand(*q.shape[:3], spare)], dim=3)
+        places = F.pad(_one_hot_places(side, k), (0, spare))
+        k = torch.cat([k, places.expand(batch, self.num_heads, -1, -1)], dim=3)
+        v = F.pad(v, (0, 2 * side + spare))
+        out = attention(q, k, v, scale=1.0)[..., : self.head_dim]
+        return self.proj(out.transpose(1, 2).reshape(x.shape))
+
+
+def _relative(table: Tensor) -> Tensor:
+    """(2 · side - 1, C), entry d + side - 1 for distance d → (side, side, C), entry [i, j] for d = i - j."""
+    side = (len(table) + 1) // 2
+    place = torch.arange(side, device=table.device)
+    return table[place[:, None] - place[None, :] + side - 1]
+
+
+def _one_hot_places(side: int, like: Tensor) -> Tensor:
+    """(side², 2 · side): for each cell, row by row, the one-hot code of its row and of its column."""
+    eye = torch.eye(side, dtype=like.dtype, device=like.device)
+    rows = eye[:, None, :].expand(side, side, side)
+    columns = eye[None, :, :].expand(side, side, side)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)

@@ -1,0 +1,104 @@
+"""The whole model: image encoder, prompt encoder, mask decoder, and the arithmetic before and after them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam_ft.models.mask_decoder import MaskDecoder
+from sam_ft.models.prompt_encoder import PromptEncoder
+from sam_ft.types import Features, Prediction, Prompts, Size
+
+Normalize = Literal["imagenet", "minmax"]
+
+
+class Sam(nn.Module):
+    """Segment Anything (Kirillov et al. 2023): encode images once, then decode any number of prompts.
+
+    model_type: the name it was built by · image_size: S, side of the padded input
+    normalize: "imagenet" takes SAM's mean and deviation, "minmax" scales each image to [0, 1] (LiteMedSAM)
+    base_sha256: digest of the checkpoint file whose weights it holds; whoever loads one sets it
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        prompt_encoder: PromptEncoder,
+        mask_decoder: MaskDecoder,
+        model_type: str,
+        image_size: int,
+        normalize: Normalize = "imagenet",
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        self.model_type = model_type
+        self.image_size = image_size
+        self.normalize = normalize
+        self.base_sha256: str | None = None
+        mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
+        self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
+        self.register_buffer("pixel_std", std[:, None, None], persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def mask_side(self) -> int:
+        """4s, the side of the logits that `decode` returns and of the masks that it takes as prompts."""
+        return 4 * self.prompt_encoder.image_embedding_size
+
+    def preprocess(self, images: Tensor, input_sizes: Sequence[Size]) -> Tensor:
+        """Normalises the images and leaves their padding at zero.
+
+        images: (B, 3, S, S) uint8 RGB, padded right and bottom · input_sizes: the part that is not padding
+        → (B, 3, S, S) float32
+        """
+        inside = _inside(input_sizes, images.shape[-1], images.device)
+        pixels = images.float()
+        if self.normalize == "imagenet":
+            pixels = (pixels - self.pixel_mean) / self.pixel_std
+        else:
+            low = pixels.masked_fill(~inside, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
+            high = pixels.masked_fill(~inside, -torch.inf).amax(dim=(1, 2, 3), keepdim=True)
+            pixels = (pixels - low) / (high - low).clamp(min=1e-8)
+        # After the normalisation, as SamPredictor does: padding is zero, not the darkest colour.
+        return pixels.masked_fill(~inside, 0.0)
+
+    def encode(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
+        """Embeds images, see `preprocess`, once for all prompts that follow: embedding (B, 256, s, s)."""
+        return Features(self.image_encoder(self.preprocess(images, input_sizes)))
+
+    def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
+        """Answers the prompts of all objects at once.
+
+        prompts: in the input frame · image_index: (M,) int64, the image in `features` that holds each object
+        → logits (M, C, 4s, 4s) over the padded input and iou (M, C); C is 3 if multimask else 1
+        """
+        sparse, dense = self.prompt_encoder(prompts, num_objects=len(image_index))
+        image_pe = self.prompt_encoder.dense_pe()
+        return self.mask_decoder(features.embedding, image_pe, sparse, dense, image_index, multimask)
+
+    def postprocess(self, logits: Tensor, input_size: Size, original_size: Size) -> Tensor:
+        """Brings one image's logits to its original frame, where > 0 is the mask, just as SamPredictor does.
+
+        logits: (N, C, 4s, 4s) → (N, C, H, W) of `original_size`
+        """
+        side = (self.image_size, self.image_size)
+        logits = F.interpolate(logits, side, mode="bilinear", align_corners=False)
+        logits = logits[..., : input_size[0], : input_size[1]]
+        return F.interpolate(logits, original_size, mode="bilinear", align_corners=False)
+
+
+def _inside(input_sizes: Sequence[Size], side: int, device: torch.device) -> Tensor:
+    """(B, 1, side, side) bool, true where the input frame holds image and not padding."""
+    place = torch.arange(side, device=device)
+    sizes = torch.tensor(input_sizes, device=device).reshape(-1, 2, 1)
+    return ((place < sizes[:, 0])[:, :, None] & (place < sizes[:, 1])[:, None, :])[:, None]

