@@ -1,0 +1,126 @@
+"""Which images each process sees at each step, and the DataLoaders that bring them as batches.
+
+All randomness hangs on (seed, epoch, image name). So the samples of an epoch are the same for any number of
+processes, workers and micro-batches, and a resumed run sees what an uninterrupted one would have seen.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sam_ft import distributed
+from sam_ft.seeds import seed_of
+from sam_ft.transforms import Augment, ResizeLongestSide
+from sam_ft.types import Batch, Sample, collate
+
+
+class Split(Protocol):
+    """What a data set offers for one of its splits: names, and samples by position."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Draw(NamedTuple):
+    """An image to load, in a certain epoch; the epoch travels with the index, so workers need not be told of it."""
+
+    epoch: int
+    index: int
+
+
+class TrainingSet(Dataset):
+    """Augmented samples at the model's input side with at most `max_objects` objects each, all by seed."""
+
+    def __init__(self, split: Split, augment: Augment, image_size: int, max_objects: int | None, seed: int):
+        self.split = split
+        self.augment = augment
+        self.resize = ResizeLongestSide(image_size)
+        self.max_objects = max_objects
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        sample = self.split[draw.index]
+        seed = seed_of(self.seed, draw.epoch, sample.name)
+        if self.max_objects is not None and len(sample.masks) > self.max_objects:
+            order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
+            sample = sample.select(order[: self.max_objects].sort().values)
+        return self.resize(self.augment(sample, seed))
+
+
+class EvaluationSet(Dataset):
+    """Samples as they are, all objects, with the original masks beside them."""
+
+    def __init__(self, split: Split, image_size: int):
+        self.split = split
+        self.resize = ResizeLongestSide(image_size, keep_original=True)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.resize(self.split[index])
+
+
+class TrainingBatches(Sampler):
+    """Micro-batches of one epoch for this process: `per_step` of them make its share of one global batch.
+
+    Every global batch is `batch_size` images of a seeded shuffle; process r takes its images r, r + world, ... The
+    last global batch is smaller, and a process may get fewer images of it or none: then lists are shorter or empty,
+    but their number is the same everywhere, so that no process waits for another for ever.
+    """
+
+    def __init__(self, images: int, batch_size: int, micro_batch_size: int | None, seed: int):
+        share = -(-batch_size // distributed.world_size())
+        self.micro_batch_size = min(micro_batch_size or share, share)
+        self.per_step = -(-share // self.micro_batch_size)
+        self.images = images
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def steps(self) -> int:
+        return -(-self.images // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps * self.per_step
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        order = torch.randperm(self.images, generator=generator).tolist()
+        for start in range(0, self.images, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            share = [Draw(self.epoch, index) for index in batch[distributed.rank() :: distributed.world_size()]]
+            for micro in range(self.per_step):
+                yield share[micro * self.micro_batch_size : (micro + 1) * self.micro_batch_size]
+
+
+def training_loader(dataset: TrainingSet, batches: TrainingBatches, workers: int | None) -> DataLoader:
+    """Yields this process's micro-batches of the epoch `batches.epoch`."""
+    return _loader(dataset, batches, dataset.resize.side, workers)
+
+
+def evaluation_loader(dataset: EvaluationSet, images_per_batch: int, workers: int | None) -> DataLoader:
+    """Yields this process's share of the images, each image on exactly one process and never twice."""
+    share = range(distributed.rank(), len(dataset.split), distributed.world_size())
+    batches = [list(share[i : i + images_per_batch]) for i in range(0, len(share), images_per_batch)]
+    return _loader(dataset, batches, dataset.resize.side, workers)
+
+
+def _loader(dataset: Dataset, batches, image_size: int, workers: int | None) -> DataLoader[Batch]:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(4 if workers is None else workers, cores // processes)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=partial(collate, image_size=image_size),
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        timeout=300 if workers else 0,  # a worker that hangs must not hang the run
+    )

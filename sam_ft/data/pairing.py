@@ -1,0 +1,94 @@
+"""Finds which files are an image and its mask, and which of them train: by name alone, nothing is decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sam_ft.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+SHOWN = 10  # names that an error lists of each kind
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask: two files of one stem, which is their name."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[str] | None = None) -> list[Pair]:
+    """Pairs the files of two folders by stem, sorted by name.
+
+    only: pair these names and let all other files be; without it every file must have its partner.
+    Raises: DataError that lists all missing, extra and ambiguous partners together.
+    """
+    images, masks = files_by_stem(root, image_folder), files_by_stem(root, mask_folder)
+    names = sorted(images.keys() | masks.keys()) if only is None else sorted(only)
+    problems = [
+        (f"without a mask in {mask_folder}/", [n for n in names if n not in masks]),
+        (f"without an image in {image_folder}/", [n for n in names if n not in images]),
+        ("with several files of that name", [f.name for n in names for f in _doubles(images, masks, n)]),
+        # the name becomes a seed, a line of a log, a cell of a table
+        ("whose name is not valid UTF-8", [ascii(n) for n in names if not _is_utf8(n)]),
+    ]
+    found = [f"{len(which)} {what}: {listed(which)}" for what, which in problems if which]
+    if found:
+        raise DataError(
+            f"{root}: images and masks do not pair up by name. " + "; ".join(found) + ". "
+            "Each image needs one mask of the same name, whatever the suffix; rename, add or remove files"
+        )
+    if not names:
+        raise DataError(f"{root / image_folder}: holds no images; expected files of {', '.join(SUFFIXES)}")
+    return [Pair(name, images[name][0], masks[name][0]) for name in names]
+
+
+def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
+    """The picture files right in a folder, hidden ones left out, by stem."""
+    if not (root / folder).is_dir():
+        there = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        raise DataError(
+            f"{root}: has no folder {folder}/; the folders there are: {listed(there) or 'none'}. "
+            "Name yours with data.image_folder and data.mask_folder"
+        )
+    files: dict[str, list[Path]] = {}
+    for path in sorted((root / folder).iterdir()):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
+            files.setdefault(path.stem, []).append(path)
+    return files
+
+
+def read_list(path: Path, known: set[str]) -> list[str]:
+    """The names in a text file, one a line, with or without suffix.
+
+    Raises: DataError that lists the unknown and the repeated ones.
+    """
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = [line if line in known or Path(line).suffix.lower() not in SUFFIXES else Path(line).stem for line in lines]
+    if unknown := [name for name in names if name not in known]:
+        raise DataError(
+            f"{path}: {len(unknown)} of {len(names)} names have neither an image nor a mask: {listed(unknown)}; "
+            "expected file names of the image folder, one a line"
+        )
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: {len(repeated)} names are there more than once: {listed(repeated)}")
+    if not names:
+        raise DataError(f"{path}: is empty; expected file names of the image folder, one a line")
+    return names
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _doubles(images: dict[str, list[Path]], masks: dict[str, list[Path]], name: str) -> list[Path]:
+    both = (images.get(name, []), masks.get(name, []))
+    return [file for files in both if len(files) > 1 for file in files]
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -1,0 +1,96 @@
+"""Boxes, points and sizes: pure functions on tensors, in pixels, x before y.
+
+A box is x0, y0, x1, y1 with x1, y1 one past the last pixel, so x1 - x0 is its width in pixels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sam_ft.types import Size
+
+
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """The tight box of each mask, as `cv2.boundingRect` gives it.
+
+    masks: (N, H, W) bool → (N, 4) float32; a mask without a true pixel gives 0, 0, 0, 0.
+    """
+    if masks.numel() == 0:
+        return torch.zeros(len(masks), 4, device=masks.device)
+    # as bytes: torch reduces them several times faster than bool
+    pixels = masks.view(torch.uint8)
+    columns, rows = pixels.amax(dim=1), pixels.amax(dim=2)  # (N, W), (N, H)
+    height, width = masks.shape[-2:]
+    x0, y0 = columns.argmax(dim=1), rows.argmax(dim=1)
+    x1, y1 = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
+    boxes = torch.stack([x0, y0, x1, y1], dim=1).float()
+    return boxes * columns.any(dim=1)[:, None]
+
+
+def resized_size(size: Size, side: int) -> Size:
+    """The size that an image has once its longest side is `side`, rounded as SamPredictor does, at least 1 pixel."""
+    scale = side / max(size)
+    height, width = (max(1, int(length * scale + 0.5)) for length in size)
+    return height, width
+
+
+def scale_points(points: Tensor, from_size: Size, to_size: Size) -> Tensor:
+    """Moves points from an image of one size to the same image of another (SamPredictor's `apply_coords`).
+
+    points: (..., 2) x, y → (..., 2) float32; each axis by its own ratio, since sizes are rounded.
+    """
+    ratio = torch.tensor(
+        [to_size[1] / from_size[1], to_size[0] / from_size[0]], dtype=torch.float64, device=points.device
+    )
+    return (points.double() * ratio).float()
+
+
+def scale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
+    """Moves boxes (N, 4) from an image of one size to the same image of another, corner by corner."""
+    return scale_points(boxes.reshape(-1, 2, 2), from_size, to_size).reshape(-1, 4)
+
+
+def resize_masks(masks: Tensor, size: Size) -> Tensor:
+    """Nearest-neighbour resize: each new pixel takes the old one that its centre falls into.
+
+    masks: (N, H, W) bool → (N, *size) bool
+    """
+    if masks.shape[-2:] == size:
+        return masks
+    if len(masks) == 0:
+        return masks.new_zeros(0, *size)
+    # "nearest" would take each pixel's top left corner: masks half a pixel off their image
+    return F.interpolate(masks.view(torch.uint8)[None], size=size, mode="nearest-exact")[0].view(torch.bool)
+
+
+def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
+    """Scales boxes (N, 4) by `factor` round their centres."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    halves = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
+    return torch.cat([centres - halves, centres + halves], dim=1)
+
+
+def jitter_boxes(boxes: Tensor, noise: Tensor, max_shift: float) -> Tensor:
+    """Moves each side of a box on its own (SAM, appendix A, "Training algorithm").
+
+    boxes: (N, 4) · noise: (N, 4) in units of the box's own sides, width for x and height for y · max_shift: pixels.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes + (noise * sides).clamp(-max_shift, max_shift)
+
+
+def fit_boxes(boxes: Tensor, sizes: Sequence[Size] | Tensor, min_side: float = 1.0) -> Tensor:
+    """Keeps boxes in order, at least `min_side` wide and high, and inside their images.
+
+    boxes: (N, 4) · sizes: (N, 2) height, width of each box's image, each at least `min_side` → (N, 4)
+    """
+    limits = torch.as_tensor(sizes, dtype=boxes.dtype, device=boxes.device).reshape(-1, 2).flip(1)
+    low = torch.minimum(boxes[:, :2], boxes[:, 2:]).clamp(min=0).minimum(limits)
+    high = torch.maximum(boxes[:, :2], boxes[:, 2:]).clamp(min=0).minimum(limits)
+    lack = (min_side - (high - low)).clamp(min=0) / 2
+    # a widened box may stick out again, so it is moved back as a whole
+    low = (low - lack).clamp(min=0).minimum(limits - min_side)
+    high = torch.maximum(high + lack, low + min_side).minimum(limits)
+    return torch.cat([low, high], dim=1)
