@@ -1,0 +1,126 @@
+"""Score a run, or any model with or without a partial checkpoint: zero-shot and tuned side by side.
+
+python evaluate.py run=outputs/NAME
+python evaluate.py run=outputs/NAME data=folder data.root=/other/cells
+"""
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from sam_ft import distributed
+from sam_ft.checkpoint import load_partial_weights
+from sam_ft.config import build, load_run, log_to, user_errors
+from sam_ft.data.loader import EvaluationSet, evaluation_loader
+from sam_ft.errors import ConfigError, DataError
+from sam_ft.evaluation import Evaluation, evaluate
+from sam_ft.files import atomic_path
+from sam_ft.report.objects import draw_worst_and_best
+from sam_ft.report.tables import score_table
+from sam_ft.task import PromptedSegmentation
+
+log = logging.getLogger("sam_ft")
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+def main(cfg: DictConfig) -> float:
+    """Evaluates and returns the tuned score, or the zero-shot one where nothing was tuned."""
+    with user_errors(cfg.debug), log_to():
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float:
+    parts, checkpoint, output = choose(cfg)
+
+    dataset_split = build(parts.data).split(cfg.split)
+    model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
+    task = PromptedSegmentation(model, precision=cfg.precision)
+    prompter, metric = build(parts.eval_prompt), build(parts.metric)
+    dataset = EvaluationSet(dataset_split, model.image_size)
+    batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
+    log.info("%s at %d px, %d %s images", model.model_type, model.image_size, len(dataset_split), cfg.split)
+
+    # Zero-shot first, then the same with what was learned on top.
+    results: dict[str, Evaluation] = {
+        "zero_shot": evaluate(task, batches, prompter, metric, cfg.eval_chunk, "zero-shot")
+    }
+    if not results["zero_shot"].scores["objects"]:
+        raise DataError(f"the {cfg.split} images hold no objects: there is nothing to score; see data.mask_folder")
+    if checkpoint is not None:
+        load_partial_weights(model, checkpoint)
+        results["tuned"] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, "tuned")
+
+    tuned = results.get("tuned")
+    log.info("\n%s", score_table(results["zero_shot"].scores, tuned.scores if tuned else None))
+    rows = join_rows(results)
+    if distributed.is_main():
+        write(output, cfg, checkpoint, results, rows)
+        if cfg.pictures:
+            path = output / "worst_and_best.png"
+            draw_worst_and_best(path, task, dataset, prompter, rows, cfg.pictures, cfg.eval_chunk)
+        log.info(
+            "\nwritten to %s: scores.json, objects.csv%s",
+            output,
+            ", worst_and_best.png" if cfg.pictures else "",
+        )
+    return float((tuned or results["zero_shot"]).scores["iou"])
+
+
+def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
+    """What to evaluate: the run's data, model, prompt and metric, or those given on the command line instead."""
+    own = OmegaConf.create({key: cfg[key] for key in ("data", "model", "eval_prompt", "metric") if cfg.get(key)})
+    if cfg.run is None:
+        missing = [key for key in ("data", "model") if key not in own]
+        if missing:
+            raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
+        defaults = {
+            "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
+            "metric": {"_target_": "sam_ft.metrics.IouDice"},
+        }
+        parts = OmegaConf.merge(defaults, own)
+        checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
+        return parts, checkpoint, Path(cfg.output or "outputs/evaluation")
+    directory, settings = load_run(cfg.run)
+    parts = OmegaConf.create({key: settings[key] for key in ("data", "model", "eval_prompt", "metric")})
+    for key, value in own.items():
+        # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
+        parts[key] = value if "_target_" in value else OmegaConf.merge(parts[key], value)
+    checkpoint = Path(cfg.checkpoint or directory / "checkpoints/best.safetensors")
+    return parts, checkpoint, Path(cfg.output or directory / "evaluation")
+
+
+def join_rows(results: dict[str, Evaluation]) -> list[dict]:
+    """One row per object of all processes, zero-shot and tuned scores beside each other, in order of image and object."""
+    keys = ("name", "object", "label", "area")
+    rows: dict[tuple, dict] = {}
+    for which, result in results.items():
+        for row in distributed.gather(result.rows):
+            place = rows.setdefault((row["name"], row["object"]), {key: row[key] for key in keys})
+            place |= {f"{which}_{key}": value for key, value in row.items() if key not in keys}
+    return [rows[key] for key in sorted(rows)]
+
+
+def write(
+    output: Path, cfg: DictConfig, checkpoint: Path | None, results: dict[str, Evaluation], rows: list[dict]
+) -> None:
+    scores = {
+        "run": cfg.run,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "split": cfg.split,
+        **{which: result.scores for which, result in results.items()},
+    }
+    with atomic_path(output / "scores.json") as path:
+        path.write_text(json.dumps(scores, indent=2) + "\n")
+    with atomic_path(output / "objects.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    with distributed.session():
+        main()

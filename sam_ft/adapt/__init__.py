@@ -1,0 +1,5 @@
+"""What learns: each adaptation takes a model and leaves exactly the trained parameters with requires_grad."""
+
+from sam_ft.adapt.freeze import Freeze
+
+__all__ = ["Freeze"]

@@ -1,0 +1,46 @@
+"""Train some parameters as they are and freeze the others."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from sam_ft.errors import ConfigError
+
+
+class Freeze:
+    """Trains the parameters whose names match a pattern of `train` and none of `freeze`; the rest is frozen.
+
+    Patterns are shell-style ("mask_decoder.*") on the names of the official checkpoints.
+    """
+
+    def __init__(self, train: Sequence[str], freeze: Sequence[str] = ()):
+        self.train = list(train)
+        self.freeze = list(freeze)
+
+    def __call__(self, model: nn.Module) -> None:
+        """Marks the parameters and puts the model in eval mode.
+
+        Eval mode holds for all parts and for good: SAM has no dropout, and TinyViT's BatchNorm statistics must not
+        move, neither in a frozen encoder (no partial checkpoint would carry them) nor in a trained one (with a few
+        images a step they are noise, and processes would disagree).
+
+        Raises:
+            ConfigError: a pattern matches no parameter, or nothing is left to train.
+        """
+        names = [name for name, _ in model.named_parameters()]
+        for pattern in self.train:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigError(
+                    f'adapt.train: no parameter is called "{pattern}"; names begin with '
+                    f"{', '.join(sorted({name.split('.')[0] + '.' for name in names}))}"
+                )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = _matches(name, self.train) and not _matches(name, self.freeze)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise ConfigError(f"adapt.freeze={self.freeze} leaves nothing to train; remove a pattern")
+        model.eval()
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

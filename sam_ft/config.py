@@ -1,0 +1,209 @@
+"""Between YAML and plain values: the only module below the scripts that knows Hydra."""
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sam_ft import distributed
+from sam_ft.errors import ConfigError, UserError
+
+log = logging.getLogger("sam_ft")
+
+# What a configuration found beside a checkpoint may call. The user's own conf/ may call anything.
+TRUSTED = ("sam_ft", "torchvision.transforms.v2")
+# Settings that may differ between a run and its continuation without making it another run.
+MAY_CHANGE = {"epochs", "patience", "workers", "logger", "overwrite", "eval_chunk", "pictures"}
+
+
+def build(cfg: Any, **arguments: Any) -> Any:
+    """Instantiates a config node with plain Python values; lists arrive as lists, not as Hydra's own kind.
+
+    Raises:
+        ConfigError: the class's own complaint about an option, with the class's name.
+    """
+    try:
+        return hydra.utils.instantiate(cfg, **arguments, _convert_="all")
+    except hydra.errors.InstantiationException as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, (TypeError, ValueError, ImportError, AttributeError, type(None))):
+            raise ConfigError(f"{cfg.get('_target_')}: {error.__cause__ or error}") from error
+        raise
+
+
+@contextmanager
+def user_errors(debug: bool = False) -> Iterator[None]:
+    """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback."""
+    try:
+        yield
+    except (UserError, OmegaConfBaseException) as error:
+        if debug:
+            raise
+        who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
+        text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
+        print(f"{who}error: {text}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
+
+
+class Run(NamedTuple):
+    """A run's directory and what it was configured with."""
+
+    directory: Path
+    cfg: DictConfig
+
+
+@contextmanager
+def open_run(cfg: DictConfig) -> Iterator[Path]:
+    """Makes the run's directory ready and yields it: lock, config.yaml, train.log. Ends with the log closed.
+
+    Running the same command again continues in the same directory; other settings need another one.
+
+    Raises:
+        ConfigError: the directory cannot be written, is in use by another run, or holds a run with other settings.
+    """
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    lock = FileLock(directory / ".lock", timeout=0)
+    problem = _prepare(directory, lock, cfg) if distributed.is_main() else ""
+    problem = "".join(distributed.gather([problem]))  # all processes stop together
+    if problem:
+        raise ConfigError(problem)
+    try:
+        with log_to(directory / "train.log"):
+            yield directory
+    finally:
+        lock.release()
+
+
+def record_sweep_job(directory: Path, results: dict) -> None:
+    """Adds a finished job of a sweep to sweep.jsonl, beside the directories of its jobs."""
+    settings = HydraConfig.get()
+    if settings.mode != RunMode.MULTIRUN or not distributed.is_main():
+        return
+    line = {"job": settings.job.num, "overrides": list(settings.overrides.task), **results}
+    with open(directory.parent / "sweep.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def load_run(directory: str | Path) -> Run:
+    """The configuration of an earlier run, safe to build: it may only call what this project trusts.
+
+    Raises:
+        ConfigError: there is no run in `directory`, or its config.yaml calls something else.
+    """
+    directory = Path(directory).expanduser()
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run={directory}: there is no config.yaml; give the directory that train.py wrote")
+    try:
+        cfg = OmegaConf.load(path)
+    except Exception as error:  # yaml and omegaconf raise a dozen kinds
+        raise ConfigError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(cfg, DictConfig):
+        raise ConfigError(f"{path}: not a configuration of this project")
+    check_trusted(cfg, path)
+    return Run(directory, cfg)
+
+
+def check_trusted(cfg: DictConfig, path: Path) -> None:
+    """Refuses a configuration that would call anything but this project's classes and torchvision's transforms.
+
+    Both the name and what it leads to are checked: `sam_ft.files.os.system` begins well and ends badly.
+
+    Raises:
+        ConfigError: naming the file and the target.
+    """
+    for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
+        trusted = isinstance(target, str) and target.split(".")[0] in {name.split(".")[0] for name in TRUSTED}
+        if trusted:
+            try:
+                home = getattr(hydra.utils.get_object(target), "__module__", None) or ""
+            except Exception:
+                home = ""
+            trusted = any(home == name or home.startswith(name + ".") for name in TRUSTED)
+        if not trusted:
+            raise ConfigError(
+                f"{path}: _target_: {target} is not part of sam_ft; a configuration that came with a checkpoint "
+                "may not call it. If you wrote it yourself, move the class into sam_ft/"
+            )
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> str:
+    """Makes the directory the run's own; returns what stands in the way, or ""."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        return f"{directory}: another run is using this directory; choose another name="
+    except OSError as error:
+        return f"{directory}: cannot be written ({error.strerror}); choose another run_dir="
+    path = directory / "config.yaml"
+    new = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(new, dict)
+    if path.exists() and cfg.overwrite:
+        for entry in directory.iterdir():
+            if entry.name != ".lock":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    elif path.exists():
+        changes = _differences(OmegaConf.to_container(OmegaConf.load(path)), new)
+        if changes:
+            return (
+                f"{directory} holds a run with other settings ({'; '.join(changes[:5])}). "
+                "Choose another name=..., or start anew with overwrite=true"
+            )
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(new)))
+    return ""
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        if where or key not in MAY_CHANGE:
+            changes += _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+    return changes
+
+
+@contextmanager
+def log_to(file: Path | None = None) -> Iterator[None]:
+    """Sends the project's log to the screen, and to a file, on the main process; the others report errors only."""
+    handlers: list[logging.Handler] = []
+    if distributed.is_main():
+        screen = logging.StreamHandler(sys.stdout)
+        screen.setFormatter(logging.Formatter("%(message)s"))
+        handlers.append(screen)
+        if file is not None:
+            handlers.append(logging.FileHandler(file))
+            handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO if distributed.is_main() else logging.ERROR)
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

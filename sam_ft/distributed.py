@@ -1,0 +1,88 @@
+"""The processes of a run: who am I, how many are we, and sums over all of us.
+
+Everything here also works in one plain process, where it does nothing and needs no process group.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """True in the one process that writes files and draws progress bars."""
+    return rank() == 0
+
+
+def device() -> torch.device:
+    """This process's device: its own GPU under torchrun, else the first one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Joins the process group that torchrun describes; outside torchrun it does nothing.
+
+    It wraps a whole program and not a single run, so that all jobs of a sweep share one group.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(device())
+    # A restarted attempt must not meet the addresses of the dead one in the agent's store: gloo then fails to connect.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    agent_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    serves = os.environ["RANK"] == "0" and not agent_has_store
+    store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=serves))
+    dist.init_process_group(
+        backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        store=store,
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=timedelta(minutes=10),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def sum_over_ranks(values: Sequence[float]) -> list[float]:
+    """Adds the same list of numbers over all processes, in float64 so that no count is rounded."""
+    if world_size() == 1:
+        return [float(value) for value in values]
+    total = torch.tensor(values, dtype=torch.float64)  # on the CPU: gloo adds it without waiting for the GPU
+    dist.all_reduce(total)
+    return total.tolist()
+
+
+def gather(items: list[T]) -> list[T]:
+    """The items of all processes in one list, in order of rank, on every process."""
+    if world_size() == 1:
+        return items
+    shares: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(shares, items)
+    return [item for share in shares for item in share]

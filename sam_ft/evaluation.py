@@ -1,0 +1,55 @@
+"""Scores of a model on a split, shared by all processes, each object scored once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from sam_ft import distributed
+from sam_ft.metrics import IouDice
+from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.types import Batch
+
+
+@dataclass
+class Evaluation:
+    """scores: means over all processes · rows: one per object of this process's share, in order of images."""
+
+    scores: dict[str, float]
+    rows: list[dict]
+
+
+def evaluate(
+    task: PromptedSegmentation,
+    batches: Iterable[Batch],
+    prompter: Prompter,
+    metric: IouDice,
+    chunk: int = 64,
+    title: str = "evaluate",
+) -> Evaluation:
+    """Scores every object of the batches at its image's original size.
+
+    `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
+    wrapper's forward would wait for the others.
+    """
+    metric.reset()
+    rows = []
+    device = task.model.device
+    for batch in tqdm(batches, title, leave=False, disable=not distributed.is_main()):
+        batch = batch.to(device, non_blocking=True)
+        for image in task.predict(batch, prompter, chunk):
+            true = batch.original_masks[image.index]
+            scores = metric.update(image.masks, true, image.iou)
+            objects = batch.objects_of(image.index)
+            columns: Sequence = (
+                batch.object_ids[objects].tolist(),
+                batch.labels[objects].tolist(),
+                true.flatten(1).sum(1).tolist(),
+                scores["iou"].tolist(),
+                scores["dice"].tolist(),
+                image.iou.tolist(),
+            )
+            names = ("object", "label", "area", "iou", "dice", "guessed_iou")
+            for values in zip(*columns, strict=True):
+                rows.append({"name": batch.names[image.index], **dict(zip(names, values, strict=True))})
+    return Evaluation(metric.compute(), rows)

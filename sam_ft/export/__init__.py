@@ -1,0 +1,5 @@
+"""Writes a tuned model in the form that other programs load."""
+
+from sam_ft.export.official import export_official
+
+__all__ = ["export_official"]

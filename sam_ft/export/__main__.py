@@ -1,0 +1,31 @@
+"""python -m sam_ft.export run=outputs/NAME format=official"""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from sam_ft.checkpoint import load_partial_weights
+from sam_ft.config import build, load_run, user_errors
+from sam_ft.errors import ConfigError
+from sam_ft.export import export_official
+
+FORMATS = {"official": (export_official, ".pth")}
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="export")
+def main(cfg: DictConfig) -> None:
+    with user_errors(cfg.debug):
+        if cfg.format not in FORMATS:
+            raise ConfigError(f"format={cfg.format} is not known; choose one of {', '.join(FORMATS)}")
+        export, suffix = FORMATS[cfg.format]
+        run = load_run(cfg.run)
+        model = build(run.cfg.model)
+        load_partial_weights(model, run.directory / "checkpoints/best.safetensors")
+        path = Path(cfg.output or run.directory / "export" / f"{model.model_type}_{run.directory.name}{suffix}")
+        export(model, path.expanduser())
+        print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""The official format: one .pth with all weights under their official names."""
+
+from pathlib import Path
+
+import torch
+
+from sam_ft.errors import ConfigError
+from sam_ft.files import atomic_path
+from sam_ft.models import Sam
+from sam_ft.models.build import SPECS
+
+
+def export_official(model: Sam, path: str | Path) -> None:
+    """Writes a state dict that segment-anything, mobile_sam or medsam_lite load with strict=True.
+
+    This is the one file that the project writes with torch.save, because those packages read nothing else; it holds
+    tensors only and loads with weights_only=True.
+
+    Raises:
+        ConfigError: the model has another input side than the official one, which those packages cannot build.
+    """
+    official = SPECS[model.model_type].image_size
+    if model.image_size != official:
+        raise ConfigError(
+            f"format=official: the model was tuned at model.image_size={model.image_size}, but the official package "
+            f"builds {model.model_type} at {official} only; use sam_ft.Predictor, or tune at {official}"
+        )
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)

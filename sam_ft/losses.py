@@ -1,0 +1,129 @@
+"""Losses: (Prediction, masks) -> {name: (M,)}, one number per object, so that the caller decides how to average.
+
+All are computed in float32 at the model's input side S, on pixels of the image only: padding teaches nothing.
+`masks` and `valid` are (M, S, S) bool; `valid` is true where the input frame holds image. The entry "loss" is the
+weighted sum that is trained; the others are its parts before weighting, for the log.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_ft.types import Prediction
+
+
+class BceIou:
+    """Binary cross-entropy plus soft IoU; both are means over an object's image, so size does not weight objects."""
+
+    def __init__(self, bce_weight: float = 1.0, iou_weight: float = 1.0, iou_head_weight: float = 1.0):
+        self.bce_weight = bce_weight
+        self.iou_weight = iou_weight
+        self.iou_head_weight = iou_head_weight
+
+    def __call__(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        logits = at_input_side(prediction, masks.shape[-1])
+        parts = {
+            "bce": binary_cross_entropy(logits, masks, valid),
+            "soft_iou": soft_iou_loss(logits, masks, valid),
+            "iou_head": iou_head_loss(prediction, logits, masks, valid),
+        }
+        weights = (self.bce_weight, self.iou_weight, self.iou_head_weight)
+        return weighted_sum(parts, weights)
+
+
+class DiceFocalIou:
+    """Focal plus Dice, as SAM was trained: 20 to 1, and the IoU head beside them (SAM paper, appendix A)."""
+
+    def __init__(
+        self,
+        focal_weight: float = 20.0,
+        dice_weight: float = 1.0,
+        iou_head_weight: float = 1.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+    ):
+        self.focal_weight = focal_weight
+        self.dice_weight = dice_weight
+        self.iou_head_weight = iou_head_weight
+        self.alpha = alpha
+        self.gamma = gamma
+
+    def __call__(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        logits = at_input_side(prediction, masks.shape[-1])
+        parts = {
+            "focal": focal_loss(logits, masks, valid, self.alpha, self.gamma),
+            "dice": dice_loss(logits, masks, valid),
+            "iou_head": iou_head_loss(prediction, logits, masks, valid),
+        }
+        weights = (self.focal_weight, self.dice_weight, self.iou_head_weight)
+        return weighted_sum(parts, weights)
+
+
+def at_input_side(prediction: Prediction, side: int) -> Tensor:
+    """The single candidate's logits in the input frame, (M, S, S) float32, upsampled as SamPredictor does.
+
+    Raises:
+        ValueError: the prediction holds several candidates; these losses train the single-mask output.
+    """
+    if prediction.logits.shape[1] != 1:
+        raise ValueError(f"expected one candidate mask per object, got {prediction.logits.shape[1]}")
+    # autocast would leave bfloat16 here, whose 8 bits of mantissa are too few to sum a million pixels
+    logits = prediction.logits.float()
+    return F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)[:, 0]
+
+
+def weighted_sum(parts: dict[str, Tensor], weights: tuple[float, ...]) -> dict[str, Tensor]:
+    """Adds the entry "loss" to the parts, in front of them."""
+    total = sum(weight * part for weight, part in zip(weights, parts.values(), strict=True))
+    return {"loss": torch.as_tensor(total), **{name: part.detach() for name, part in parts.items()}}
+
+
+def binary_cross_entropy(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """Mean over valid pixels of -log p(true value of the pixel), (M,)."""
+    per_pixel = F.binary_cross_entropy_with_logits(logits, masks.float(), reduction="none")
+    return _mean_over(per_pixel, valid)
+
+
+def focal_loss(logits: Tensor, masks: Tensor, valid: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Mean over valid pixels of -a (1 - p)^gamma log p, p = probability of the true value (Lin et al. 2017), (M,).
+
+    a is `alpha` on object pixels and 1 - alpha on the background.
+    """
+    targets = masks.float()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probability = logits.sigmoid()
+    wrong = torch.where(masks, 1 - probability, probability)
+    balance = alpha * targets + (1 - alpha) * (1 - targets)
+    return _mean_over(balance * wrong**gamma * cross_entropy, valid)
+
+
+def dice_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """1 - 2 |P T| / (|P| + |T|) with P the probabilities and T the mask (Milletari et al. 2016), (M,)."""
+    overlap, predicted, true = _soft_areas(logits, masks, valid)
+    return 1 - 2 * overlap / (predicted + true).clamp(min=1e-6)
+
+
+def soft_iou_loss(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """1 - |P T| / |P + T - P T| with P the probabilities and T the mask (Rahman and Wang 2016), (M,)."""
+    overlap, predicted, true = _soft_areas(logits, masks, valid)
+    return 1 - overlap / (predicted + true - overlap).clamp(min=1e-6)
+
+
+def iou_head_loss(prediction: Prediction, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+    """Squared difference between the IoU that the model predicts and the one its mask has now, (M,)."""
+    with torch.no_grad():
+        predicted = (logits > 0) & valid
+        overlap = (predicted & masks).flatten(1).sum(1)
+        union = ((predicted | masks) & valid).flatten(1).sum(1)
+        true_iou = overlap / union.clamp(min=1)
+    return (prediction.iou[:, 0].float() - true_iou) ** 2
+
+
+def _mean_over(values: Tensor, valid: Tensor) -> Tensor:
+    return (values * valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
+
+
+def _soft_areas(logits: Tensor, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    probability = logits.sigmoid() * valid
+    true = (masks & valid).float()
+    return (probability * true).flatten(1).sum(1), probability.flatten(1).sum(1), true.flatten(1).sum(1)

@@ -1,0 +1,32 @@
+"""One process or many: wrapping the task so that gradients really are averaged over processes."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sam_ft import distributed
+
+
+def wrap(task: nn.Module) -> nn.Module:
+    """The task in DistributedDataParallel, or the task itself in a single process.
+
+    Call what this returns, never its `.module`: only the wrapper's forward makes gradients meet. Buffers are not
+    broadcast, for none moves (see `adapt.Freeze`).
+    """
+    if distributed.world_size() == 1:
+        return task
+    device = distributed.device()
+    return DistributedDataParallel(
+        task,
+        device_ids=[device] if device.type == "cuda" else None,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def gradient_sync(wrapped: nn.Module, enabled: bool) -> AbstractContextManager:
+    """Context of one backward pass: gradients are only averaged on the last micro-batch of a step."""
+    if enabled or not isinstance(wrapped, DistributedDataParallel):
+        return nullcontext()
+    return wrapped.no_sync()

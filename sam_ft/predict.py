@@ -1,0 +1,121 @@
+"""Masks for new images, from a model or straight from a run's directory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sam_ft import distributed
+from sam_ft.checkpoint import load_partial_weights
+from sam_ft.config import build, load_run
+from sam_ft.geometry import resized_size, scale_boxes, scale_points
+from sam_ft.models import Sam
+from sam_ft.task import PromptedSegmentation
+from sam_ft.transforms import resize_image
+from sam_ft.types import Prompts
+
+
+class Predictor:
+    """Answers prompts on images of any size, as segment-anything's SamPredictor does, for many objects at once.
+
+    The last image's embedding is kept, so further prompts on the same array cost no encoding.
+    """
+
+    def __init__(self, model: Sam, precision: str = "auto"):
+        self.model = model.eval()
+        self._task = PromptedSegmentation(model, precision=precision)
+        self._image: NDArray | None = None
+
+    @classmethod
+    def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> "Predictor":
+        """The model of a run's directory with its best weights.
+
+        Raises:
+            ConfigError, CheckpointError: the directory holds no run, or its weights do not fit their base.
+        """
+        directory, cfg = load_run(run)
+        model = build(cfg.model)
+        load_partial_weights(model, directory / "checkpoints/best.safetensors")
+        return cls(model.to(device or distributed.device()), cfg.precision)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        image: NDArray[np.uint8],
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = False,
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+        """Masks of N objects; every prompt that is given has the same N as its first axis.
+
+        image: (H, W, 3) uint8 RGB · boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
+        points: (N, K, 2) x, y in pixels, with point_labels: (N, K), 1 object, 0 background, -1 padding
+        mask_input: (N, 1, 4s, 4s) logits of an earlier prediction
+        Returns masks (N, C, H, W) bool, scores (N, C) the model's guess of each mask's IoU, and logits
+        (N, C, 4s, 4s); C is 3 with `multimask_output`, else 1.
+
+        Raises:
+            ValueError: an array has another shape or type, saying which, or no prompt was given.
+        """
+        self._set_image(image)
+        prompts = self._to_input_frame(boxes, points, point_labels, mask_input)
+        count = next(len(p) for p in (prompts.boxes, prompts.points, prompts.masks) if p is not None)
+        index = torch.zeros(count, dtype=torch.int64, device=self.model.device)
+        with self._task.autocast():
+            prediction = self.model.decode(self._features, prompts, index, multimask_output)
+        logits = prediction.logits.float()
+        masks = self.model.postprocess(logits, self._input_size, self._original_size) > 0
+        return masks.cpu().numpy(), prediction.iou.float().cpu().numpy(), logits.cpu().numpy()
+
+    def _set_image(self, image: NDArray) -> None:
+        if image is self._image:
+            return
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
+        side = self.model.image_size
+        self._original_size = (image.shape[0], image.shape[1])
+        self._input_size = resized_size(self._original_size, side)
+        small = resize_image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), self._input_size)
+        padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+        padded[0, :, : self._input_size[0], : self._input_size[1]] = small
+        with self._task.autocast():
+            self._features = self.model.encode(padded.to(self.model.device), [self._input_size])
+        self._image = image
+
+    def _to_input_frame(self, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
+        side = self.model.mask_side
+        prompts = Prompts(
+            boxes=self._tensor("boxes", boxes, (None, 4)),
+            points=self._tensor("points", points, (None, None, 2)),
+            point_labels=self._tensor("point_labels", point_labels, (None, None)),
+            masks=self._tensor("mask_input", mask_input, (None, 1, side, side)),
+        )
+        if (prompts.points is None) != (prompts.point_labels is None):
+            raise ValueError("points and point_labels go together; one of them is missing")
+        given = {name: len(value) for name, value in vars(prompts).items() if value is not None}
+        if not given:
+            raise ValueError("no prompt was given; pass boxes, points with point_labels, or mask_input")
+        if len(set(given.values())) > 1:
+            raise ValueError(f"prompts are for different numbers of objects: {given}")
+        if prompts.boxes is not None:
+            prompts.boxes = scale_boxes(prompts.boxes, self._original_size, self._input_size)
+        if prompts.points is not None:
+            prompts.points = scale_points(prompts.points, self._original_size, self._input_size)
+        return prompts
+
+    def _tensor(self, name: str, value: Any, shape: tuple[int | None, ...]) -> Tensor | None:
+        if value is None:
+            return None
+        tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
+        fits = tensor.ndim == len(shape) and all(
+            want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("N" if size is None else str(size) for size in shape)
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({wanted})")
+        return tensor

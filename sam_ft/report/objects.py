@@ -1,0 +1,62 @@
+"""A sheet of the objects that went worst and best."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from sam_ft.data.loader import EvaluationSet
+from sam_ft.geometry import masks_to_boxes
+from sam_ft.report.pictures import Panel, save_sheet, with_masks
+from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.types import collate
+
+
+def draw_worst_and_best(
+    path: Path,
+    task: PromptedSegmentation,
+    dataset: EvaluationSet,
+    prompter: Prompter,
+    rows: Sequence[dict],
+    count: int,
+    chunk: int,
+) -> None:
+    """Writes a PNG: the `count` objects of lowest IoU, then those of highest, each as truth beside prediction.
+
+    rows: as evaluate.py writes them; the last model that was scored decides, and it is the one in `task` now.
+    """
+    which = "tuned_iou" if "tuned_iou" in rows[0] else "zero_shot_iou"
+    ranked = sorted(rows, key=lambda row: row[which])
+    count = min(count, len(ranked) // 2) or 1
+    chosen = ranked[:count] + ranked[-count:]
+    places = {name: index for index, name in enumerate(dataset.split.names)}
+    drawn: dict[tuple[str, int], list[Panel]] = {}
+    for name in {row["name"] for row in chosen}:
+        wanted = [row for row in chosen if row["name"] == name]
+        batch = collate([dataset[places[name]]], dataset.resize.side).to(task.model.device)
+        image = dataset.split[places[name]].image
+        for predicted in task.predict(batch, prompter, chunk):
+            for row in wanted:
+                place = batch.object_ids.tolist().index(row["object"])
+                true = batch.original_masks[0][place].cpu()
+                answer = predicted.masks[place].cpu()
+                drawn[name, row["object"]] = _panels(image, true, answer, row, row[which])
+    lines = [drawn[row["name"], row["object"]] for row in chosen]
+    # two objects a line: the sheet stays about square
+    save_sheet(path, [sum(lines[i : i + 2], []) for i in range(0, len(lines), 2)], inches=2.4)
+
+
+def _panels(image: torch.Tensor, true: torch.Tensor, answer: torch.Tensor, row: dict, iou: float) -> list[Panel]:
+    """Truth and answer on a cut-out three times the size of the object."""
+    x0, y0, x1, y1 = masks_to_boxes((true | answer)[None])[0].int().tolist()
+    margin = max(x1 - x0, y1 - y0, 8)
+    height, width = true.shape
+    rows, columns = (
+        slice(max(0, y0 - margin), min(height, y1 + margin)),
+        slice(max(0, x0 - margin), min(width, x1 + margin)),
+    )
+    cut = image[:, rows, columns]
+    return [
+        (f"{row['name']} #{row['object']}", with_masks(cut, true[None, rows, columns])),
+        (f"IoU {iou:.3f}", with_masks(cut, answer[None, rows, columns])),
+    ]

@@ -1,0 +1,43 @@
+import pytest
+import torch
+from torch import nn
+
+from sam_ft.optim import Constant, WarmupCosine, adamw, set_learning_rate
+from tests.tiny import tiny_sam
+
+
+def test_the_rate_rises_to_one_and_falls_to_the_end():
+    schedule = WarmupCosine(warmup_fraction=0.1, final=0.1)
+    factors = [schedule(step, 100) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == pytest.approx(1.0)
+    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert factors[54] == pytest.approx(0.1 + 0.9 * 0.5, abs=0.01)  # half way down
+    assert factors[99] == pytest.approx(0.1)
+
+
+def test_a_run_of_one_step_trains_at_the_full_rate():
+    assert WarmupCosine()(0, 1) == 1.0
+    assert Constant()(0, 1) == 1.0
+
+
+def test_the_schedule_scales_each_groups_first_rate():
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([weight], lr=0.5)
+    assert set_learning_rate(optimizer, 0.1) == pytest.approx(0.05)
+    assert set_learning_rate(optimizer, 0.2) == pytest.approx(0.1)
+
+
+def test_only_trained_parameters_are_stepped_and_only_matrices_decay():
+    model = tiny_sam()
+    model.image_encoder.requires_grad_(False)
+    decayed, kept = adamw(model, lr=1e-3, weight_decay=0.1).param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert kept["weight_decay"] == 0.0
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed, kept = ({names[id(p)] for p in group["params"]} for group in (decayed, kept))
+    assert not any(name.startswith("image_encoder") for name in decayed | kept)
+    assert "mask_decoder.transformer.layers.0.self_attn.q_proj.weight" in decayed
+    assert {"mask_decoder.iou_token.weight", "mask_decoder.transformer.layers.0.norm1.bias"} <= kept
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert decayed | kept == trained

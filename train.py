@@ -1,0 +1,284 @@
+"""Fine-tune SAM: read this file top to bottom like a recipe.
+
+python train.py data=folder data.root=/path/to/cells model=vit_b
+torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to/cells model=vit_b
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from sam_ft import distributed
+from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
+from sam_ft.config import build, open_run, record_sweep_job, user_errors
+from sam_ft.data.loader import EvaluationSet, TrainingBatches, TrainingSet, evaluation_loader, training_loader
+from sam_ft.errors import ConfigError, DataError, TrainingError
+from sam_ft.evaluation import evaluate
+from sam_ft.loggers import RunLog
+from sam_ft.optim import set_learning_rate
+from sam_ft.parallel import gradient_sync, wrap
+from sam_ft.report.samples import SamplePictures
+from sam_ft.report.tables import parameter_table, score_table
+from sam_ft.seeds import seed_of
+from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.types import Batch
+
+log = logging.getLogger("sam_ft")
+
+Schedule = Callable[[int, int], float]  # step, number of steps -> factor on the learning rate
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Trains one run and returns its best validation score, for sweepers."""
+    with user_errors(cfg.debug), open_run(cfg) as directory:
+        return train(cfg, directory)
+
+
+def train(cfg: DictConfig, directory: Path) -> float:
+    torch.manual_seed(cfg.seed)
+    device = distributed.device()
+
+    # Data: two splits of samples; loaders that deal them out to the processes.
+    data = build(cfg.data)
+    train_split, val_split = data.split("train"), data.split("val")
+    log.info("data: %d images to train on, %d to validate on", len(train_split), len(val_split))
+
+    # Model with its official weights, what learns of it, and the loss.
+    model = build(cfg.model).to(device)
+    build(cfg.adapt)(model)
+    log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
+    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision)
+
+    augment = build(cfg.train_transform)
+    train_set = TrainingSet(train_split, augment, model.image_size, cfg.max_objects_per_image, cfg.seed)
+    batches = TrainingBatches(len(train_split), cfg.batch_size, cfg.micro_batch_size, cfg.seed)
+    train_loader = training_loader(train_set, batches, cfg.workers)
+    val_set = EvaluationSet(val_split, model.image_size)
+    val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
+
+    train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
+    if cfg.monitor not in metric.names:
+        raise ConfigError(f"monitor={cfg.monitor} is not a score of this metric; choose one of {metric.names}")
+
+    # Parallel wrapper first, then the optimizer over the parameters that it looks after.
+    wrapped = wrap(task)
+    optimizer = build(cfg.optimizer, model=model)
+    schedule = build(cfg.schedule)
+
+    run_log = RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True))
+    pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
+    pictures.draw_zero_shot(task)
+    best_path, last_path = (
+        directory / "checkpoints/best.safetensors",
+        directory / "checkpoints/last.safetensors",
+    )
+
+    # Go on where an earlier run of the same command stopped; else score the model before its first step. That is
+    # zero-shot, and what is learned has to beat it.
+    progress = load_training_state(last_path, model, optimizer)
+    if progress is None:
+        scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "zero-shot").scores
+        if not scores["objects"]:
+            raise DataError("the validation images hold no objects: there is nothing to score; see data.mask_folder")
+        progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
+        log.info("zero-shot: %s", _short(scores))
+        run_log.rewind(-1)
+        run_log.log(0, {"epoch": 0, **_prefixed("val", scores)})
+        save(cfg, model, best_path, progress)
+    else:
+        log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
+        run_log.rewind(progress["epoch"] * batches.steps)
+
+    for epoch in range(progress["epoch"] + 1, cfg.epochs + 1):
+        if cfg.patience is not None and epoch - 1 - progress["best_epoch"] >= cfg.patience:
+            log.info("no better %s for %d epochs: stopping early", cfg.monitor, cfg.patience)
+            break
+
+        trained = train_epoch(cfg, epoch, wrapped, train_loader, train_prompter, optimizer, schedule, run_log)
+
+        # Validation is shared by all processes; each image is scored once.
+        scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "validate").scores
+        progress["epoch"], step = epoch, epoch * batches.steps
+        improved = scores[cfg.monitor] > progress["best"][cfg.monitor]
+        if improved:
+            progress |= {"best": scores, "best_epoch": epoch}
+            save(cfg, model, best_path, progress)
+            for picture in pictures.draw(task, epoch):
+                run_log.picture(step, "predictions", picture)
+        if distributed.is_main():
+            save_training_state(last_path, model, optimizer, progress)
+        log.info(
+            "epoch %d: %s, loss %.4f%s",
+            epoch,
+            _short(scores),
+            trained["loss"],
+            "  * best" if improved else "",
+        )
+        run_log.log(step, {"epoch": epoch, **_prefixed("val", scores), **_prefixed("epoch", trained)})
+
+    return report(cfg, directory, progress, run_log)
+
+
+def train_epoch(
+    cfg: DictConfig,
+    epoch: int,
+    wrapped: nn.Module,
+    loader: DataLoader,
+    prompter: Prompter,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    run_log: RunLog,
+) -> dict[str, float]:
+    """All steps of one epoch; returns the mean loss over its objects and how fast it went."""
+    batches = loader.batch_sampler
+    assert isinstance(batches, TrainingBatches)
+    batches.epoch = epoch
+    step, started, loss, objects, empty = (epoch - 1) * batches.steps, time.perf_counter(), 0.0, 0.0, 0.0
+    bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=not distributed.is_main())
+    for micro_batches in batched(loader, batches.per_step):
+        rate = set_learning_rate(optimizer, schedule(step, cfg.epochs * batches.steps))
+        values = train_step(wrapped, micro_batches, prompter, seed_of(cfg.seed, epoch), optimizer, cfg.clip_norm)
+        step += 1
+        empty += values["empty_images"]
+        if values["objects"]:
+            loss, objects = loss + values["loss"] * values["objects"], objects + values["objects"]
+            run_log.log(step, {"epoch": epoch, "lr": rate, **_prefixed("train", values)})
+            bar.set_postfix(loss=f"{values['loss']:.3f}")
+        bar.update()
+    bar.close()
+    seconds = time.perf_counter() - started
+    if not objects:
+        raise DataError("the training images hold no objects: there is nothing to learn; see data.mask_folder")
+    if empty and epoch == 1:
+        log.info("%d of %d training images hold no objects; they are skipped", empty, batches.images)
+    return {"loss": loss / objects, "objects_per_second": objects / seconds, "seconds": seconds}
+
+
+def train_step(
+    wrapped: nn.Module,
+    micro_batches: list[Batch],
+    prompter: Prompter,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float,
+) -> dict[str, float]:
+    """One optimizer step over all micro-batches of all processes; returns the losses' means over their objects.
+
+    Every object counts the same: losses are summed and divided by the number of objects in the whole global batch.
+    DistributedDataParallel then divides by the number of processes, hence the factor.
+    """
+    device = distributed.device()
+    own = [sum(batch.num_objects for batch in micro_batches), sum(batch.num_empty for batch in micro_batches)]
+    objects, empty = distributed.sum_over_ranks(own)
+    if not objects:
+        return {"objects": 0, "empty_images": empty}
+    sums: dict[str, torch.Tensor] = {}
+    bad_names: list[str] = []
+    for number, batch in enumerate(micro_batches, 1):
+        batch = batch.to(device, non_blocking=True)
+        with gradient_sync(wrapped, enabled=number == len(micro_batches)):
+            losses = wrapped(batch, prompter, seed)
+            (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
+        sums = {name: sums.get(name, 0) + values.detach().sum() for name, values in losses.items()}
+        bad = batch.image_index[~losses["loss"].isfinite()].unique().tolist()
+        bad_names += [batch.names[index] for index in bad]
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    check_all_used(wrapped, trained)
+    norm = float(clip_grad_norm_(trained, clip_norm))  # the same on all processes, for their gradients are
+    if not isfinite(norm):
+        everything = distributed.gather([name for batch in micro_batches for name in batch.names])
+        raise_not_finite(distributed.gather(bad_names) or everything)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    means = [total / objects for total in distributed.sum_over_ranks([float(v) for v in sums.values()])]
+    return {
+        **dict(zip(sums, means, strict=True)),
+        "grad_norm": norm,
+        "objects": objects,
+        "empty_images": empty,
+    }
+
+
+def check_all_used(wrapped: nn.Module, trained: list[nn.Parameter]) -> None:
+    """Refuses to "train" parameters that the prompts never reach: they would only decay, and other processes hang."""
+    if all(p.grad is not None for p in trained):
+        return
+    names = [
+        n.removeprefix("module.").removeprefix("model.")
+        for n, p in wrapped.named_parameters()
+        if p.requires_grad and p.grad is None
+    ]
+    raise ConfigError(
+        f"{len(names)} trained parameters get no gradient from these prompts: {', '.join(names[:4])}, ...; "
+        "add them to adapt.freeze, or choose prompts that use them"
+    )
+
+
+def raise_not_finite(names: list[str]) -> None:
+    raise TrainingError(
+        f"the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
+        f"{', '.join(sorted(set(names))[:16])}. Look at them, or lower optimizer.lr"
+    )
+
+
+def save(cfg: DictConfig, model: nn.Module, path: Path, progress: dict) -> None:
+    """Writes the partial checkpoint of the best epoch so far."""
+    if distributed.is_main():
+        adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
+        notes = {key: progress[key] for key in ("best_epoch", "best", "zero_shot")}
+        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **notes)
+
+
+def report(cfg: DictConfig, directory: Path, progress: dict, run_log: RunLog) -> float:
+    """Says what came out of the run, in plain words, and returns the best score."""
+    zero_shot, best = progress["zero_shot"], progress["best"]
+    log.info("\n%s", score_table(zero_shot, best))
+    if progress["best_epoch"] == 0:
+        log.info(
+            "\nNo epoch beat zero-shot on %s: fine-tuning did not help here. The checkpoint holds the weights as they "
+            "were before training. Try a lower optimizer.lr, another loss, or more images.",
+            cfg.monitor,
+        )
+    else:
+        log.info("\nbest epoch: %d of %d", progress["best_epoch"], progress["epoch"])
+    best_path = directory / "checkpoints/best.safetensors"
+    log.info(
+        "weights: %s (%.1f MB, to go on top of the base checkpoint)",
+        best_path,
+        best_path.stat().st_size / 1e6,
+    )
+    run_log.finish()
+    record_sweep_job(directory, {"zero_shot": zero_shot, "best": best, "best_epoch": progress["best_epoch"]})
+    return float(best[cfg.monitor])
+
+
+def batched(loader: DataLoader, size: int) -> Iterator[list[Batch]]:
+    """The loader's batches in lists of `size`: the micro-batches of one step."""
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        yield group
+
+
+def _short(scores: dict[str, float]) -> str:
+    return f"IoU {scores['iou']:.4f}, Dice {scores['dice']:.4f}"
+
+
+def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+if __name__ == "__main__":
+    with distributed.session():
+        main()
