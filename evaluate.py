@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from sam_ft import distributed
 from sam_ft.checkpoint import load_partial_weights
 from sam_ft.config import build, load_run, log_to, user_errors
+from sam_ft.data.features import FeatureCache
 from sam_ft.data.loader import EvaluationSet, evaluation_loader
 from sam_ft.errors import ConfigError, DataError
 from sam_ft.evaluation import Evaluation, evaluate
@@ -38,7 +39,7 @@ def run(cfg: DictConfig) -> float:
 
     dataset_split = build(parts.data).split(cfg.split)
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
-    task = PromptedSegmentation(model, precision=cfg.precision)
+    task = PromptedSegmentation(model, precision=cfg.precision, cache=FeatureCache(cfg.cache_gb))
     prompter, metric = build(parts.eval_prompt), build(parts.metric)
     dataset = EvaluationSet(dataset_split, model.image_size)
     batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
@@ -51,7 +52,8 @@ def run(cfg: DictConfig) -> float:
     if not results["zero_shot"].scores["objects"]:
         raise DataError(f"the {cfg.split} images hold no objects: there is nothing to score; see data.mask_folder")
     if checkpoint is not None:
-        load_partial_weights(model, checkpoint)
+        if "image_encoder" in load_partial_weights(model, checkpoint)["parts"]:
+            task = PromptedSegmentation(model, precision=cfg.precision)  # other weights, other embeddings
         results["tuned"] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, "tuned")
 
     tuned = results.get("tuned")
@@ -94,7 +96,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
 
 
 def join_rows(results: dict[str, Evaluation]) -> list[dict]:
-    """One row per object of all processes, zero-shot and tuned scores beside each other, in order of image and object."""
+    """One row per object of all processes: zero-shot beside tuned, in order of image and object."""
     keys = ("name", "object", "label", "area")
     rows: dict[tuple, dict] = {}
     for which, result in results.items():

@@ -22,6 +22,8 @@ from tqdm import tqdm
 from sam_ft import distributed
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.config import build, open_run, record_sweep_job, user_errors
+from sam_ft.data.features import FeatureCache
+from sam_ft.data.folder import FolderSplit, Survey
 from sam_ft.data.loader import EvaluationSet, TrainingBatches, TrainingSet, evaluation_loader, training_loader
 from sam_ft.errors import ConfigError, DataError, TrainingError
 from sam_ft.evaluation import evaluate
@@ -47,23 +49,25 @@ def main(cfg: DictConfig) -> float:
 
 
 def train(cfg: DictConfig, directory: Path) -> float:
+    check_settings(cfg)
     torch.manual_seed(cfg.seed)
     device = distributed.device()
 
     # Data: two splits of samples; loaders that deal them out to the processes.
     data = build(cfg.data)
     train_split, val_split = data.split("train"), data.split("val")
-    log.info("data: %d images to train on, %d to validate on", len(train_split), len(val_split))
+    train_found, _ = distributed.from_main(lambda: (survey(train_split, "train"), survey(val_split, "val")))
 
     # Model with its official weights, what learns of it, and the loss.
     model = build(cfg.model).to(device)
     build(cfg.adapt)(model)
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
-    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision)
+    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, FeatureCache(cfg.cache_gb))
 
     augment = build(cfg.train_transform)
     train_set = TrainingSet(train_split, augment, model.image_size, cfg.max_objects_per_image, cfg.seed)
-    batches = TrainingBatches(len(train_split), cfg.batch_size, cfg.micro_batch_size, cfg.seed)
+    with_objects = [i for i, name in enumerate(train_split.names) if name not in set(train_found.empty)]
+    batches = TrainingBatches(with_objects, cfg.batch_size, cfg.micro_batch_size, cfg.seed)
     train_loader = training_loader(train_set, batches, cfg.workers)
     val_set = EvaluationSet(val_split, model.image_size)
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
@@ -90,8 +94,6 @@ def train(cfg: DictConfig, directory: Path) -> float:
     progress = load_training_state(last_path, model, optimizer)
     if progress is None:
         scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "zero-shot").scores
-        if not scores["objects"]:
-            raise DataError("the validation images hold no objects: there is nothing to score; see data.mask_folder")
         progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
         log.info("zero-shot: %s", _short(scores))
         run_log.rewind(-1)
@@ -131,6 +133,25 @@ def train(cfg: DictConfig, directory: Path) -> float:
     return report(cfg, directory, progress, run_log)
 
 
+def check_settings(cfg: DictConfig) -> None:
+    optional = ("patience", "micro_batch_size", "max_objects_per_image")
+    for key in ("epochs", "batch_size", "eval_chunk", *optional):
+        if cfg[key] is None and key in optional:
+            continue
+        if type(cfg[key]) is not int or cfg[key] < 1:
+            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 1")
+
+
+def survey(split: FolderSplit, name: str) -> Survey:
+    """Reads all masks of a split before anything is trained, so that what is wrong with any of them is said now."""
+    found = split.survey()
+    without = f", {len(found.empty)} of them without any (skipped in training)" if found.empty else ""
+    log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
+    if not found.objects:
+        raise DataError(f"the {name} images hold no objects at all; look at data.mask_folder and data.objects")
+    return found
+
+
 def train_epoch(
     cfg: DictConfig,
     epoch: int,
@@ -145,13 +166,12 @@ def train_epoch(
     batches = loader.batch_sampler
     assert isinstance(batches, TrainingBatches)
     batches.epoch = epoch
-    step, started, loss, objects, empty = (epoch - 1) * batches.steps, time.perf_counter(), 0.0, 0.0, 0.0
-    bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=not distributed.is_main())
+    step, started, loss, objects = (epoch - 1) * batches.steps, time.perf_counter(), 0.0, 0.0
+    bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=None if distributed.is_main() else True)
     for micro_batches in batched(loader, batches.per_step):
         rate = set_learning_rate(optimizer, schedule(step, cfg.epochs * batches.steps))
         values = train_step(wrapped, micro_batches, prompter, seed_of(cfg.seed, epoch), optimizer, cfg.clip_norm)
         step += 1
-        empty += values["empty_images"]
         if values["objects"]:
             loss, objects = loss + values["loss"] * values["objects"], objects + values["objects"]
             run_log.log(step, {"epoch": epoch, "lr": rate, **_prefixed("train", values)})
@@ -159,11 +179,7 @@ def train_epoch(
         bar.update()
     bar.close()
     seconds = time.perf_counter() - started
-    if not objects:
-        raise DataError("the training images hold no objects: there is nothing to learn; see data.mask_folder")
-    if empty and epoch == 1:
-        log.info("%d of %d training images hold no objects; they are skipped", empty, batches.images)
-    return {"loss": loss / objects, "objects_per_second": objects / seconds, "seconds": seconds}
+    return {"loss": loss / max(1.0, objects), "objects_per_second": objects / seconds, "seconds": seconds}
 
 
 def train_step(
@@ -180,10 +196,9 @@ def train_step(
     DistributedDataParallel then divides by the number of processes, hence the factor.
     """
     device = distributed.device()
-    own = [sum(batch.num_objects for batch in micro_batches), sum(batch.num_empty for batch in micro_batches)]
-    objects, empty = distributed.sum_over_ranks(own)
+    (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
-        return {"objects": 0, "empty_images": empty}
+        return {"objects": 0.0}
     sums: dict[str, torch.Tensor] = {}
     bad_names: list[str] = []
     for number, batch in enumerate(micro_batches, 1):
@@ -207,7 +222,6 @@ def train_step(
         **dict(zip(sums, means, strict=True)),
         "grad_norm": norm,
         "objects": objects,
-        "empty_images": empty,
     }
 
 

@@ -26,11 +26,14 @@ def save_partial_weights(model: Sam, path: str | Path, **notes: object) -> None:
     notes: further facts for the file's metadata, such as the score; anything JSON can hold.
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    _write(path, tensors, {**_identity(model), **notes})
+    parts = sorted({name.split(".")[0] for name in tensors})
+    _write(path, tensors, {**_identity(model), "parts": parts, **notes})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
     """Puts the weights of a partial checkpoint on top of a model with the official ones; returns the file's notes.
+
+    The notes say which "parts" were trained, and how they scored before and after.
 
     Raises:
         CheckpointError: the file is missing, damaged, of a newer version, or belongs to another model, another
@@ -54,11 +57,6 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
     return notes
-
-
-def read_notes(path: str | Path) -> dict:
-    """What a partial checkpoint says of itself: model type, base checkpoint, score, zero-shot score, ..."""
-    return _read(path)[1]
 
 
 def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:

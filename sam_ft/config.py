@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import sys
+import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ def build(cfg: Any, **arguments: Any) -> Any:
     Raises:
         ConfigError: the class's own complaint about an option, with the class's name.
     """
+    check_types(cfg)
     try:
         return hydra.utils.instantiate(cfg, **arguments, _convert_="all")
     except hydra.errors.InstantiationException as error:
@@ -41,6 +43,30 @@ def build(cfg: Any, **arguments: Any) -> Any:
         if isinstance(error.__cause__, (TypeError, ValueError, ImportError, AttributeError, type(None))):
             raise ConfigError(f"{cfg.get('_target_')}: {error.__cause__ or error}") from error
         raise
+
+
+def check_types(cfg: Any) -> None:
+    """Compares plain options with the class's annotations: a word for a number would only fail in the first step.
+
+    Raises:
+        ConfigError: naming the class, the option, what came and what it takes.
+    """
+    if not OmegaConf.is_dict(cfg) or "_target_" not in cfg:
+        return
+    hints = typing.get_type_hints(_callable(cfg._target_))
+    for key, value in OmegaConf.to_container(cfg, resolve=True).items():
+        kinds = typing.get_args(hints.get(key)) or (hints.get(key),)
+        if isinstance(value, (str, bool, int, float)) and all(kind in (int, float, bool, type(None)) for kind in kinds):
+            # a whole number is a float too, but True is not a number
+            wanted = (*kinds, int) if float in kinds else kinds
+            if type(value) not in wanted:
+                names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+                raise ConfigError(f"{cfg._target_}: {key}={value} was given; expected {names}")
+
+
+def _callable(target: str) -> Any:
+    found = hydra.utils.get_object(target)
+    return found.__init__ if isinstance(found, type) else found
 
 
 @contextmanager
@@ -75,10 +101,7 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     """
     directory = Path(HydraConfig.get().runtime.output_dir)
     lock = FileLock(directory / ".lock", timeout=0)
-    problem = _prepare(directory, lock, cfg) if distributed.is_main() else ""
-    problem = "".join(distributed.gather([problem]))  # all processes stop together
-    if problem:
-        raise ConfigError(problem)
+    distributed.from_main(lambda: _prepare(directory, lock, cfg))
     try:
         with log_to(directory / "train.log"):
             yield directory
@@ -150,15 +173,15 @@ def _targets(node: Any) -> Iterator[Any]:
             yield from _targets(value)
 
 
-def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> str:
-    """Makes the directory the run's own; returns what stands in the way, or ""."""
+def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
+    """Makes the directory the run's own."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        return f"{directory}: another run is using this directory; choose another name="
+        raise ConfigError(f"{directory}: another run is using this directory; choose another name=") from None
     except OSError as error:
-        return f"{directory}: cannot be written ({error.strerror}); choose another run_dir="
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another run_dir=") from None
     path = directory / "config.yaml"
     new = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(new, dict)
@@ -169,12 +192,11 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> str:
     elif path.exists():
         changes = _differences(OmegaConf.to_container(OmegaConf.load(path)), new)
         if changes:
-            return (
+            raise ConfigError(
                 f"{directory} holds a run with other settings ({'; '.join(changes[:5])}). "
                 "Choose another name=..., or start anew with overwrite=true"
             )
     path.write_text(OmegaConf.to_yaml(OmegaConf.create(new)))
-    return ""
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:

@@ -4,13 +4,16 @@ Everything here also works in one plain process, where it does nothing and needs
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from sam_ft.errors import UserError
+from sam_ft.memory import keep_freed_memory
 
 T = TypeVar("T")
 
@@ -37,10 +40,12 @@ def device() -> torch.device:
 
 @contextmanager
 def session() -> Iterator[None]:
-    """Joins the process group that torchrun describes; outside torchrun it does nothing.
+    """Prepares this process, and joins the group that torchrun describes; outside torchrun there is none.
 
     It wraps a whole program and not a single run, so that all jobs of a sweep share one group.
     """
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
@@ -86,3 +91,19 @@ def gather(items: list[T]) -> list[T]:
     shares: list[list[T]] = [[] for _ in range(world_size())]
     dist.all_gather_object(shares, items)
     return [item for share in shares for item in share]
+
+
+def from_main(function: Callable[[], T]) -> T:
+    """What `function` returns on the main process, on every process; a user's mistake that it finds stops them all."""
+    if world_size() == 1:
+        return function()
+    answer: tuple[T | None, UserError | None] = (None, None)
+    if is_main():
+        try:
+            answer = (function(), None)
+        except UserError as error:
+            answer = (None, error)
+    value, problem = gather([answer])[0]
+    if problem is not None:
+        raise problem if is_main() else SystemExit(problem.exit_code)  # said once is enough
+    return value  # type: ignore[return-value]

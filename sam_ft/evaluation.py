@@ -35,21 +35,21 @@ def evaluate(
     metric.reset()
     rows = []
     device = task.model.device
-    for batch in tqdm(batches, title, leave=False, disable=not distributed.is_main()):
+    for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
-        for image in task.predict(batch, prompter, chunk):
-            true = batch.original_masks[image.index]
-            scores = metric.update(image.masks, true, image.iou)
-            objects = batch.objects_of(image.index)
+        for predicted in task.predict(batch, prompter, chunk):
+            true = batch.original_masks[predicted.image]
+            scores = metric.update(predicted.masks, true, predicted.iou)
+            objects = batch.objects_of(predicted.image)
             columns: Sequence = (
                 batch.object_ids[objects].tolist(),
                 batch.labels[objects].tolist(),
                 true.flatten(1).sum(1).tolist(),
                 scores["iou"].tolist(),
                 scores["dice"].tolist(),
-                image.iou.tolist(),
+                predicted.iou.tolist(),
             )
             names = ("object", "label", "area", "iou", "dice", "guessed_iou")
             for values in zip(*columns, strict=True):
-                rows.append({"name": batch.names[image.index], **dict(zip(names, values, strict=True))})
+                rows.append({"name": batch.names[predicted.image], **dict(zip(names, values, strict=True))})
     return Evaluation(metric.compute(), rows)

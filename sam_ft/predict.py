@@ -21,7 +21,7 @@ from sam_ft.types import Prompts
 class Predictor:
     """Answers prompts on images of any size, as segment-anything's SamPredictor does, for many objects at once.
 
-    The last image's embedding is kept, so further prompts on the same array cost no encoding.
+    The last image's embedding is kept, so further prompts on the same picture cost no encoding.
     """
 
     def __init__(self, model: Sam, precision: str = "auto"):
@@ -73,19 +73,20 @@ class Predictor:
         return masks.cpu().numpy(), prediction.iou.float().cpu().numpy(), logits.cpu().numpy()
 
     def _set_image(self, image: NDArray) -> None:
-        if image is self._image:
+        if self._image is not None and np.array_equal(image, self._image):  # by content: arrays are changed in place
             return
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
         side = self.model.image_size
         self._original_size = (image.shape[0], image.shape[1])
         self._input_size = resized_size(self._original_size, side)
-        small = resize_image(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), self._input_size)
+        own = np.array(image, order="C")  # a copy: what Pillow hands out is read-only, which torch does not take
+        small = resize_image(torch.from_numpy(own).permute(2, 0, 1), self._input_size)
         padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
         padded[0, :, : self._input_size[0], : self._input_size[1]] = small
         with self._task.autocast():
             self._features = self.model.encode(padded.to(self.model.device), [self._input_size])
-        self._image = image
+        self._image = own
 
     def _to_input_frame(self, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
         side = self.model.mask_side

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sam_ft.data.features import FeatureCache
 from sam_ft.errors import ConfigError
 from sam_ft.models import Sam
 from sam_ft.types import Batch, Features, Prediction, Prompts
@@ -20,11 +21,12 @@ EVALUATION_SEED = 0  # prompts of an evaluation depend on the sample's name alon
 class PredictedImage(NamedTuple):
     """The answers for all objects of one image.
 
+    image: its place in the batch
     masks: (N, H, W) bool in the original frame, exactly what SamPredictor returns · iou: (N,) the model's guess
     boxes: (N, 4) the prompted boxes in the original frame, or None if there were none
     """
 
-    index: int
+    image: int
     masks: Tensor
     iou: Tensor
     boxes: Tensor | None
@@ -33,15 +35,20 @@ class PredictedImage(NamedTuple):
 class PromptedSegmentation(nn.Module):
     """A SAM model with a loss: one forward pass gives every object's losses.
 
+    cache: for embeddings of a frozen encoder; one that learns is never cached
+
     It is this module that DistributedDataParallel wraps, so that all that computes gradients passes through it.
     """
 
-    def __init__(self, model: Sam, loss: Loss | None = None, precision: str = "auto"):
+    def __init__(
+        self, model: Sam, loss: Loss | None = None, precision: str = "auto", cache: FeatureCache | None = None
+    ):
         super().__init__()
         self.model = model
         self.loss = loss
         self.precision = precision
         self._encoder_learns = any(p.requires_grad for p in model.image_encoder.parameters())
+        self._cache = cache
 
     def forward(self, batch: Batch, prompter: Prompter, seed: int) -> dict[str, Tensor]:
         """{"loss": (M,), its parts: (M,)} for the objects of a batch, single-mask output."""
@@ -57,8 +64,12 @@ class PromptedSegmentation(nn.Module):
         """The batch's own features if it brings them, else the encoder's; no graph is kept for a frozen encoder."""
         if batch.features is not None:
             return batch.features
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._encoder_learns):
+        if self._encoder_learns:
             return self.model.encode(batch.images, batch.input_sizes)
+        with torch.no_grad():
+            if self._cache is None:
+                return self.model.encode(batch.images, batch.input_sizes)
+            return self._cache.encode(batch, self.model.encode)
 
     @torch.no_grad()
     def predict(self, batch: Batch, prompter: Prompter, chunk: int = 64) -> Iterator[PredictedImage]:

@@ -119,11 +119,6 @@ class Batch(_TensorFields):
     def num_objects(self) -> int:
         return len(self.image_index)
 
-    @property
-    def num_empty(self) -> int:
-        """How many of the images hold no object."""
-        return len(self.names) - len(self.image_index.unique())
-
     def objects_of(self, image: int) -> Tensor:
         """(N,) positions on the axis M of the objects of one image."""
         return torch.nonzero(self.image_index == image).flatten()

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ def test_the_rate_rises_to_one_and_falls_to_the_end():
     factors = [schedule(step, 100) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
     assert factors[9] == pytest.approx(1.0)
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[10:]))
     assert factors[54] == pytest.approx(0.1 + 0.9 * 0.5, abs=0.01)  # half way down
     assert factors[99] == pytest.approx(0.1)
 

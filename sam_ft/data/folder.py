@@ -1,17 +1,21 @@
 """A folder of images and a folder of masks."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from sam_ft.data.objects import KINDS, read_objects
 from sam_ft.data.pairing import SHOWN, Pair, files_by_stem, find_pairs, listed, read_list
-from sam_ft.data.reading import read_image
+from sam_ft.data.reading import read_image, read_size
 from sam_ft.errors import ConfigError, DataError
 from sam_ft.seeds import seed_of
-from sam_ft.types import Sample
+from sam_ft.types import Sample, Size
 
 log = logging.getLogger("sam_ft")
 
@@ -117,9 +121,7 @@ class FolderSplit:
         """
         pair = self.pairs[index]
         image = read_image(pair.image)
-        masks, labels, lossy = read_objects(pair.mask, self.objects, self.min_area)
-        if masks.shape[1:] != image.shape[:2]:
-            raise DataError(_size_message(pair, masks.shape[1:], image.shape[:2]))
+        masks, labels, lossy = self._read_objects(pair, (image.shape[0], image.shape[1]))
         if lossy:  # without a survey this comes once per process, so once per worker, and cannot count
             self._tell_lossy(f"{pair.mask} is lossy")
         return Sample(
@@ -132,28 +134,37 @@ class FolderSplit:
         )
 
     def survey(self) -> "Survey":
-        """Reads every mask once, to find what training would stumble over hours later, and to count.
+        """Reads every mask and every image's header once: to count, and to find now what would stop training later.
 
-        Warns once when masks are lossy. Raises: DataError that lists all masks that cannot be used.
+        Warns once when masks are lossy. Raises: DataError that lists all files that cannot be used.
         """
-        objects, empty, lossy, faults = 0, [], [], []
-        for pair in self.pairs:
-            try:
-                masks, _, was_lossy = read_objects(pair.mask, self.objects, self.min_area)
-            except DataError as error:
-                faults.append(str(error))
-                continue
-            objects += len(masks)
-            if not len(masks):
-                empty.append(pair.name)
-            if was_lossy:
-                lossy.append(pair.mask)
+        with ThreadPoolExecutor(8) as pool:  # decoding lets go of the interpreter's lock
+            bar = tqdm(pool.map(self._look_at, self.pairs), "reading masks", len(self), leave=False, disable=None)
+            found = list(zip(self.pairs, bar, strict=True))
+        faults = [str(fault) for _, (_, _, fault) in found if fault is not None]
+        objects = sum(count for _, (count, _, _) in found)
+        empty = [pair.name for pair, (count, _, _) in found if not count]
+        lossy = [pair.mask for pair, (_, was_lossy, _) in found if was_lossy]
         if faults:
             more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
             raise DataError("\n".join(faults[:SHOWN]) + more)
         if lossy:
             self._tell_lossy(f"{len(lossy)} of {len(self)} masks are lossy, first {lossy[0]}")
         return Survey(len(self), objects, empty, len(lossy))
+
+    def _look_at(self, pair: Pair) -> tuple[int, bool, DataError | None]:
+        """The number of objects, whether the mask is lossy, and what is wrong with it."""
+        try:
+            masks, _, lossy = self._read_objects(pair, read_size(pair.image))
+        except DataError as error:
+            return 0, False, error
+        return len(masks), lossy, None
+
+    def _read_objects(self, pair: Pair, size: Size) -> tuple[NDArray[np.bool_], NDArray[np.int64], bool]:
+        masks, labels, lossy = read_objects(pair.mask, self.objects, self.min_area)
+        if masks.shape[1:] != size:
+            raise DataError(_size_message(pair, masks.shape[1:], size))
+        return masks, labels, lossy
 
     def _tell_lossy(self, which: str) -> None:
         if not self._lossy_is_told:
@@ -171,7 +182,7 @@ class Survey:
     lossy: int
 
 
-def _size_message(pair: Pair, mask: tuple[int, ...], image: tuple[int, ...]) -> str:
+def _size_message(pair: Pair, mask: tuple[int, ...], image: Size) -> str:
     (h, w), (height, width) = mask, image
     message = f"{pair.mask}: the mask is {w} x {h} pixels but its image {pair.image.name} is {width} x {height}"
     if (h, w) == (width, height):

@@ -68,33 +68,36 @@ class EvaluationSet(Dataset):
 class TrainingBatches(Sampler):
     """Micro-batches of one epoch for this process: `per_step` of them make its share of one global batch.
 
+    images: positions of those to train on, which leaves out the ones without objects
+
     Every global batch is `batch_size` images of a seeded shuffle; process r takes its images r, r + world, ... The
     last global batch is smaller, and a process may get fewer images of it or none: then lists are shorter or empty,
     but their number is the same everywhere, so that no process waits for another for ever.
     """
 
-    def __init__(self, images: int, batch_size: int, micro_batch_size: int | None, seed: int):
+    def __init__(self, images: Sequence[int], batch_size: int, micro_batch_size: int | None, seed: int):
         share = -(-batch_size // distributed.world_size())
         self.micro_batch_size = min(micro_batch_size or share, share)
         self.per_step = -(-share // self.micro_batch_size)
-        self.images = images
+        self.images = list(images)
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
 
     @property
     def steps(self) -> int:
-        return -(-self.images // self.batch_size)
+        return -(-len(self.images) // self.batch_size)
 
     def __len__(self) -> int:
         return self.steps * self.per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
-        order = torch.randperm(self.images, generator=generator).tolist()
-        for start in range(0, self.images, self.batch_size):
+        order = torch.randperm(len(self.images), generator=generator).tolist()
+        for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            share = [Draw(self.epoch, index) for index in batch[distributed.rank() :: distributed.world_size()]]
+            own = batch[distributed.rank() :: distributed.world_size()]
+            share = [Draw(self.epoch, self.images[place]) for place in own]
             for micro in range(self.per_step):
                 yield share[micro * self.micro_batch_size : (micro + 1) * self.micro_batch_size]
 

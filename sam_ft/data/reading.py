@@ -5,15 +5,16 @@ The EXIF orientation is applied to image and mask alike, each by its own tag, so
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from sam_ft.errors import DataError
-
-BAD_IMAGE = "check that the file is complete and really an image, or take it out of the folder"
+from sam_ft.types import Size
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -91,22 +92,43 @@ def read_instance_mask(path: Path) -> NDArray[np.integer]:
     return values
 
 
+def read_size(path: Path) -> Size:
+    """The size that `read_image` would return, from the file's header alone."""
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
 def _decode(path: Path) -> Image.Image:
     """Decodes all of a file (`verify` passes truncated ones) and turns it upright."""
+    with _opened(path) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Whatever goes wrong with the file inside the block becomes a DataError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata, which does not change a pixel
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 pages = getattr(image, "n_frames", 1)
-                if pages == 1:
-                    image.load()
-                    return ImageOps.exif_transpose(image)
+                if pages > 1 and image.format != "MPO":  # a camera's JPEG with a preview of itself
+                    raise DataError(
+                        f"{path}: holds {pages} pages; expected one. Save the page that is meant as a file of its own"
+                    )
+                yield image
+    except DataError:
+        raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: too large to read ({error}); cut it into tiles") from error
     except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, EOFError ...
-        raise DataError(f"{path}: cannot be read ({error}); {BAD_IMAGE}") from error
-    raise DataError(f"{path}: holds {pages} pages; expected one. Save the page that is meant as a file of its own")
+        raise DataError(
+            f"{path}: cannot be read ({error}); check that the file is complete and really an image, or take it out"
+        ) from error
 
 
 def _present(values: NDArray[np.integer]) -> list[int]:

@@ -20,9 +20,9 @@ from sam_ft.data.folder import Folder
 
 log = logging.getLogger("sam_ft")
 
-VERSION = 1  # part of the folder's name: another drawing, another folder
+VERSION = 2  # part of the folder's name: another drawing, another folder
 SIDE = 256
-TRAIN, VAL = 24, 12
+TRAIN, VAL = 12, 6
 Picture = NDArray[np.float32]
 
 

@@ -1,6 +1,7 @@
 """A sheet of the objects that went worst and best."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ def draw_worst_and_best(
                 drawn[name, row["object"]] = _panels(image, true, answer, row, row[which])
     lines = [drawn[row["name"], row["object"]] for row in chosen]
     # two objects a line: the sheet stays about square
-    save_sheet(path, [sum(lines[i : i + 2], []) for i in range(0, len(lines), 2)], inches=2.4)
+    save_sheet(path, [list(chain(*lines[i : i + 2])) for i in range(0, len(lines), 2)], inches=2.4)
 
 
 def _panels(image: torch.Tensor, true: torch.Tensor, answer: torch.Tensor, row: dict, iou: float) -> list[Panel]:

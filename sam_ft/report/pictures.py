@@ -9,13 +9,14 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
+from torchvision.utils import draw_bounding_boxes
 
 from sam_ft.files import atomic_path
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 
-_COLOURS = [tuple(int(255 * c) for c in colour) for colour in colormaps["tab10"].colors]  # type: ignore[attr-defined]
+# without its grey, which on a grey image looks like nothing at all
+_COLOURS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
 
 
 def with_boxes(image: Tensor, boxes: Tensor) -> Tensor:
@@ -28,16 +29,21 @@ def with_boxes(image: Tensor, boxes: Tensor) -> Tensor:
     return draw_bounding_boxes(image, corners, colors=_colours(len(boxes)), width=width)
 
 
-def with_masks(image: Tensor, masks: Tensor) -> Tensor:
-    """The image (3, H, W) uint8 with masks (N, H, W) bool laid over it, one colour each, their outlines stronger."""
-    if not len(masks):
-        return image
-    filled = draw_segmentation_masks(image, masks, alpha=0.35, colors=_colours(len(masks)))
-    return draw_segmentation_masks(filled, outlines(masks), alpha=1.0, colors=_colours(len(masks)))
+def with_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:
+    """The image (3, H, W) uint8 with masks (N, H, W) bool laid over it, one colour each, their outlines solid.
+
+    Where masks overlap their colours mix (torchvision's drawing leaves black there).
+    """
+    picture = image.float()
+    for mask, outline, colour in zip(masks, outlines(masks), _colours(len(masks)), strict=True):
+        paint = torch.tensor(colour, dtype=torch.float32)[:, None, None]
+        picture = torch.where(mask, (1 - alpha) * picture + alpha * paint, picture)
+        picture = torch.where(outline, paint, picture)
+    return picture.round().to(torch.uint8)
 
 
 def outlines(masks: Tensor) -> Tensor:
-    """The pixels of each mask (N, H, W) bool that touch a pixel outside it, above, below, left or right."""
+    """(N, H, W) bool: the pixels of each mask that touch a pixel outside it, above, below, left or right."""
     padded = torch.nn.functional.pad(masks, (1, 1, 1, 1))
     inner = padded[:, 2:, 1:-1] & padded[:, :-2, 1:-1] & padded[:, 1:-1, 2:] & padded[:, 1:-1, :-2]
     return masks & ~inner

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.data.reading import read_binary_mask, read_image, read_instance_mask, read_mask
+from sam_ft.data.reading import read_binary_mask, read_image, read_instance_mask, read_mask, read_size
 from sam_ft.errors import DataError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -94,9 +94,15 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
 
 def test_a_file_of_several_pages_is_refused(tmp_path):
     page = Image.fromarray(GREY)
-    page.save(tmp_path / "a.tif", save_all=True, append_images=[page, page])
+    path = save(tmp_path / "a.tif", page, save_all=True, append_images=[page, page])
     with pytest.raises(DataError, match=r"a\.tif: holds 3 pages; expected one"):
-        read_image(tmp_path / "a.tif")
+        read_image(path)
+
+
+def test_a_camera_s_jpeg_with_a_preview_is_one_image(tmp_path):
+    photo, preview = (Image.fromarray(np.full((16, 16, 3), value, np.uint8)) for value in (200, 10))
+    path = save(tmp_path / "a.jpg", photo, format="MPO", save_all=True, append_images=[preview])
+    assert abs(int(read_image(path).mean()) - 200) < 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -118,6 +124,7 @@ def test_image_and_mask_with_one_orientation_stay_aligned(tmp_path, orientation)
         7: half[::-1, ::-1].T,
         8: np.rot90(half),
     }[orientation]
+    assert read_size(image_path) == image.shape[:2] == mask.shape
     assert np.array_equal(mask, upright > 0)
     assert ((image[..., 0] > 127) == mask).mean() > 0.995
 

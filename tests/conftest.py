@@ -1,0 +1,50 @@
+import pytest
+
+from tests.blobs import write_folder
+from tests.cli import SMALL, call
+
+
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory):
+    """A cache folder of the tests' own: nothing of the user's is read or written."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("home")
+        patch.setenv("SAM_FT_HOME", str(folder))
+        patch.setenv("WANDB_MODE", "offline")
+        yield folder
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """`cli("train.py", "epochs=1", ...)` runs a script in this process."""
+    return lambda script, *overrides: call(script, *overrides, capsys=capsys, monkeypatch=monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory):
+    """A folder of 9 small images, 6 to train on."""
+    return write_folder(tmp_path_factory.mktemp("data") / "blobs", [2, 3, 0, 4, 1, 5, 3, 2, 4])
+
+
+@pytest.fixture(scope="session")
+def run(blobs, tmp_path_factory):
+    """The directory of a finished run on `blobs`."""
+    directory = tmp_path_factory.mktemp("runs") / "blobs"
+    with pytest.MonkeyPatch.context() as patch:
+        import contextlib
+        import io
+        import runpy
+        import sys
+
+        from tests.cli import ROOT
+
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", ["train.py", *SMALL, *of(blobs), f"run_dir={directory}", "epochs=2"])
+        with contextlib.redirect_stdout(io.StringIO()):
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    return directory
+
+
+def of(folder):
+    """The overrides that train on instances of a folder written by `write_folder`."""
+    return ["data=folder", f"data.root={folder}", "data.objects=instances", "data.mask_folder=instances"]

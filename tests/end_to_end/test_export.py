@@ -1,0 +1,56 @@
+"""A tuned model in the official format, read by the official packages."""
+
+import numpy as np
+import pytest
+import torch
+
+from sam_ft import Predictor, load_partial_weights, save_partial_weights
+from sam_ft.export import export_official
+from sam_ft.models import build_model
+from tests.blobs import draw, write_folder
+from tests.conftest import of
+from tests.reference import build_lite_medsam, mobile_sam, official_sam, segment_anything
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "package"), [("vit_t", mobile_sam), ("vit_b", segment_anything)])
+def test_the_official_package_loads_it_strictly_and_answers_the_same(model_type, package, tmp_path):
+    torch.save(official_sam(model_type).state_dict(), tmp_path / "base.pth")
+    tuned = build_model(model_type, tmp_path / "base.pth")
+    tuned.requires_grad_(False).mask_decoder.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in tuned.mask_decoder.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_partial_weights(tuned, tmp_path / "tuned.safetensors")
+    merged = build_model(model_type, tmp_path / "base.pth")
+    load_partial_weights(merged, tmp_path / "tuned.safetensors")
+    export_official(merged, tmp_path / "merged.pth")
+
+    official = package.sam_model_registry[model_type]()
+    official.load_state_dict(torch.load(tmp_path / "merged.pth", weights_only=True), strict=True)
+    predictor = package.SamPredictor(official.eval())
+    image, box = draw(0, 4)[0], [8, 9, 30, 28]
+    predictor.set_image(image)
+    masks, scores, logits = predictor.predict(box=np.array(box), multimask_output=False)
+    ours = Predictor(merged).predict(image, boxes=[box])
+    assert np.array_equal(ours[0][0], masks)
+    np.testing.assert_allclose(ours[1][0], scores, atol=1e-4)
+    np.testing.assert_allclose(ours[2][0], logits, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_by_one_command(cli, tmp_path):
+    folder = write_folder(tmp_path / "cells", [2, 1])
+    run = tmp_path / "run"
+    common = ["logger=none", "workers=0", "pictures=0", f"run_dir={run}"]
+    assert cli("train.py", *of(folder), *common, "epochs=1", "optimizer.lr=1e-5").code == 0
+    done = cli("sam_ft.export", f"run={run}")
+    assert done.code == 0, done.err
+    path = run / "export/lite_medsam_run.pth"
+    assert str(path) in done.out
+
+    official = build_lite_medsam()
+    official.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    assert Predictor.from_run(run).model.state_dict().keys() == official.state_dict().keys()
+    for name, tensor in Predictor.from_run(run).model.state_dict().items():
+        assert torch.equal(tensor, official.state_dict()[name])

@@ -1,0 +1,248 @@
+"""Every mistake ends in one line that says what came, what was expected and what to do, and a code of its own."""
+
+import shutil
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from omegaconf import OmegaConf
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from sam_ft.checkpoint import save_partial_weights
+from sam_ft.models import build_model
+from tests.blobs import write_folder
+from tests.cli import SMALL
+from tests.conftest import of
+from tests.reference import LITE_MEDSAM_WEIGHTS
+
+CONFIG, DATA, CHECKPOINT = 2, 3, 4
+
+
+@pytest.fixture
+def refused(cli):
+    """Runs a script that must refuse: with this code, these words, no traceback, and nothing trained."""
+
+    def check(code, *words, script="train.py", overrides=()):
+        done = cli(script, *overrides)
+        assert done.code == code, done
+        assert "Traceback" not in done.err
+        message = [line for line in done.err.splitlines() if "error: " in line]
+        assert len(message) == 1, done.err
+        for word in words:
+            assert word in done.err, done.err
+        assert "epoch 1" not in done.out
+
+    return check
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "cells", [2, 3, 1])
+
+
+@pytest.fixture
+def train(refused, folder, tmp_path):
+    """Tries to train on `folder` with more overrides."""
+
+    def check(code, *words, overrides=(), objects="instances"):
+        own = [*SMALL, "data=folder", f"data.root={folder}", f"data.objects={objects}", f"run_dir={tmp_path / 'run'}"]
+        mask_folder = "data.mask_folder=instances" if objects == "instances" else "data.mask_folder=masks"
+        refused(code, *words, overrides=[*own, mask_folder, "epochs=1", *overrides])
+
+    return check
+
+
+def test_a_folder_that_is_not_there(train):
+    train(DATA, "nowhere", overrides=["data.root=/nowhere"])
+
+
+def test_a_root_that_was_not_given(refused, tmp_path):
+    refused(CONFIG, "data.root", overrides=[*SMALL, "data=folder", f"run_dir={tmp_path}"])
+
+
+def test_a_mask_folder_that_is_not_there(train):
+    train(DATA, "labels", "instances", overrides=["data.mask_folder=labels"])
+
+
+def test_masks_that_are_missing_extra_and_ambiguous_are_listed_together(train, folder):
+    (folder / "train.txt").unlink()
+    (folder / "val.txt").unlink()
+    (folder / "instances/blobs_0.png").unlink()
+    shutil.copy(folder / "instances/blobs_1.png", folder / "instances/stray.png")
+    shutil.copy(folder / "images/blobs_2.png", folder / "images/blobs_2.bmp")
+    train(DATA, "blobs_0", "stray", "blobs_2")
+
+
+def test_a_mask_of_another_size(train, folder):
+    Image.fromarray(np.ones((5, 7), np.uint16)).save(folder / "instances/blobs_0.png")
+    train(DATA, "blobs_0.png", "7 x 5", "72 x 48", "nearest")
+
+
+def test_a_mask_of_several_classes(train, folder):
+    ids = np.zeros((48, 72), np.uint8)
+    ids[:10], ids[10:20] = 1, 2
+    Image.fromarray(ids).save(folder / "masks/blobs_0.png")
+    train(DATA, "blobs_0.png", "data.objects=instances", objects="whole")
+
+
+def test_an_unreadable_mask(train, folder):
+    path = folder / "instances/blobs_0.png"
+    path.write_bytes(path.read_bytes()[:60])
+    train(DATA, "blobs_0.png")
+
+
+def test_an_image_that_breaks_off_is_named_when_it_is_read(train, folder):
+    path = folder / "images/blobs_0.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    train(DATA, "blobs_0.png")
+
+
+def test_images_without_a_single_object(train, folder):
+    for path in (folder / "masks").iterdir():
+        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    train(DATA, "no objects", "data.mask_folder", objects="whole")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("monitor=accuracy", ["monitor=accuracy", "iou"]),
+        ("precision=int8", ["precision=int8", "bfloat16"]),
+        ("data.objects=cells", ["data.objects=cells", "instances"]),
+        ("model.image_size=63", ["63", "multiple of 4"]),
+        ("model.model_type=vit_x", ["vit_x", "vit_b"]),
+        ("adapt.train=[decoder.*]", ["decoder.*", "mask_decoder."]),
+        ("adapt.freeze=['*']", ["nothing to train"]),
+        ("train_prompt.jitter=-1", ["jitter"]),
+        ("loss.bce_weight=much", ["bce_weight", "much"]),
+        ("+loss.weight=1", ["weight"]),
+        ("batch_size=0", ["batch_size=0", "at least 1"]),
+        ("epochs=many", ["epochs=many", "whole number"]),
+    ],
+)
+def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):
+    train(CONFIG, *words, overrides=[override])
+
+
+def test_a_checkpoint_of_another_model(train):
+    more = ["model=vit_b", f"model.checkpoint={LITE_MEDSAM_WEIGHTS}"]
+    train(CHECKPOINT, "looks like lite_medsam", "model=vit_b was asked for", overrides=more)
+
+
+def test_a_checkpoint_that_is_not_there(train):
+    train(CHECKPOINT, "nothing.pth", overrides=["model.checkpoint=nothing.pth"])
+
+
+def test_an_output_directory_that_cannot_be_made(train, tmp_path):
+    (tmp_path / "file").write_text("")
+    train(CONFIG, "cannot be written", overrides=[f"run_dir={tmp_path / 'file/run'}"])
+
+
+def test_a_run_directory_that_is_in_use(train, tmp_path):
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run/.lock"):
+        train(CONFIG, "another run is using this directory")
+
+
+@pytest.fixture
+def evaluated(refused, blobs, tmp_path):
+    """Tries to evaluate a partial checkpoint."""
+
+    def check(*words, checkpoint, side=64):
+        own = ["model=lite_medsam", f"model.image_size={side}", "workers=0", "pictures=0", f"output={tmp_path}"]
+        overrides = [*own, *of(blobs), f"checkpoint={checkpoint}"]
+        refused(CHECKPOINT, *words, script="evaluate.py", overrides=overrides)
+
+    return check
+
+
+def test_a_partial_checkpoint_that_is_not_there(evaluated, tmp_path):
+    evaluated("no such file", checkpoint=tmp_path / "none.safetensors")
+
+
+def test_a_partial_checkpoint_of_another_input_side(evaluated, run):
+    evaluated("model.image_size=64", checkpoint=run / "checkpoints/best.safetensors", side=48)
+
+
+def test_a_partial_checkpoint_of_another_model(evaluated, tmp_path):
+    other = build_model("vit_t", checkpoint=None, image_size=64)
+    other.requires_grad_(False).mask_decoder.requires_grad_(True)
+    save_partial_weights(other, tmp_path / "other.safetensors")
+    evaluated("trained for model=vit_t", "this is model=lite_medsam", checkpoint=tmp_path / "other.safetensors")
+
+
+def test_a_partial_checkpoint_on_top_of_another_base(evaluated, tmp_path):
+    other = build_model("lite_medsam", checkpoint=None, image_size=64)
+    other.requires_grad_(False).mask_decoder.requires_grad_(True)
+    save_partial_weights(other, tmp_path / "other.safetensors")
+    evaluated("base checkpoint", "model.checkpoint", checkpoint=tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, -1])
+def test_a_partial_checkpoint_that_breaks_off(evaluated, run, tmp_path, kept):
+    whole = (run / "checkpoints/best.safetensors").read_bytes()
+    cut = whole[: int(len(whole) * kept) if isinstance(kept, float) else kept]
+    (tmp_path / "cut.safetensors").write_bytes(cut)
+    evaluated("damaged", f"{len(cut)} bytes", checkpoint=tmp_path / "cut.safetensors")
+
+
+def test_a_partial_checkpoint_with_one_flipped_bit(evaluated, run, tmp_path):
+    whole = bytearray((run / "checkpoints/best.safetensors").read_bytes())
+    whole[-1000] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(whole)
+    evaluated("checksum", "damaged", checkpoint=tmp_path / "flipped.safetensors")
+
+
+def test_a_file_of_weights_that_is_no_partial_checkpoint(evaluated, run, tmp_path):
+    save_file(load_file(run / "checkpoints/best.safetensors"), tmp_path / "plain.safetensors")
+    evaluated("not a partial checkpoint of this project", checkpoint=tmp_path / "plain.safetensors")
+
+
+def test_a_partial_checkpoint_of_a_newer_version(evaluated, run, tmp_path):
+    tensors = load_file(run / "checkpoints/best.safetensors")
+    save_file(tensors, tmp_path / "newer.safetensors", {"format_version": "99"})
+    evaluated("newer version", "update sam-ft", checkpoint=tmp_path / "newer.safetensors")
+
+
+@pytest.mark.parametrize("script", ["evaluate.py", "sam_ft.export"])
+def test_a_directory_that_holds_no_run(refused, script, tmp_path):
+    refused(CONFIG, "config.yaml", "train.py", script=script, overrides=[f"run={tmp_path}"])
+
+
+def test_evaluate_without_anything_to_evaluate(refused):
+    refused(CONFIG, "run=outputs/NAME", "model", "data", script="evaluate.py")
+
+
+def test_export_without_a_run(refused):
+    refused(CONFIG, "run", script="sam_ft.export")
+
+
+def test_export_in_a_format_that_is_not_known(refused, run):
+    refused(CONFIG, "format=onnx3d", "official", script="sam_ft.export", overrides=[f"run={run}", "format=onnx3d"])
+
+
+def test_export_at_a_side_that_the_official_package_cannot_build(refused, run):
+    refused(CONFIG, "model.image_size=64", "256", script="sam_ft.export", overrides=[f"run={run}"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "builtins.open",
+        "torch.hub.load",
+        "sam_ft.files.os.system",
+        "sam_ft.config.shutil.rmtree",
+        "evil.run",
+    ],
+)
+def test_a_run_whose_config_calls_something_else_is_refused_and_nothing_is_called(refused, run, tmp_path, target):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cfg = OmegaConf.load(copy / "config.yaml")
+    marker = tmp_path / "marker"
+    cfg.metric = {"_target_": target, "command": f"touch {marker}"}
+    OmegaConf.save(cfg, copy / "config.yaml")
+    refused(CONFIG, target, "may not call it", script="evaluate.py", overrides=[f"run={copy}", "workers=0"])
+    assert not marker.exists()

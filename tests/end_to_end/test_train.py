@@ -1,0 +1,177 @@
+"""The main job through its scripts, on the real LiteMedSAM weights at 64 pixels."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from safetensors.torch import load_file
+
+from sam_ft import Predictor, build_model, load_partial_weights
+from tests.cli import SMALL, start, torchrun
+from tests.conftest import of
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_config_log_numbers_and_a_small_file(run):
+    assert {"config.yaml", "train.log", "metrics.jsonl", "checkpoints"} <= {path.name for path in run.iterdir()}
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert cfg.model.image_size == 64
+    best = load_file(run / "checkpoints/best.safetensors")
+    assert all(name.startswith("mask_decoder.") for name in best)
+    assert sum(tensor.numel() for tensor in best.values()) == 3_638_916
+    assert (run / "checkpoints/best.safetensors").stat().st_size < 20e6
+
+
+def test_zero_shot_is_scored_before_the_first_step(run):
+    first = lines(run)[0]
+    assert first["step"] == 0
+    assert first["val/objects"] == 9
+    steps = [line["step"] for line in lines(run) if "train/loss" in line]
+    assert steps == [1, 2, 3, 4]  # 5 images with objects in batches of 4, two epochs
+
+
+def test_the_log_holds_loss_rate_norm_metrics_and_throughput(run):
+    step, epoch = lines(run)[1], lines(run)[3]
+    assert {"train/loss", "train/bce", "train/iou_head", "train/grad_norm", "lr"} <= step.keys()
+    assert {"val/iou", "val/dice", "val/iou_per_image", "epoch/objects_per_second"} <= epoch.keys()
+
+
+def test_images_without_objects_are_counted_and_skipped(run):
+    assert (
+        "train: 6 images with 15 objects, 1 of them without any (skipped in training)"
+        in (run / "train.log").read_text()
+    )
+
+
+def test_frozen_parts_and_batchnorm_do_not_move(run):
+    base = build_model("lite_medsam", image_size=64)
+    tuned = build_model("lite_medsam", image_size=64)
+    load_partial_weights(tuned, run / "checkpoints/last.safetensors".replace("last", "best"))
+    moved = {n for n, t in tuned.state_dict().items() if not torch.equal(t, base.state_dict()[n])}
+    assert moved
+    assert all(name.startswith("mask_decoder.") for name in moved)
+
+
+def test_the_same_command_again_trains_nothing_and_says_what_came_out(run, blobs, cli):
+    before = lines(run)
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", "epochs=2")
+    assert done.code == 0, done.err
+    assert "continuing after epoch 2 of 2" in done.out
+    assert "zero-shot" in done.out
+    assert lines(run) == before
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli):
+    arguments = [*SMALL, *of(blobs), "schedule=constant", "patience=null"]
+    assert cli("train.py", *arguments, f"run_dir={tmp_path / 'whole'}", "epochs=3").code == 0
+    for epochs in (1, 3):
+        assert cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}", f"epochs={epochs}").code == 0
+    whole, halves = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("whole", "halves"))
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    timed = {"epoch/objects_per_second", "epoch/seconds"}
+
+    def untimed(name):
+        return [{k: v for k, v in line.items() if k not in timed} for line in lines(tmp_path / name)]
+
+    assert untimed("whole") == untimed("halves")
+
+
+def test_other_settings_in_the_same_directory_are_refused(run, blobs, cli):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", "optimizer.lr=1e-3")
+    assert done.code == 2
+    assert "optimizer.lr: 0.0001 there, 0.001 now" in done.err
+    assert "overwrite=true" in done.err
+
+
+def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(blobs, tmp_path, cli):
+    # a rate that wrecks the decoder at the first step
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=3", "patience=1", "optimizer.lr=1.0"]
+    done = cli("train.py", *arguments)
+    assert done.code == 0, done.err
+    assert "No epoch beat zero-shot on iou" in done.out
+    assert "stopping early" in done.out
+    kept = load_file(tmp_path / "checkpoints/best.safetensors")
+    base = build_model("lite_medsam", image_size=64).state_dict()
+    assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
+
+
+def test_pictures_and_wandb_offline(blobs, tmp_path, cli):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "logger=wandb", "pictures=2"]
+    done = cli("train.py", *arguments)
+    assert done.code == 0, done.err
+    assert "wandb: offline" in done.out
+    picture = np.asarray(Image.open(tmp_path / "samples/epoch_001.png"))
+    assert picture.shape[0] > 300
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_evaluate_scores_both_as_training_did(run, cli):
+    done = cli("evaluate.py", f"run={run}", "workers=0", "pictures=2")
+    assert done.code == 0, done.err
+    scores = json.loads((run / "evaluation/scores.json").read_text())
+    progress = lines(run)
+    best = max((line for line in progress if "val/iou" in line), key=lambda line: line["val/iou"])
+    for which, line in (("zero_shot", progress[0]), ("tuned", best)):
+        for name in ("iou", "dice", "iou_per_image", "objects"):
+            assert scores[which][name] == line[f"val/{name}"], (which, name)
+    rows = (run / "evaluation/objects.csv").read_text().splitlines()
+    assert len(rows) == 1 + 9
+    assert rows[0].startswith("name,object,label,area,zero_shot_iou,zero_shot_dice")
+    assert (run / "evaluation/worst_and_best.png").stat().st_size > 1000
+
+
+def test_evaluate_without_a_run_takes_model_data_and_checkpoint(run, blobs, tmp_path, cli):
+    common = ["model=lite_medsam", "model.image_size=64", *of(blobs), "workers=0", "pictures=0", f"output={tmp_path}"]
+    assert cli("evaluate.py", *common, f"checkpoint={run / 'checkpoints/best.safetensors'}").code == 0
+    both = json.loads((tmp_path / "scores.json").read_text())
+    assert both["zero_shot"]["iou"] != both["tuned"]["iou"]
+    assert cli("evaluate.py", *common).code == 0
+    assert "tuned" not in json.loads((tmp_path / "scores.json").read_text())
+
+
+def test_the_predictor_of_a_run_gives_the_masks_that_were_scored(run, blobs):
+    rows = (run / "evaluation/objects.csv").read_text().splitlines()[1:]
+    header = (run / "evaluation/objects.csv").read_text().splitlines()[0].split(",")
+    predictor = Predictor.from_run(run)
+    for row in rows:
+        values = dict(zip(header, row.split(","), strict=True))
+        image = np.asarray(Image.open(blobs / f"images/{values['name']}.png"))
+        mask = np.asarray(Image.open(blobs / f"instances/{values['name']}.png")) == int(values["object"]) + 1
+        y, x = np.nonzero(mask)
+        masks, scores, _ = predictor.predict(image, boxes=[[x.min(), y.min(), x.max() + 1, y.max() + 1]])
+        iou = (masks[0, 0] & mask).sum() / (masks[0, 0] | mask).sum()
+        assert iou == pytest.approx(float(values["tuned_iou"]), abs=1e-6)
+        assert scores[0, 0] == pytest.approx(float(values["tuned_guessed_iou"]), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_score_of_one(run, blobs, tmp_path):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=2"]
+    done = torchrun("train.py", *arguments)
+    assert done.code == 0, done.err
+    one, two = ([line for line in lines(directory) if "val/iou" in line] for directory in (run, tmp_path))
+    assert [line["val/objects"] for line in two] == [line["val/objects"] for line in one]
+    assert [line["val/iou"] for line in two] == pytest.approx([line["val/iou"] for line in one], abs=2e-3)
+    assert two[0] == pytest.approx(one[0], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [lambda *a: start(sys.executable, *a), torchrun], ids=["python", "torchrun"])
+def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp_path, launch):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'sweep'}", "epochs=1"]
+    done = launch("train.py", "-m", *arguments, "loss=bce_iou,dice_focal_iou", "optimizer.lr=1e-4,3e-5")
+    assert done.code == 0, done.err
+    jobs = [json.loads(line) for line in (tmp_path / "sweep/sweep.jsonl").read_text().splitlines()]
+    assert [job["job"] for job in jobs] == [0, 1, 2, 3]
+    assert len({job["best"]["iou"] for job in jobs}) > 1
+    assert len({job["zero_shot"]["iou"] for job in jobs}) == 1
+    for job in range(4):
+        assert (tmp_path / f"sweep/{job}/checkpoints/best.safetensors").exists()

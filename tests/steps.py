@@ -1,0 +1,69 @@
+"""Trains a tiny model for a few steps and saves what happened; run under torchrun to compare with one process.
+
+python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS
+"""
+
+import sys
+
+import torch
+
+from sam_ft import distributed
+from sam_ft.adapt import Freeze
+from sam_ft.data.loader import EvaluationSet, TrainingBatches, TrainingSet, evaluation_loader, training_loader
+from sam_ft.evaluation import evaluate
+from sam_ft.losses import BceIou
+from sam_ft.metrics import IouDice
+from sam_ft.parallel import wrap
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
+from sam_ft.transforms import Augment, QuarterTurn
+from tests.blobs import Blobs
+from tests.tiny import tiny_sam
+from train import batched, train_step
+
+UNUSED = [
+    "mask_decoder.output_hypernetworks_mlps.[123].*",
+    "prompt_encoder.point_embeddings.[01].*",
+    "prompt_encoder.not_a_point_embed.*",
+    "prompt_encoder.mask_downscaling.*",
+]
+
+
+def steps(adapt, micro_batch_size, counts, epochs=2, batch_size=4):
+    """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}."""
+    model = tiny_sam()
+    Freeze([f"{adapt}*"], UNUSED)(model)
+    task = PromptedSegmentation(model, BceIou())
+    wrapped = wrap(task)
+    # not AdamW: its first steps have the size of the rate whatever the gradient, which hides a wrong scale
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.05)
+    split = Blobs(counts)
+    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, max_objects=3, seed=0)
+    batches = TrainingBatches(range(len(split)), batch_size, micro_batch_size, seed=0)
+    loader = training_loader(dataset, batches, workers=0)
+    losses, gradients = [], {}
+    keep = optimizer.zero_grad
+
+    def remember(set_to_none=True):
+        gradients.update({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+        keep(set_to_none)
+
+    optimizer.zero_grad = remember
+    for epoch in range(1, epochs + 1):
+        batches.epoch = epoch
+        for micro_batches in batched(loader, batches.per_step):
+            values = train_step(wrapped, micro_batches, Box(jitter=0.1), epoch, optimizer, clip_norm=1e9)
+            losses.append(values)
+    weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+    val = evaluation_loader(EvaluationSet(split, model.image_size), images_per_batch=2, workers=0)
+    scores = evaluate(task, val, Box(), IouDice()).scores
+    return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
+
+
+if __name__ == "__main__":
+    output, adapt, micro, counts = sys.argv[1:]
+    torch.set_num_threads(1)
+    with distributed.session():
+        result = steps(adapt, int(micro) or None, [int(count) for count in counts.split(",")])
+        torch.save(result, f"{output}.{distributed.rank()}")

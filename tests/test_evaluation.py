@@ -1,0 +1,152 @@
+"""The score against a loop over the official SamPredictor, with the same weights and the same boxes."""
+
+import numpy as np
+import pytest
+import torch
+
+from sam_ft import Predictor
+from sam_ft.adapt import Freeze
+from sam_ft.data.loader import EvaluationSet, evaluation_loader
+from sam_ft.evaluation import evaluate
+from sam_ft.metrics import IouDice
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
+from tests.blobs import Blobs
+from tests.reference import segment_anything, small_sam
+from tests.tiny import SPEC, tiny_sam
+
+COUNTS = [1, 5, 0, 3]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Our tiny model and the official one with its weights."""
+    ours, theirs = tiny_sam(), small_sam(SPEC)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, segment_anything.SamPredictor(theirs)
+
+
+def scored(model, chunk=64, images_per_batch=3, counts=COUNTS):
+    batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), images_per_batch, workers=0)
+    return evaluate(PromptedSegmentation(model), batches, Box(), IouDice(), chunk)
+
+
+def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
+    ours, predictor = pair
+    ious = []
+    for sample in Blobs(COUNTS):
+        predictor.set_image(sample.image.permute(1, 2, 0).numpy())
+        for mask in sample.masks.numpy():
+            y, x = np.nonzero(mask)
+            box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+            answer = predictor.predict(box=box, multimask_output=False)[0][0]
+            ious.append((answer & mask).sum() / (answer | mask).sum())
+    result = scored(ours)
+    assert 0 < np.mean(ious) < 1
+    assert [row["iou"] for row in result.rows] == pytest.approx(ious, abs=1e-6)
+    assert result.scores["iou"] == pytest.approx(np.mean(ious), abs=1e-6)
+    assert result.scores["objects"] == len(ious) == 9
+
+
+def test_the_score_hangs_neither_on_the_batch_nor_on_the_chunk(pair):
+    whole = scored(pair[0])
+    for chunk, images in ((1, 1), (2, 4)):
+        other = scored(pair[0], chunk, images)
+        assert other.scores == pytest.approx(whole.scores, abs=1e-7)
+        assert [row["name"] for row in other.rows] == [row["name"] for row in whole.rows]
+
+
+def test_jittered_evaluation_prompts_hang_on_the_name_alone(pair):
+    def boxes(images_per_batch):
+        task, found = PromptedSegmentation(pair[0]), []
+        for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0):
+            found += [predicted.boxes for predicted in task.predict(batch, Box(jitter=0.1))]
+        return torch.cat(found)
+
+    torch.testing.assert_close(boxes(1), boxes(4))
+
+
+def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
+    sample = Blobs([1])[0]
+    many = sample.select(torch.zeros(300, dtype=torch.int64))
+
+    class Split(Blobs):
+        def __getitem__(self, index):
+            return many
+
+    batches = evaluation_loader(EvaluationSet(Split([300]), 64), 1, workers=0)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), IouDice(), chunk=32)
+    assert len({round(row["iou"], 6) for row in result.rows}) == 1
+    assert result.scores["objects"] == 300
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+def test_our_predictor_answers_as_the_official_one(pair, multimask):
+    ours, predictor = pair
+    image = Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    predictor.set_image(image)
+    box, points, labels = [8.0, 9.0, 30.0, 28.0], [[15.0, 16.0], [40.0, 20.0]], [1, 0]
+    seed = predictor.predict(box=np.array(box), multimask_output=False)[2]
+    cases = [
+        {"boxes": [box]},
+        {"points": [points], "point_labels": [labels]},
+        {"boxes": [box], "points": [points], "point_labels": [labels]},
+        {"boxes": [box], "mask_input": seed[None]},
+        {"mask_input": seed[None], "points": [points], "point_labels": [labels]},
+    ]
+    for case in cases:
+        official = {
+            "box": np.array(box) if "boxes" in case else None,
+            "point_coords": np.array(points) if "points" in case else None,
+            "point_labels": np.array(labels) if "points" in case else None,
+            "mask_input": seed if "mask_input" in case else None,
+        }
+        masks, scores, logits = predictor.predict(**official, multimask_output=multimask)
+        found = Predictor(ours).predict(image, **case, multimask_output=multimask)
+        assert np.array_equal(found[0][0], masks)
+        np.testing.assert_allclose(found[1][0], scores, atol=1e-4)
+        np.testing.assert_allclose(found[2][0], logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "no prompt was given"),
+        ({"boxes": [1, 2, 3, 4]}, r"boxes is \(4,\); expected \(N, 4\)"),
+        ({"points": [[[1, 2]]]}, "points and point_labels go together"),
+        ({"boxes": [[0, 0, 9, 9]] * 2, "points": [[[1, 2]]], "point_labels": [[1]]}, "different numbers of objects"),
+    ],
+)
+def test_the_predictor_says_what_is_wrong_with_a_prompt(pair, arguments, message):
+    image = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        Predictor(pair[0]).predict(image, **arguments)
+
+
+def test_the_predictor_refuses_an_image_that_is_not_rgb_bytes(pair):
+    with pytest.raises(ValueError, match=r"image is float64 \(20, 30\); expected uint8 \(H, W, 3\)"):
+        Predictor(pair[0]).predict(np.zeros((20, 30)), boxes=[[0, 0, 9, 9]])
+
+
+def test_an_image_changed_in_place_is_encoded_again(pair):
+    predictor = Predictor(pair[0])
+    image = Blobs([4])[0].image.permute(1, 2, 0).contiguous().numpy().copy()
+    before = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    image[:] = 255 - image
+    after = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    assert not np.array_equal(before, after)
+
+
+def test_weights_saved_and_loaded_give_the_same_predictions_bit_for_bit(tmp_path):
+    from sam_ft import load_partial_weights, save_partial_weights
+
+    tuned, fresh = tiny_sam(), tiny_sam()
+    Freeze(["mask_decoder.*"])(tuned)
+    with torch.no_grad():
+        for parameter in tuned.mask_decoder.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_partial_weights(tuned, tmp_path / "tuned.safetensors")
+    load_partial_weights(fresh, tmp_path / "tuned.safetensors")
+    image = Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    one, two = (Predictor(model).predict(image, boxes=[[8, 9, 30, 28]]) for model in (tuned, fresh))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))

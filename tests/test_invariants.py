@@ -1,0 +1,138 @@
+"""One process = two processes = accumulation; the batch and its order do not matter to any object."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sam_ft.adapt import Freeze
+from sam_ft.errors import ConfigError, TrainingError
+from sam_ft.losses import BceIou
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
+from sam_ft.transforms import ResizeLongestSide
+from sam_ft.types import collate
+from tests.blobs import Blobs
+from tests.steps import UNUSED, steps
+from tests.tiny import tiny_sam
+from train import train_step
+
+ROOT = Path(__file__).parent.parent
+# 7 images of 0 to 6 objects in batches of 4: the last batch has 3, one image has none, and with 2 processes and
+# micro-batches of 1 someone gets nothing at the end
+COUNTS = [1, 4, 2, 0, 6, 3, 2]
+
+
+def torchrun(*arguments, processes=2, timeout=300):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run(
+        [*launcher, *arguments], cwd=ROOT, env=environment, timeout=timeout, capture_output=True, text=True
+    )
+
+
+def assert_same(one, other):
+    assert [v["objects"] for v in one["losses"]] == [v["objects"] for v in other["losses"]]
+    for mine, theirs in zip(one["losses"], other["losses"], strict=True):
+        for name, value in mine.items():
+            assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
+    for kind in ("gradients", "weights"):
+        assert one[kind].keys() == other[kind].keys()
+        for name, tensor in one[kind].items():
+            torch.testing.assert_close(other[kind][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+    assert other["scores"] == pytest.approx(one["scores"], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def single():
+    return steps("mask_decoder", None, COUNTS)
+
+
+def test_accumulation_gives_the_same_losses_and_gradients(single):
+    assert_same(single, steps("mask_decoder", 1, COUNTS))
+
+
+@pytest.mark.parametrize("micro", [0, 1])
+def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
+    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS)))
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_encoder_as_one_does(tmp_path):
+    # an image count of 1 leaves the second process without any
+    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "", "0", "3")
+    assert done.returncode == 0, done.stderr
+    single = steps("", None, [3])
+    assert any(name.startswith("image_encoder") for name in single["gradients"])
+    for rank in range(2):
+        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+
+
+def batch_of(indices, counts=COUNTS, side=64):
+    resize = ResizeLongestSide(side)
+    return collate([resize(Blobs(counts)[index]) for index in indices], side)
+
+
+def trainable(adapt=("mask_decoder.*",)):
+    model = tiny_sam()
+    Freeze(adapt, UNUSED)(model)
+    return PromptedSegmentation(model, BceIou())
+
+
+def test_a_batch_of_two_equals_two_batches_of_one():
+    task = trainable()
+    together = task(batch_of([1, 4]), Box(jitter=0.1), 7)["loss"]
+    alone = torch.cat([task(batch_of([index]), Box(jitter=0.1), 7)["loss"] for index in (1, 4)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_no_graph_is_kept_for_a_frozen_encoder():
+    task = trainable()
+    assert not task.encode(batch_of([0])).embedding.requires_grad
+    assert trainable(["*"]).encode(batch_of([0])).embedding.requires_grad
+
+
+def test_a_batch_without_any_object_trains_nothing_and_breaks_nothing():
+    task = trainable()
+    before = {name: p.clone() for name, p in task.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
+    values = train_step(task, [batch_of([3])], Box(), 0, optimizer, 1.0)
+    assert values == {"objects": 0}
+    assert all(torch.equal(p, before[name]) for name, p in task.named_parameters())
+
+
+def test_parameters_that_no_prompt_reaches_are_refused_by_name():
+    model = tiny_sam()
+    Freeze(["prompt_encoder.*"])(model)
+    task = PromptedSegmentation(model, BceIou())
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    with pytest.raises(ConfigError, match=r"prompt_encoder\.point_embeddings\.0\.weight.*adapt\.freeze"):
+        train_step(task, [batch_of([1])], Box(), 0, optimizer, 1.0)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_image():
+    task = trainable()
+    before = {name: p.clone() for name, p in task.named_parameters()}
+    optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
+
+    def poisoned(prediction, masks, valid):
+        losses = BceIou()(prediction, masks, valid)
+        losses["loss"] = losses["loss"] * torch.where(torch.arange(len(masks)) == 4, torch.nan, 1.0)
+        return losses
+
+    task.loss = poisoned
+    with pytest.raises(TrainingError, match=r"not a finite number.*blobs_1") as raised:
+        train_step(task, [batch_of([0, 1, 2])], Box(), 0, optimizer, 1.0)
+    assert "blobs_2" not in str(raised.value)
+    assert all(torch.equal(p, before[name]) for name, p in task.named_parameters())
+
+
+def test_every_image_is_validated_once_whatever_the_number_of_processes(single):
+    assert single["scores"]["objects"] == sum(COUNTS)
+    assert single["scores"]["images"] == sum(count > 0 for count in COUNTS)
