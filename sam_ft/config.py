@@ -99,7 +99,7 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     Raises:
         ConfigError: the directory cannot be written, is in use by another run, or holds a run with other settings.
     """
-    directory = Path(HydraConfig.get().runtime.output_dir)
+    directory = _directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
     distributed.from_main(lambda: _prepare(directory, lock, cfg))
     try:
@@ -171,6 +171,14 @@ def _targets(node: Any) -> Iterator[Any]:
     elif isinstance(node, list):
         for value in node:
             yield from _targets(value)
+
+
+def _directory(cfg: DictConfig) -> Path:
+    """run_dir, or in a sweep the numbered folder of this job below it."""
+    settings = HydraConfig.get()
+    in_sweep = settings.mode == RunMode.MULTIRUN
+    directory = Path(settings.sweep.dir, settings.sweep.subdir) if in_sweep else Path(cfg.run_dir)
+    return directory.expanduser()
 
 
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -47,7 +48,7 @@ class RunLog:
         """Writes numbers at a step (optimizer steps since the start of training)."""
         if distributed.is_main():
             with open(self._path, "a") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n")
         if self._tracker is not None:
             self._guard(self._tracker.log, step, values)
 
@@ -73,6 +74,11 @@ class RunLog:
             self._tracker = None
 
 
+def _finite(value: object) -> object:
+    """JSON has no nan and no infinity: other programs would refuse the file."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Wandb:
     """Weights & Biases: online when a key is configured and the server answers, else offline into the run directory."""
 
@@ -86,7 +92,8 @@ class Wandb:
         import wandb  # takes a second: only those who log to it pay
 
         self._wandb = wandb
-        mode = self._choose_mode() if self.mode == "auto" else self.mode
+        # $WANDB_MODE is the user's word too, and the stronger one
+        mode = os.environ.get("WANDB_MODE") or (self._choose_mode() if self.mode == "auto" else self.mode)
         try:
             self._run = self._init(mode, directory, name, settings)
         except (wandb.errors.Error, OSError) as error:
