@@ -53,8 +53,13 @@ def check_types(cfg: Any) -> None:
     """
     if not OmegaConf.is_dict(cfg) or "_target_" not in cfg:
         return
-    hints = typing.get_type_hints(_callable(cfg._target_))
-    for key, value in OmegaConf.to_container(cfg, resolve=True).items():
+    options: Any = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        target: Any = hydra.utils.get_object(cfg._target_)
+    except Exception as error:
+        raise ConfigError(f"_target_: {cfg._target_} cannot be found: {error}") from error
+    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+    for key, value in options.items():
         kinds = typing.get_args(hints.get(key)) or (hints.get(key),)
         if isinstance(value, (str, bool, int, float)) and all(kind in (int, float, bool, type(None)) for kind in kinds):
             # a whole number is a float too, but True is not a number
@@ -62,11 +67,6 @@ def check_types(cfg: Any) -> None:
             if type(value) not in wanted:
                 names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
                 raise ConfigError(f"{cfg._target_}: {key}={value} was given; expected {names}")
-
-
-def _callable(target: str) -> Any:
-    found = hydra.utils.get_object(target)
-    return found.__init__ if isinstance(found, type) else found
 
 
 @contextmanager

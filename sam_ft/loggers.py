@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from sam_ft import distributed
@@ -103,7 +103,7 @@ class Wandb:
         where = f"wandb sync {Path(self._run.dir).parent}" if mode == "offline" else self._run.url
         log.info("wandb: %s (%s)", mode, where)
 
-    def _init(self, mode: str, directory: Path, name: str, settings: dict):
+    def _init(self, mode: Any, directory: Path, name: str, settings: dict):
         return self._wandb.init(
             project=self.project,
             name=name,

@@ -12,7 +12,7 @@ read; the *input frame* is the same image with its longest side resized to S, pa
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class _TensorFields:
                 return type(value)(move(item) for item in value)
             return value
 
-        return replace(self, **{f.name: visit(getattr(self, f.name)) for f in fields(self)})  # type: ignore[type-var]
+        noun: Any = self  # every noun is a dataclass, which this base class cannot say
+        return replace(noun, **{f.name: visit(getattr(noun, f.name)) for f in fields(noun)})
 
 
 @dataclass

@@ -29,10 +29,10 @@ class Split(Protocol):
 
 
 class Draw(NamedTuple):
-    """An image to load, in a certain epoch; the epoch travels with the index, so workers need not be told of it."""
+    """An image to load, in a certain epoch; the epoch travels with it, so workers need not be told."""
 
     epoch: int
-    index: int
+    image: int
 
 
 class TrainingSet(Dataset):
@@ -46,7 +46,7 @@ class TrainingSet(Dataset):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Sample:
-        sample = self.split[draw.index]
+        sample = self.split[draw.image]
         seed = seed_of(self.seed, draw.epoch, sample.name)
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))

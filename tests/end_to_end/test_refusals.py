@@ -117,6 +117,7 @@ def test_images_without_a_single_object(train, folder):
         ("train_prompt.jitter=-1", ["jitter"]),
         ("loss.bce_weight=much", ["bce_weight", "much"]),
         ("+loss.weight=1", ["weight"]),
+        ("loss._target_=sam_ft.losses.Nothing", ["sam_ft.losses.Nothing", "cannot be found"]),
         ("batch_size=0", ["batch_size=0", "at least 1"]),
         ("epochs=many", ["epochs=many", "whole number"]),
     ],
