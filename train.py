@@ -23,8 +23,8 @@ from sam_ft import distributed
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.config import build, open_run, record_sweep_job, user_errors
 from sam_ft.data.features import FeatureCache
-from sam_ft.data.folder import FolderSplit, Survey
-from sam_ft.data.loader import EvaluationSet, TrainingBatches, TrainingSet, evaluation_loader, training_loader
+from sam_ft.data.folder import Survey
+from sam_ft.data.loader import EvaluationSet, Split, TrainingBatches, TrainingSet, evaluation_loader, training_loader
 from sam_ft.errors import ConfigError, DataError, TrainingError
 from sam_ft.evaluation import evaluate
 from sam_ft.loggers import RunLog
@@ -73,8 +73,8 @@ def train(cfg: DictConfig, directory: Path) -> float:
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
 
     train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
-    if cfg.monitor not in metric.names:
-        raise ConfigError(f"monitor={cfg.monitor} is not a score of this metric; choose one of {metric.names}")
+    if cfg.monitor not in metric.monitors:
+        raise ConfigError(f"monitor={cfg.monitor} cannot be raised; choose one of {', '.join(metric.monitors)}")
 
     # Parallel wrapper first, then the optimizer over the parameters that it looks after.
     wrapped = wrap(task)
@@ -142,7 +142,7 @@ def check_settings(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 1")
 
 
-def survey(split: FolderSplit, name: str) -> Survey:
+def survey(split: Split, name: str) -> Survey:
     """Reads all masks of a split before anything is trained, so that what is wrong with any of them is said now."""
     found = split.survey()
     without = f", {len(found.empty)} of them without any (skipped in training)" if found.empty else ""

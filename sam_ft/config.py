@@ -19,13 +19,36 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sam_ft import distributed
 from sam_ft.errors import ConfigError, UserError
+from sam_ft.files import atomic_path
 
 log = logging.getLogger("sam_ft")
 
 # What a configuration found beside a checkpoint may call. The user's own conf/ may call anything.
 TRUSTED = ("sam_ft", "torchvision.transforms.v2")
 # Settings that may differ between a run and its continuation without making it another run.
-MAY_CHANGE = {"epochs", "patience", "workers", "logger", "overwrite", "eval_chunk", "pictures"}
+MAY_CHANGE = {
+    "epochs",
+    "patience",
+    "micro_batch_size",
+    "workers",
+    "cache_gb",
+    "eval_chunk",
+    "pictures",
+    "logger",
+    "overwrite",
+    "debug",
+}
+
+
+def _default_name() -> str:
+    """A run is called after its model and data; the jobs of a sweep, which may differ in both, share one folder."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode == RunMode.MULTIRUN:
+        return "sweep"
+    choices = HydraConfig.get().runtime.choices
+    return f"{choices['model']}-{choices['data']}"
+
+
+OmegaConf.register_new_resolver("default_name", _default_name, replace=True)
 
 
 def build(cfg: Any, **arguments: Any) -> Any:
@@ -34,6 +57,11 @@ def build(cfg: Any, **arguments: Any) -> Any:
     Raises:
         ConfigError: the class's own complaint about an option, with the class's name.
     """
+    if not OmegaConf.is_dict(cfg) or "_target_" not in cfg:
+        raise ConfigError(
+            f"{cfg!r} stands where one of the choices in conf/ is expected; write the whole name of the group, "
+            "such as prompt@train_prompt=box"
+        )
     check_types(cfg)
     try:
         return hydra.utils.instantiate(cfg, **arguments, _convert_="all")
@@ -45,14 +73,12 @@ def build(cfg: Any, **arguments: Any) -> Any:
         raise
 
 
-def check_types(cfg: Any) -> None:
+def check_types(cfg: DictConfig) -> None:
     """Compares plain options with the class's annotations: a word for a number would only fail in the first step.
 
     Raises:
         ConfigError: naming the class, the option, what came and what it takes.
     """
-    if not OmegaConf.is_dict(cfg) or "_target_" not in cfg:
-        return
     options: Any = OmegaConf.to_container(cfg, resolve=True)
     try:
         target: Any = hydra.utils.get_object(cfg._target_)
@@ -114,9 +140,12 @@ def record_sweep_job(directory: Path, results: dict) -> None:
     settings = HydraConfig.get()
     if settings.mode != RunMode.MULTIRUN or not distributed.is_main():
         return
-    line = {"job": settings.job.num, "overrides": list(settings.overrides.task), **results}
-    with open(directory.parent / "sweep.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    path = directory.parent / "sweep.jsonl"
+    jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    jobs = [job for job in jobs if job["job"] != settings.job.num]  # the sweep may have been started again
+    jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(json.dumps(job) + "\n" for job in jobs))
 
 
 def load_run(directory: str | Path) -> Run:
@@ -197,7 +226,7 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
         for entry in directory.iterdir():
             if entry.name != ".lock":
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    elif path.exists():
+    elif path.exists() and (directory / "checkpoints").exists():  # a run that stopped before that left nothing
         changes = _differences(OmegaConf.to_container(OmegaConf.load(path)), new)
         if changes:
             raise ConfigError(

@@ -27,11 +27,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # some writers open files for their owner alone
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # the only way to read it is to set it
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:

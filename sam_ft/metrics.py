@@ -12,7 +12,7 @@ class IouDice:
     Call `update` once per image, then `compute` on all processes together.
     """
 
-    names = ("iou", "dice", "iou_per_image", "dice_per_image", "iou_guess_error")
+    monitors = ("iou", "dice", "iou_per_image", "dice_per_image")  # the scores of which more is better
 
     def __init__(self) -> None:
         self.reset()
@@ -47,4 +47,8 @@ class IouDice:
         *sums, objects, images = sum_over_ranks([*self._sums, self._objects, self._images])
         counts = (objects, objects, images, images, objects)
         means = [total / count if count else float("nan") for total, count in zip(sums, counts, strict=True)]
-        return {**dict(zip(self.names, means, strict=True)), "objects": objects, "images": images}
+        return {
+            **dict(zip((*IouDice.monitors, "iou_guess_error"), means, strict=True)),
+            "objects": objects,
+            "images": images,
+        }

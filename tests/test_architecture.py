@@ -11,7 +11,8 @@ import yaml
 ROOT = Path(__file__).parent.parent
 # A module may import from its own folder and from lower layers; the first match counts.
 LAYERS = [
-    (0, ("types", "distributed", "errors", "files", "seeds", "geometry", "memory")),
+    (0, ("types", "errors", "files", "seeds", "geometry", "memory")),
+    (0.5, ("distributed",)),
     (1, ("transforms", "losses", "metrics", "optim", "prompts", "models", "adapt")),
     (2, ("data", "checkpoint", "parallel", "loggers")),
     (3, ("task", "evaluation", "report")),
@@ -19,7 +20,7 @@ LAYERS = [
 ]
 
 
-def layer_of(module: str) -> int:
+def layer_of(module: str) -> float:
     return next(layer for layer, names in LAYERS if module.split(".")[1] in names)
 
 

@@ -42,7 +42,7 @@ def assert_same(one, other):
     for kind in ("gradients", "weights"):
         assert one[kind].keys() == other[kind].keys()
         for name, tensor in one[kind].items():
-            torch.testing.assert_close(other[kind][name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+            torch.testing.assert_close(other[kind][name], tensor, rtol=1e-5, atol=1e-5, msg=name)
     assert other["scores"] == pytest.approx(one["scores"], abs=1e-5)
 
 

@@ -13,19 +13,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft import distributed
+from sam_ft.data.folder import Survey
 from sam_ft.seeds import seed_of
 from sam_ft.transforms import Augment, ResizeLongestSide
 from sam_ft.types import Batch, Sample, collate
 
 
 class Split(Protocol):
-    """What a data set offers for one of its splits: names, and samples by position."""
+    """What a data set offers for one of its splits: names, samples by position, and a count of what there is."""
 
     names: Sequence[str]
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+    def survey(self) -> Survey: ...
 
 
 class Draw(NamedTuple):

@@ -37,10 +37,10 @@ class SamplePictures:
         for index, tuned in self._predict(task):
             sample = self._dataset.split[index]
             before = self._zero_shot[index]
-            assert tuned.boxes is not None
+            boxes = torch.zeros(0, 4) if tuned.boxes is None else tuned.boxes.cpu()
             rows.append(
                 [
-                    (f"{sample.name}: prompt", with_boxes(sample.image, tuned.boxes.cpu())),
+                    (f"{sample.name}: prompt", with_boxes(sample.image, boxes)),
                     ("truth", with_masks(sample.image, sample.masks)),
                     (
                         f"zero-shot, IoU {_mean_iou(before.masks, sample.masks):.3f}",
