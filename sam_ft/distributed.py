@@ -70,11 +70,6 @@ def session() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def barrier() -> None:
-    if world_size() > 1:
-        dist.barrier()
-
-
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
     """Adds the same list of numbers over all processes, in float64 so that no count is rounded."""
     if world_size() == 1:

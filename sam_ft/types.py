@@ -10,6 +10,7 @@ Coordinates are x, y in pixels with the origin at the top left corner. The *orig
 read; the *input frame* is the same image with its longest side resized to S, padded at the right and bottom.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -101,6 +102,7 @@ class Batch(_TensorFields):
     labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
     original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
+    digests: one per image, of its pixels in the input frame; by it an embedding is found again
     features: the embeddings, when they were computed before
     """
 
@@ -113,6 +115,7 @@ class Batch(_TensorFields):
     names: list[str]
     original_sizes: list[Size]
     input_sizes: list[Size]
+    digests: list[bytes]
     original_masks: list[Tensor] = field(default_factory=list)
     features: Features | None = None
 
@@ -189,5 +192,12 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
         names=[s.name for s in samples],
         original_sizes=[s.original_size for s in samples],
         input_sizes=[(s.image.shape[-2], s.image.shape[-1]) for s in samples],
+        digests=[_digest(s.image) for s in samples],
         original_masks=[s.original_masks for s in samples if s.original_masks is not None],
     )
+
+
+def _digest(image: Tensor) -> bytes:
+    """Made here, in the loader's processes, and not where the training waits for it."""
+    shape = repr(tuple(image.shape)).encode()
+    return hashlib.blake2b(shape + image.contiguous().numpy().tobytes(), digest_size=20).digest()

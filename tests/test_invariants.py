@@ -1,37 +1,25 @@
 """One process = two processes = accumulation; the batch and its order do not matter to any object."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from sam_ft.adapt import Freeze
 from sam_ft.errors import ConfigError, TrainingError
 from sam_ft.losses import BceIou
+from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import ResizeLongestSide
 from sam_ft.types import collate
 from tests.blobs import Blobs
+from tests.cli import torchrun
 from tests.steps import UNUSED, steps
 from tests.tiny import tiny_sam
 from train import train_step
 
-ROOT = Path(__file__).parent.parent
 # 7 images of 0 to 6 objects in batches of 4: the last batch has 3, one image has none, and with 2 processes and
 # micro-batches of 1 someone gets nothing at the end
 COUNTS = [1, 4, 2, 0, 6, 3, 2]
-
-
-def torchrun(*arguments, processes=2, timeout=300):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return subprocess.run(
-        [*launcher, *arguments], cwd=ROOT, env=environment, timeout=timeout, capture_output=True, text=True
-    )
 
 
 def assert_same(one, other):
@@ -58,7 +46,7 @@ def test_accumulation_gives_the_same_losses_and_gradients(single):
 @pytest.mark.parametrize("micro", [0, 1])
 def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
     done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS)))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     for rank in range(2):
         assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
 
@@ -67,7 +55,7 @@ def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micr
 def test_two_processes_train_the_encoder_as_one_does(tmp_path):
     # an image count of 1 leaves the second process without any
     done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "", "0", "3")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     single = steps("", None, [3])
     assert any(name.startswith("image_encoder") for name in single["gradients"])
     for rank in range(2):
@@ -131,6 +119,30 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_image():
         train_step(task, [batch_of([0, 1, 2])], Box(), 0, optimizer, 1.0)
     assert "blobs_2" not in str(raised.value)
     assert all(torch.equal(p, before[name]) for name, p in task.named_parameters())
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_on_one_process_stops_both():
+    done = torchrun("-m", "tests.poisoned")
+    assert done.code != 0
+    assert done.out.count("weights untouched") == 2
+    for rank in range(2):
+        assert f"[process {rank}] error: the loss or its gradient is not a finite number" in done.err
+    assert "Images of this batch: blobs_2." in done.err  # the second process's image, not the first one's
+
+
+@pytest.mark.parametrize("adapt", ["mask_decoder.*", "*"])
+def test_batchnorm_statistics_do_not_move_in_training(adapt):
+    model = build_model("lite_medsam", checkpoint=None, image_size=64)
+    Freeze([adapt], UNUSED)(model)
+    task = PromptedSegmentation(model, BceIou())
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert any(name.endswith("running_mean") for name in statistics)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    before = next(model.mask_decoder.parameters()).clone()
+    train_step(task, [batch_of([0, 1])], Box(), 0, optimizer, 1.0)
+    assert not torch.equal(next(model.mask_decoder.parameters()), before)
+    assert all(torch.equal(buffer, statistics[name]) for name, buffer in model.named_buffers())
 
 
 def test_every_image_is_validated_once_whatever_the_number_of_processes(single):

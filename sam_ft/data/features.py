@@ -1,6 +1,5 @@
 """Embeddings of images seen before, in memory: a frozen encoder would only compute them again."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -24,7 +23,7 @@ class FeatureCache:
 
     def encode(self, batch: Batch, encode: Callable[[Tensor, list], Features]) -> Features:
         """The batch's features; `encode(images, input_sizes)` is called for the images not seen before, together."""
-        keys = [_key(image, size) for image, size in zip(batch.images.cpu(), batch.input_sizes, strict=True)]
+        keys = batch.digests
         new = [index for index, key in enumerate(keys) if key not in self._entries]
         found = {key: self._entries[key] for key in keys if key in self._entries}
         if new or not keys:
@@ -38,14 +37,8 @@ class FeatureCache:
 
     def _keep(self, key: bytes, embedding: Tensor) -> None:
         if key not in self._entries:
-            self._entries[key] = embedding.cpu()
+            self._entries[key] = embedding.to("cpu", copy=True)  # a view would hold on to its whole batch
             self._bytes += embedding.nbytes
         self._entries.move_to_end(key)
         while self._bytes > self._max_bytes:
             self._bytes -= self._entries.popitem(last=False)[1].nbytes
-
-
-def _key(image: Tensor, input_size: tuple[int, int]) -> bytes:
-    digest = hashlib.blake2b(repr((tuple(image.shape), input_size)).encode(), digest_size=20)
-    digest.update(image.contiguous().numpy().data)
-    return digest.digest()

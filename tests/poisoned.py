@@ -1,0 +1,37 @@
+"""Two processes of which only the second meets a loss that is no number; run under torchrun."""
+
+import sys
+
+import torch
+
+from sam_ft import distributed
+from sam_ft.config import user_errors
+from sam_ft.losses import BceIou
+from sam_ft.parallel import wrap
+from sam_ft.prompts import Box
+from tests.test_invariants import batch_of, trainable
+from train import train_step
+
+
+class Poisoned(BceIou):
+    def __call__(self, prediction, masks, valid):
+        losses = super().__call__(prediction, masks, valid)
+        if distributed.rank() == 1:
+            losses["loss"] = losses["loss"] * torch.nan
+        return losses
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.session(), user_errors():
+        task = trainable()
+        task.loss = Poisoned()
+        wrapped = wrap(task)
+        optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
+        before = {name: p.clone() for name, p in task.named_parameters()}
+        try:
+            train_step(wrapped, [batch_of([distributed.rank() + 1])], Box(), 0, optimizer, 1.0)
+        finally:
+            untouched = all(torch.equal(p, before[name]) for name, p in task.named_parameters())
+            print(f"rank {distributed.rank()}: weights {'untouched' if untouched else 'CHANGED'}", flush=True)
+            sys.stdout.flush()
