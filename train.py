@@ -84,24 +84,21 @@ def train(cfg: DictConfig, directory: Path) -> float:
     run_log = RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True))
     pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
     pictures.draw_zero_shot(task)
-    best_path, last_path = (
-        directory / "checkpoints/best.safetensors",
-        directory / "checkpoints/last.safetensors",
-    )
+    best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
 
     # Go on where an earlier run of the same command stopped; else score the model before its first step. That is
     # zero-shot, and what is learned has to beat it.
-    progress = load_training_state(last_path, model, optimizer)
-    if progress is None:
+    if distributed.from_main(last_path.exists):  # asked once, so that all processes take the same way
+        progress = load_training_state(last_path, model, optimizer)
+        log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
+        run_log.rewind(progress["epoch"] * batches.steps)
+    else:
         scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "zero-shot").scores
         progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
         log.info("zero-shot: %s", _short(scores))
         run_log.rewind(-1)
         run_log.log(0, {"epoch": 0, **_prefixed("val", scores)})
         save(cfg, model, best_path, progress)
-    else:
-        log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
-        run_log.rewind(progress["epoch"] * batches.steps)
 
     for epoch in range(progress["epoch"] + 1, cfg.epochs + 1):
         if cfg.patience is not None and epoch - 1 - progress["best_epoch"] >= cfg.patience:
@@ -121,13 +118,8 @@ def train(cfg: DictConfig, directory: Path) -> float:
                 run_log.picture(step, "predictions", picture)
         if distributed.is_main():
             save_training_state(last_path, model, optimizer, progress)
-        log.info(
-            "epoch %d: %s, loss %.4f%s",
-            epoch,
-            _short(scores),
-            trained["loss"],
-            "  * best" if improved else "",
-        )
+        mark = "  * best" if improved else ""
+        log.info("epoch %d: %s, loss %.4f%s", epoch, _short(scores), trained["loss"], mark)
         run_log.log(step, {"epoch": epoch, **_prefixed("val", scores), **_prefixed("epoch", trained)})
 
     return report(cfg, directory, progress, run_log)
@@ -136,10 +128,14 @@ def train(cfg: DictConfig, directory: Path) -> float:
 def check_settings(cfg: DictConfig) -> None:
     optional = ("patience", "micro_batch_size", "max_objects_per_image")
     for key in ("epochs", "batch_size", "eval_chunk", *optional):
-        if cfg[key] is None and key in optional:
-            continue
-        if type(cfg[key]) is not int or cfg[key] < 1:
+        if not (cfg[key] is None and key in optional) and (type(cfg[key]) is not int or cfg[key] < 1):
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 1")
+    for key in ("seed", "workers", "pictures"):
+        if type(cfg[key]) is not int or cfg[key] < 0:
+            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 0")
+    for key, least in (("clip_norm", 1e-12), ("cache_gb", 0)):
+        if type(cfg[key]) not in (int, float) or cfg[key] < least:
+            raise ConfigError(f"{key}={cfg[key]}; expected a number {'of at least' if least == 0 else 'above'} 0")
 
 
 def survey(split: Split, name: str) -> Survey:
@@ -199,30 +195,23 @@ def train_step(
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return {"objects": 0.0}
-    sums: dict[str, torch.Tensor] = {}
-    bad_names: list[str] = []
+    parts: list[dict[str, torch.Tensor]] = []
     for number, batch in enumerate(micro_batches, 1):
         batch = batch.to(device, non_blocking=True)
         with gradient_sync(wrapped, enabled=number == len(micro_batches)):
             losses = wrapped(batch, prompter, seed)
             (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
-        sums = {name: sums.get(name, 0) + values.detach().sum() for name, values in losses.items()}
-        bad = batch.image_index[~losses["loss"].isfinite()].unique().tolist()
-        bad_names += [batch.names[index] for index in bad]
+        parts.append({name: values.detach() for name, values in losses.items()})
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     check_all_used(wrapped, trained)
     norm = float(clip_grad_norm_(trained, clip_norm))  # the same on all processes, for their gradients are
     if not isfinite(norm):
-        everything = distributed.gather([name for batch in micro_batches for name in batch.names])
-        raise_not_finite(distributed.gather(bad_names) or everything)
+        raise_not_finite(micro_batches, [part["loss"] for part in parts])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    means = [total / objects for total in distributed.sum_over_ranks([float(v) for v in sums.values()])]
-    return {
-        **dict(zip(sums, means, strict=True)),
-        "grad_norm": norm,
-        "objects": objects,
-    }
+    sums = torch.stack([torch.cat([part[name] for part in parts]).sum() for name in parts[0]])
+    means = [total / objects for total in distributed.sum_over_ranks(sums.tolist())]
+    return {**dict(zip(parts[0], means, strict=True)), "grad_norm": norm, "objects": objects}
 
 
 def check_all_used(wrapped: nn.Module, trained: list[nn.Parameter]) -> None:
@@ -240,10 +229,16 @@ def check_all_used(wrapped: nn.Module, trained: list[nn.Parameter]) -> None:
     )
 
 
-def raise_not_finite(names: list[str]) -> None:
+def raise_not_finite(micro_batches: list[Batch], losses: list[torch.Tensor]) -> None:
+    """Stops all processes, with the images of the bad losses; if only a gradient is bad, with those of the batch."""
+    bad, everything = [], []
+    for batch, values in zip(micro_batches, losses, strict=True):
+        bad += [batch.names[image] for image in batch.image_index[~values.isfinite().cpu()].unique().tolist()]
+        everything += batch.names
+    bad, everything = distributed.gather(bad), distributed.gather(everything)
     raise TrainingError(
-        f"the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
-        f"{', '.join(sorted(set(names))[:16])}. Look at them, or lower optimizer.lr"
+        "the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
+        f"{', '.join(sorted(set(bad or everything))[:16])}. Look at them, or lower optimizer.lr"
     )
 
 
@@ -294,5 +289,5 @@ def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with distributed.session():
+    with user_errors(), distributed.session():
         main()

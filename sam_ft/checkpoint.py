@@ -6,6 +6,7 @@ itself. Nothing here is ever a pickle.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -26,8 +27,7 @@ def save_partial_weights(model: Sam, path: str | Path, **notes: object) -> None:
     notes: further facts for the file's metadata, such as the score; anything JSON can hold.
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    parts = sorted({name.split(".")[0] for name in tensors})
-    _write(path, tensors, {**_identity(model), "parts": parts, **notes})
+    _write(path, tensors, {**_identity(model, tensors.keys()), **notes})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
@@ -40,7 +40,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             input side or another base checkpoint; or its names or shapes are not the model's. Nothing is changed then.
     """
     tensors, notes = _read(path)
-    for key, mine in _identity(model).items():
+    for key, mine in _identity(model, tensors.keys()).items():
         if notes.get(key) != mine:
             raise CheckpointError(f"{path}: {_mismatch(key, notes.get(key), mine)}")
     own = model.state_dict()
@@ -56,42 +56,48 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
-    return notes
+    return {**notes, "parts": sorted({name.split(".")[0] for name in tensors})}
 
 
 def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
     """Writes all that a run needs to go on: trained weights, the optimizer's memory, and how far it came."""
     tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    for index, memory in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in memory.items()}
-    _write(path, tensors, {**_identity(model), **progress})
+    for name, parameter in model.named_parameters():  # by name: positions change with the grouping of parameters
+        memory = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in memory.items()}
+    learned = [name for name, p in model.named_parameters() if p.requires_grad]
+    _write(path, tensors, {**_identity(model, learned), **progress})
 
 
-def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict | None:
-    """Restores what `save_training_state` wrote and returns its `progress`, or None if there is no such file."""
-    if not Path(path).exists():
-        return None
+def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
+    """Restores what `save_training_state` wrote and returns its `progress`."""
     tensors, progress = _read(path)
     names = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
     if names.keys() != {name for name in tensors if name.startswith("model.")} or any(
-        progress.get(key) != mine for key, mine in _identity(model).items()
+        progress.get(key) != mine for key, mine in _identity(model, [n.removeprefix("model.") for n in names]).items()
     ):
         raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(tensors[name])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    parameters = dict(model.named_parameters())
+    for full_name, tensor in tensors.items():
+        if full_name.startswith("optimizer."):
+            name, key = full_name.removeprefix("optimizer.").rsplit(".", 1)
+            # the count of steps is a number that lives on the CPU, the moments live with their parameter
+            place = tensor if tensor.ndim == 0 else tensor.to(parameters[name].device)
+            optimizer.state[parameters[name]][key] = place
     return progress
 
 
-def _identity(model: Sam) -> dict:
-    """What the weights only make sense on top of."""
-    return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": model.base_sha256}
+def _identity(model: Sam, learned: Iterable[str]) -> dict:
+    """What the weights only make sense on top of; random weights have no file, so their own digest stands for it."""
+    learned = set(learned)
+    base = model.base_sha256
+    if base is None:
+        rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in learned}
+        base = f"random weights {_digest(rest)}"
+    return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
 
 
 def _mismatch(key: str, theirs: object, mine: object) -> str:

@@ -12,10 +12,12 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-from sam_ft.errors import UserError
+from sam_ft.errors import ConfigError, UserError
 from sam_ft.memory import keep_freed_memory
 
 T = TypeVar("T")
+
+_patient: dist.ProcessGroup | None = None  # of `session`
 
 
 def rank() -> int:
@@ -46,28 +48,37 @@ def session() -> Iterator[None]:
     """
     if not torch.cuda.is_available():
         keep_freed_memory()
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         yield
         return
-    if torch.cuda.is_available():
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if gpus and processes > gpus:
+        raise ConfigError(f"--nproc-per-node={processes} but this machine has {gpus} GPUs; start at most one for each")
+    if gpus:
         torch.cuda.set_device(device())
     # A restarted attempt must not meet the addresses of the dead one in the agent's store: gloo then fails to connect.
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    # With several machines the count is each agent's own, and they would wait for each other under different names.
+    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agent_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     serves = os.environ["RANK"] == "0" and not agent_has_store
     store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=serves))
     dist.init_process_group(
-        backend="cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        backend="nccl" if gpus else "gloo",
         store=store,
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(minutes=10),
     )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    # What is counted and told between processes goes over the CPU, and waits long: one may read 20,000 masks meanwhile.
+    global _patient
+    _patient = dist.new_group(  # type: ignore[assignment]
+        backend="gloo", timeout=timedelta(hours=6)
+    )
+    yield
+    # Not when something was raised: the others would not take part, and torchrun ends them all the same.
+    dist.destroy_process_group()
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
@@ -75,7 +86,7 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(values, dtype=torch.float64)  # on the CPU: gloo adds it without waiting for the GPU
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=_patient)
     return total.tolist()
 
 
@@ -84,7 +95,7 @@ def gather(items: list[T]) -> list[T]:
     if world_size() == 1:
         return items
     shares: list[list[T]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(shares, items)
+    dist.all_gather_object(shares, items, group=_patient)
     return [item for share in shares for item in share]
 
 

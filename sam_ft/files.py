@@ -8,6 +8,9 @@ from pathlib import Path
 
 import platformdirs
 
+_UMASK = os.umask(0o077)  # the only way to read it is to set it
+os.umask(_UMASK)
+
 
 def home() -> Path:
     """The folder for downloads and generated data: $SAM_FT_HOME, or `sam-ft` in the user's cache directory."""
@@ -27,18 +30,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # some writers open files for their owner alone
+        temporary.chmod(0o666 & ~_UMASK)  # some writers open files for their owner alone
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # the only way to read it is to set it
-    os.umask(mask)
-    return mask
 
 
 def _sync(path: Path) -> None:

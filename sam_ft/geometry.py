@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Size = tuple[int, int]  # (height, width), as in `types`, which is not imported so that this stays at the bottom
+from sam_ft.types import Size
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:

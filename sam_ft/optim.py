@@ -19,11 +19,13 @@ def adamw(
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Trained parameters in two groups: matrices and kernels are decayed; biases, norms and tables are not.
 
-    Tables are the learned tokens and position tables: pulling them to zero would make them forget what they mark.
+    Tables are the learned tokens (nn.Embedding) and the position tables: pulling them to zero would make them forget
+    what they mark.
     """
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    tables = ("token", "embed", "pos", "attention_biases")
-    decayed = [p for name, p in trained if p.ndim >= 2 and not any(word in name for word in tables)]
+    tokens = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    positions = ("pos_embed", "rel_pos_h", "rel_pos_w", "attention_biases")
+    decayed = [p for name, p in trained if p.ndim >= 2 and id(p) not in tokens and not name.endswith(positions)]
     marked = {id(p) for p in decayed}
     rest = [p for _, p in trained if id(p) not in marked]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

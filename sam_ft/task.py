@@ -61,9 +61,7 @@ class PromptedSegmentation(nn.Module):
         return self.loss(prediction, batch.masks, batch.valid_pixels())
 
     def encode(self, batch: Batch) -> Features:
-        """The batch's own features if it brings them, else the encoder's; no graph is kept for a frozen encoder."""
-        if batch.features is not None:
-            return batch.features
+        """The embeddings of a batch's images; no graph is kept for a frozen encoder."""
         if self._encoder_learns:
             return self.model.encode(batch.images, batch.input_sizes)
         with torch.no_grad():
@@ -99,7 +97,7 @@ class PromptedSegmentation(nn.Module):
         """The context in which the model computes: bfloat16 on a GPU that has it, unless `precision` says otherwise."""
         device = self.model.device.type
         choices = {
-            "auto": device == "cuda" and torch.cuda.is_bf16_supported(),
+            "auto": device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
             "float32": False,
             "bfloat16": True,
         }

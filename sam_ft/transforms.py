@@ -35,7 +35,8 @@ class ResizeLongestSide:
         resized = replace(
             sample,
             image=resize_image(sample.image, new),
-            masks=resize_masks(sample.masks, new),
+            # scores are taken in the original frame
+            masks=sample.masks[:, :0, :0] if self.keep_original else resize_masks(sample.masks, new),
             boxes=scale_boxes(masks_to_boxes(sample.masks), old, new),
             original_masks=sample.masks if self.keep_original else None,
         )

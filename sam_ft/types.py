@@ -98,12 +98,12 @@ class Features(_TensorFields):
 class Batch(_TensorFields):
     """Images padded to the input side, and all their objects on one axis.
 
-    images: (B, 3, S, S) uint8, zero where padded · masks: (M, S, S) bool · boxes: (M, 4), see `Sample.boxes`
+    images: (B, 3, S, S) uint8, zero where padded · masks: (M, S, S) bool, empty in evaluation
+    boxes: (M, 4), see `Sample.boxes`
     labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
     original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
     digests: one per image, of its pixels in the input frame; by it an embedding is found again
-    features: the embeddings, when they were computed before
     """
 
     images: Tensor
@@ -117,7 +117,6 @@ class Batch(_TensorFields):
     input_sizes: list[Size]
     digests: list[bytes]
     original_masks: list[Tensor] = field(default_factory=list)
-    features: Features | None = None
 
     @property
     def num_objects(self) -> int:
@@ -170,12 +169,15 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
     """
     images = torch.zeros(len(samples), 3, image_size, image_size, dtype=torch.uint8)
     counts = [len(sample.masks) for sample in samples]
-    masks = torch.zeros(sum(counts), image_size, image_size, dtype=torch.bool)
+    evaluated = any(sample.original_masks is not None for sample in samples)
+    side = 0 if evaluated else image_size  # scores are taken in the original frame: these would only fill memory
+    masks = torch.zeros(sum(counts), side, side, dtype=torch.bool)
     start = 0
     for index, sample in enumerate(samples):
         height, width = sample.image.shape[-2:]
         images[index, :, :height, :width] = sample.image
-        masks[start : start + counts[index], :height, :width] = sample.masks
+        if not evaluated:
+            masks[start : start + counts[index], :height, :width] = sample.masks
         start += counts[index]
 
     def join(tensors: list[Tensor], empty: Tensor) -> Tensor:

@@ -1,7 +1,14 @@
+import os
+
 import pytest
+import torch
 
 from tests.blobs import write_folder
 from tests.cli import SMALL, call
+
+# Processes that share the cores must not each start a thread per core: they would only wait for each other.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 @pytest.fixture(autouse=True, scope="session")

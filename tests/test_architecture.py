@@ -16,7 +16,7 @@ LAYERS = [
     (1, ("transforms", "losses", "metrics", "optim", "prompts", "models", "adapt")),
     (2, ("data", "checkpoint", "parallel", "loggers")),
     (3, ("task", "evaluation", "report")),
-    (4, ("config", "predict", "export")),
+    (4, ("config", "runs", "predict", "export")),
 ]
 
 
@@ -38,7 +38,7 @@ def test_imports_point_down():
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             for name in names:
-                if not name.startswith("sam_ft."):
+                if not name.startswith("sam_ft.") or name.startswith("sam_ft.types."):
                     continue
                 seen += 1
                 same_folder = name.split(".")[1] == module.split(".")[1]

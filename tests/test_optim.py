@@ -39,7 +39,9 @@ def test_only_trained_parameters_are_stepped_and_only_matrices_decay():
     names = {id(p): name for name, p in model.named_parameters()}
     decayed, kept = ({names[id(p)] for p in group["params"]} for group in (decayed, kept))
     assert not any(name.startswith("image_encoder") for name in decayed | kept)
-    assert "mask_decoder.transformer.layers.0.self_attn.q_proj.weight" in decayed
-    assert {"mask_decoder.iou_token.weight", "mask_decoder.transformer.layers.0.norm1.bias"} <= kept
+    layer = "mask_decoder.transformer.layers.0"
+    assert {f"{layer}.self_attn.q_proj.weight", f"{layer}.cross_attn_token_to_image.q_proj.weight"} <= decayed
+    assert {"mask_decoder.iou_token.weight", "mask_decoder.mask_tokens.weight", f"{layer}.norm1.bias"} <= kept
+    assert not any(name.endswith("bias") or "norm" in name for name in decayed)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert decayed | kept == trained

@@ -29,10 +29,10 @@ class Freeze:
             ConfigError: a pattern matches no parameter, or nothing is left to train.
         """
         names = [name for name, _ in model.named_parameters()]
-        for pattern in self.train:
+        for pattern in (*self.train, *self.freeze):
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(
-                    f'adapt.train: no parameter is called "{pattern}"; names begin with '
+                    f'adapt: no parameter is called "{pattern}"; names begin with '
                     f"{', '.join(sorted({name.split('.')[0] + '.' for name in names}))}"
                 )
         for name, parameter in model.named_parameters():

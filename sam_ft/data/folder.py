@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sam_ft.data.objects import KINDS, read_objects
+from sam_ft.data.objects import KINDS, count_objects, instances, read_ids
 from sam_ft.data.pairing import SHOWN, Pair, files_by_stem, find_pairs, listed, read_list
 from sam_ft.data.reading import read_image, read_size
 from sam_ft.errors import ConfigError, DataError
@@ -121,7 +121,8 @@ class FolderSplit:
         """
         pair = self.pairs[index]
         image = read_image(pair.image)
-        masks, labels, lossy = self._read_objects(pair, (image.shape[0], image.shape[1]))
+        ids, lossy = self._read_ids(pair, (image.shape[0], image.shape[1]))
+        masks, labels = instances(ids)
         if lossy:  # without a survey this comes once per process, so once per worker, and cannot count
             self._tell_lossy(f"{pair.mask} is lossy")
         return Sample(
@@ -155,16 +156,16 @@ class FolderSplit:
     def _look_at(self, pair: Pair) -> tuple[int, bool, DataError | None]:
         """The number of objects, whether the mask is lossy, and what is wrong with it."""
         try:
-            masks, _, lossy = self._read_objects(pair, read_size(pair.image))
+            ids, lossy = self._read_ids(pair, read_size(pair.image))
         except DataError as error:
             return 0, False, error
-        return len(masks), lossy, None
+        return count_objects(ids), lossy, None
 
-    def _read_objects(self, pair: Pair, size: Size) -> tuple[NDArray[np.bool_], NDArray[np.int64], bool]:
-        masks, labels, lossy = read_objects(pair.mask, self.objects, self.min_area)
-        if masks.shape[1:] != size:
-            raise DataError(_size_message(pair, masks.shape[1:], size))
-        return masks, labels, lossy
+    def _read_ids(self, pair: Pair, size: Size) -> tuple[NDArray[np.integer], bool]:
+        ids, lossy = read_ids(pair.mask, self.objects, self.min_area)
+        if ids.shape != size:
+            raise DataError(_size_message(pair, ids.shape, size))
+        return ids, lossy
 
     def _tell_lossy(self, which: str) -> None:
         if not self._lossy_is_told:

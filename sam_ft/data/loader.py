@@ -5,18 +5,21 @@ processes, workers and micro-batches, and a resumed run sees what an uninterrupt
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft import distributed
 from sam_ft.data.folder import Survey
+from sam_ft.errors import UserError
 from sam_ft.seeds import seed_of
 from sam_ft.transforms import Augment, ResizeLongestSide
 from sam_ft.types import Batch, Sample, collate
+
+T = TypeVar("T")
 
 
 class Split(Protocol):
@@ -48,7 +51,10 @@ class TrainingSet(Dataset):
         self.max_objects = max_objects
         self.seed = seed
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: Draw) -> Sample | UserError:
+        return _or_error(self._sample, draw)
+
+    def _sample(self, draw: Draw) -> Sample:
         sample = self.split[draw.image]
         seed = seed_of(self.seed, draw.epoch, sample.name)
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
@@ -64,7 +70,10 @@ class EvaluationSet(Dataset):
         self.split = split
         self.resize = ResizeLongestSide(image_size, keep_original=True)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample | UserError:
+        return _or_error(self.sample, index)
+
+    def sample(self, index: int) -> Sample:
         return self.resize(self.split[index])
 
 
@@ -105,28 +114,52 @@ class TrainingBatches(Sampler):
                 yield share[micro * self.micro_batch_size : (micro + 1) * self.micro_batch_size]
 
 
-def training_loader(dataset: TrainingSet, batches: TrainingBatches, workers: int | None) -> DataLoader:
+class Loader(DataLoader):
+    """A DataLoader that raises a user's mistake as it was said, and not as a worker's traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def training_loader(dataset: TrainingSet, batches: TrainingBatches, workers: int) -> Loader:
     """Yields this process's micro-batches of the epoch `batches.epoch`."""
     return _loader(dataset, batches, dataset.resize.side, workers)
 
 
-def evaluation_loader(dataset: EvaluationSet, images_per_batch: int, workers: int | None) -> DataLoader:
+def evaluation_loader(dataset: EvaluationSet, images_per_batch: int, workers: int) -> Loader:
     """Yields this process's share of the images, each image on exactly one process and never twice."""
     share = range(distributed.rank(), len(dataset.split), distributed.world_size())
     batches = [list(share[i : i + images_per_batch]) for i in range(0, len(share), images_per_batch)]
     return _loader(dataset, batches, dataset.resize.side, workers)
 
 
-def _loader(dataset: Dataset, batches, image_size: int, workers: int | None) -> DataLoader[Batch]:
+def _loader(dataset: Dataset, batches, image_size: int, workers: int) -> Loader:
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    workers = min(4 if workers is None else workers, cores // processes)
-    return DataLoader(
+    workers = min(workers, cores // processes)
+    return Loader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=partial(collate, image_size=image_size),
+        collate_fn=partial(_collate_or_error, image_size=image_size),
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         timeout=300 if workers else 0,  # a worker that hangs must not hang the run
     )
+
+
+def _or_error(load: Callable[[T], Sample], key: T) -> Sample | UserError:
+    """Hands a mistake on as a value: what a worker raises reaches the main process wrapped in its traceback."""
+    try:
+        return load(key)
+    except UserError as error:
+        return error
+
+
+def _collate_or_error(samples: Sequence[Sample | UserError], image_size: int) -> Batch | UserError:
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    bad = [sample for sample in samples if isinstance(sample, UserError)]
+    return bad[0] if bad else collate(good, image_size)

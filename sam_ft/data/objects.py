@@ -19,22 +19,30 @@ def read_objects(path: Path, objects: str, min_area: int) -> tuple[NDArray[np.bo
 
     Raises: DataError, see `reading`.
     """
+    ids, lossy = read_ids(path, objects, min_area)
+    return *instances(ids), lossy
+
+
+def read_ids(path: Path, objects: str, min_area: int) -> tuple[NDArray[np.integer], bool]:
+    """Like `read_objects`, but all objects in one map: (H, W) with 0 for the background."""
     if objects == "instances":
-        return *instances(read_instance_mask(path)), False
+        return read_instance_mask(path), False
     mask, lossy = read_binary_mask(path)
-    if objects == "components":
-        return *components(mask, min_area), lossy
-    masks = mask[None] if mask.any() else np.zeros((0, *mask.shape), bool)
-    return masks, np.ones(len(masks), np.int64), lossy
+    return components(mask, min_area) if objects == "components" else mask.astype(np.uint8), lossy
 
 
-def components(mask: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The 8-connected components of at least `min_area` pixels, numbered from 1 in scan order."""
+def components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integer]:
+    """(H, W): the 8-connected components of at least `min_area` pixels, numbered from 1 in scan order."""
     _, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_area
     keep[0] = False  # the background
     numbers = np.where(keep, np.cumsum(keep), 0)
-    return instances(numbers[ids])
+    return numbers[ids]
+
+
+def count_objects(ids: NDArray[np.integer]) -> int:
+    """How many objects `instances` would cut out of a map of ids, without the memory that they take."""
+    return int(np.count_nonzero(np.bincount(ids.ravel())[1:]))
 
 
 def instances(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

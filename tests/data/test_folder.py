@@ -63,7 +63,7 @@ def test_components_are_objects_and_specks_are_dropped(tmp_path):
 
 
 def test_pixels_that_touch_at_a_corner_are_one_component():
-    masks, labels = components(np.eye(3, dtype=bool), min_area=1)
+    masks, labels = instances(components(np.eye(3, dtype=bool), min_area=1))
     assert masks.shape == (1, 3, 3)
     assert labels.tolist() == [1]
 

@@ -20,12 +20,12 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def home(root, tmp_path, monkeypatch):
+def drawn(root, tmp_path, monkeypatch):
     monkeypatch.setenv("SAM_FT_HOME", str(tmp_path))
     (tmp_path / f"demo-{synthetic.VERSION}").symlink_to(root)
 
 
-def test_the_demo_set_is_a_folder_with_lists(home):
+def test_the_demo_set_is_a_folder_with_lists(drawn):
     demo = synthetic.demo()
     assert demo.split("train").names == ["cells_00", "cells_01", "cells_02", "cells_03"]
     assert demo.split("val").names == ["cells_04", "cells_05"]
@@ -35,7 +35,7 @@ def test_the_demo_set_is_a_folder_with_lists(home):
         assert sample.masks.sum((1, 2)).min() > 300
 
 
-def test_all_three_kinds_of_objects_are_the_same_cells(home):
+def test_all_three_kinds_of_objects_are_the_same_cells(drawn):
     cells, parts, whole = (synthetic.demo(kind).split("val")[0].masks for kind in ("instances", "components", "whole"))
     assert len(cells) > len(parts) > len(whole) == 1  # touching cells are one component
     assert torch.equal(cells.any(0), whole[0])

@@ -43,8 +43,8 @@ class TinyViT(nn.Module):
                 downsample = PatchMerging(dim, embed_dims[i + 1], stride)
             self.layers.append(Stage(blocks, downsample))
         if classifier:  # never run, but part of `mobile_sam.pt`
-            self.norm_head = nn.LayerNorm(embed_dims[-1]).requires_grad_(False)
-            self.head = nn.Linear(embed_dims[-1], 1000).requires_grad_(False)
+            self.norm_head = _as_buffers(nn.LayerNorm(embed_dims[-1]))
+            self.head = _as_buffers(nn.Linear(embed_dims[-1], 1000))
         self.neck = make_neck(embed_dims[-1], out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -53,6 +53,14 @@ class TinyViT(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return self.neck(x)
+
+
+def _as_buffers(module: nn.Module) -> nn.Module:
+    """The module with buffers for parameters: loaded and saved under the same names, but nothing can train them."""
+    for name, parameter in list(module.named_parameters()):
+        delattr(module, name)
+        module.register_buffer(name, parameter.detach())
+    return module
 
 
 class ConvNorm(nn.Sequential):
