@@ -7,6 +7,7 @@ python evaluate.py run=outputs/NAME data=folder data.root=/other/cells
 import csv
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import hydra
@@ -14,14 +15,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft import distributed
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, load_run, log_to, user_errors
+from sam_ft.config import build, user_errors
 from sam_ft.data.features import FeatureCache
-from sam_ft.data.loader import EvaluationSet, evaluation_loader
-from sam_ft.errors import ConfigError, DataError
+from sam_ft.data.loader import EvaluationSet, evaluation_loader, survey
+from sam_ft.errors import ConfigError
 from sam_ft.evaluation import Evaluation, evaluate
 from sam_ft.files import atomic_path
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import score_table
+from sam_ft.runs import load_run, log_to
 from sam_ft.task import PromptedSegmentation
 
 log = logging.getLogger("sam_ft")
@@ -35,25 +37,26 @@ def main(cfg: DictConfig) -> float:
 
 
 def run(cfg: DictConfig) -> float:
+    check_settings(cfg)
     parts, checkpoint, output = choose(cfg)
+    distributed.from_main(lambda: make_folder(output))
 
     dataset_split = build(parts.data).split(cfg.split)
+    distributed.from_main(lambda: survey(dataset_split, cfg.split))
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
-    task = PromptedSegmentation(model, precision=cfg.precision, cache=FeatureCache(cfg.cache_gb))
+    task = PromptedSegmentation(model, precision=parts.precision, cache=FeatureCache(cfg.cache_gb))
     prompter, metric = build(parts.eval_prompt), build(parts.metric)
     dataset = EvaluationSet(dataset_split, model.image_size)
     batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
-    log.info("%s at %d px, %d %s images", model.model_type, model.image_size, len(dataset_split), cfg.split)
+    log.info("%s at %d px, precision=%s", model.model_type, model.image_size, parts.precision)
 
     # Zero-shot first, then the same with what was learned on top.
     results: dict[str, Evaluation] = {
         "zero_shot": evaluate(task, batches, prompter, metric, cfg.eval_chunk, "zero-shot")
     }
-    if not results["zero_shot"].scores["objects"]:
-        raise DataError(f"the {cfg.split} images hold no objects: there is nothing to score; see data.mask_folder")
     if checkpoint is not None:
         if "image_encoder" in load_partial_weights(model, checkpoint)["parts"]:
-            task = PromptedSegmentation(model, precision=cfg.precision)  # other weights, other embeddings
+            task = PromptedSegmentation(model, precision=parts.precision)  # other weights, other embeddings
         results["tuned"] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, "tuned")
 
     tuned = results.get("tuned")
@@ -72,8 +75,28 @@ def run(cfg: DictConfig) -> float:
     return float((tuned or results["zero_shot"]).scores["iou"])
 
 
+def check_settings(cfg: DictConfig) -> None:
+    for key, least in (("images_per_batch", 1), ("eval_chunk", 1), ("workers", 0), ("pictures", 0)):
+        if type(cfg[key]) is not int or cfg[key] < least:
+            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
+    if type(cfg.cache_gb) not in (int, float) or cfg.cache_gb < 0:
+        raise ConfigError(f"cache_gb={cfg.cache_gb}; expected a number of at least 0")
+    if cfg.split not in ("train", "val"):
+        raise ConfigError(f"split={cfg.split} is not known; expected train or val")
+
+
+def make_folder(output: Path) -> None:
+    """Finds out before the first image is scored whether the scores can be written at the end."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another output=") from None
+
+
 def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
-    """What to evaluate: the run's data, model, prompt and metric, or those given on the command line instead."""
+    """What to evaluate: the run's data, model, prompt, metric and precision, or what the command line says instead."""
+    output = None if cfg.output is None else Path(cfg.output).expanduser()
     own = OmegaConf.create({key: cfg[key] for key in ("data", "model", "eval_prompt", "metric") if cfg.get(key)})
     if cfg.run is None:
         missing = [key for key in ("data", "model") if key not in own]
@@ -82,17 +105,21 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         defaults = {
             "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
             "metric": {"_target_": "sam_ft.metrics.IouDice"},
+            "precision": cfg.precision or "auto",
         }
-        parts = OmegaConf.merge(defaults, own)
+        parts = OmegaConf.create(defaults)
+        parts.merge_with(own)
         checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
-        return parts, checkpoint, Path(cfg.output or "outputs/evaluation")
+        return parts, checkpoint, output or Path("outputs/evaluation")
     directory, settings = load_run(cfg.run)
     parts = OmegaConf.create({key: settings[key] for key in ("data", "model", "eval_prompt", "metric")})
     for key, value in own.items():
         # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
         parts[key] = value if "_target_" in value else OmegaConf.merge(parts[key], value)
+    # a run's own scores and its masks are those of its precision: bfloat16 moves pixels at the edges
+    parts.precision = cfg.precision or settings.precision
     checkpoint = Path(cfg.checkpoint or directory / "checkpoints/best.safetensors")
-    return parts, checkpoint, Path(cfg.output or directory / "evaluation")
+    return parts, checkpoint, output or directory / "evaluation"
 
 
 def join_rows(results: dict[str, Evaluation]) -> list[dict]:
@@ -124,5 +151,5 @@ def write(
 
 
 if __name__ == "__main__":
-    with distributed.session():
+    with user_errors(), distributed.session():
         main()

@@ -7,6 +7,7 @@ torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -21,17 +22,24 @@ from tqdm import tqdm
 
 from sam_ft import distributed
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
-from sam_ft.config import build, open_run, record_sweep_job, user_errors
+from sam_ft.config import build, record_sweep_job, user_errors
 from sam_ft.data.features import FeatureCache
-from sam_ft.data.folder import Survey
-from sam_ft.data.loader import EvaluationSet, Split, TrainingBatches, TrainingSet, evaluation_loader, training_loader
-from sam_ft.errors import ConfigError, DataError, TrainingError
+from sam_ft.data.loader import (
+    EvaluationSet,
+    TrainingBatches,
+    TrainingSet,
+    evaluation_loader,
+    survey,
+    training_loader,
+)
+from sam_ft.errors import ConfigError, TrainingError
 from sam_ft.evaluation import evaluate
 from sam_ft.loggers import RunLog
 from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, wrap
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table, score_table
+from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
 from sam_ft.task import PromptedSegmentation, Prompter
 from sam_ft.types import Batch
@@ -44,11 +52,11 @@ Schedule = Callable[[int, int], float]  # step, number of steps -> factor on the
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Trains one run and returns its best validation score, for sweepers."""
-    with user_errors(cfg.debug), open_run(cfg) as directory:
-        return train(cfg, directory)
+    with user_errors(cfg.debug), open_run(cfg) as directory, ExitStack() as stack:
+        return train(cfg, directory, stack)
 
 
-def train(cfg: DictConfig, directory: Path) -> float:
+def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     check_settings(cfg)
     torch.manual_seed(cfg.seed)
     device = distributed.device()
@@ -81,7 +89,7 @@ def train(cfg: DictConfig, directory: Path) -> float:
     optimizer = build(cfg.optimizer, model=model)
     schedule = build(cfg.schedule)
 
-    run_log = RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True))
+    run_log = stack.enter_context(RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True)))
     pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
     pictures.draw_zero_shot(task)
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
@@ -116,13 +124,13 @@ def train(cfg: DictConfig, directory: Path) -> float:
             save(cfg, model, best_path, progress)
             for picture in pictures.draw(task, epoch):
                 run_log.picture(step, "predictions", picture)
-        if distributed.is_main():
-            save_training_state(last_path, model, optimizer, progress)
         mark = "  * best" if improved else ""
         log.info("epoch %d: %s, loss %.4f%s", epoch, _short(scores), trained["loss"], mark)
         run_log.log(step, {"epoch": epoch, **_prefixed("val", scores), **_prefixed("epoch", trained)})
+        if distributed.is_main():  # last: what is logged after a crash's last state is dropped and written again
+            save_training_state(last_path, model, optimizer, progress)
 
-    return report(cfg, directory, progress, run_log)
+    return report(cfg, directory, progress)
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -136,16 +144,6 @@ def check_settings(cfg: DictConfig) -> None:
     for key, least in (("clip_norm", 1e-12), ("cache_gb", 0)):
         if type(cfg[key]) not in (int, float) or cfg[key] < least:
             raise ConfigError(f"{key}={cfg[key]}; expected a number {'of at least' if least == 0 else 'above'} 0")
-
-
-def survey(split: Split, name: str) -> Survey:
-    """Reads all masks of a split before anything is trained, so that what is wrong with any of them is said now."""
-    found = split.survey()
-    without = f", {len(found.empty)} of them without any (skipped in training)" if found.empty else ""
-    log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
-    if not found.objects:
-        raise DataError(f"the {name} images hold no objects at all; look at data.mask_folder and data.objects")
-    return found
 
 
 def train_epoch(
@@ -250,7 +248,7 @@ def save(cfg: DictConfig, model: nn.Module, path: Path, progress: dict) -> None:
         save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **notes)
 
 
-def report(cfg: DictConfig, directory: Path, progress: dict, run_log: RunLog) -> float:
+def report(cfg: DictConfig, directory: Path, progress: dict) -> float:
     """Says what came out of the run, in plain words, and returns the best score."""
     zero_shot, best = progress["zero_shot"], progress["best"]
     log.info("\n%s", score_table(zero_shot, best))
@@ -268,8 +266,7 @@ def report(cfg: DictConfig, directory: Path, progress: dict, run_log: RunLog) ->
         best_path,
         best_path.stat().st_size / 1e6,
     )
-    run_log.finish()
-    record_sweep_job(directory, {"zero_shot": zero_shot, "best": best, "best_epoch": progress["best_epoch"]})
+    record_sweep_job({"zero_shot": zero_shot, "best": best, "best_epoch": progress["best_epoch"]})
     return float(best[cfg.monitor])
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from sam_ft import distributed
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, load_run
+from sam_ft.config import build
 from sam_ft.geometry import resized_size, scale_boxes, scale_points
 from sam_ft.models import Sam
+from sam_ft.runs import load_run
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import resize_image
 from sam_ft.types import Prompts
@@ -22,16 +23,22 @@ class Predictor:
     """Answers prompts on images of any size, as segment-anything's SamPredictor does, for many objects at once.
 
     The last image's embedding is kept, so further prompts on the same picture cost no encoding.
+
+    precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" for it on a GPU that has it, is
+        faster there and moves pixels at the edges
     """
 
-    def __init__(self, model: Sam, precision: str = "auto"):
+    def __init__(self, model: Sam, precision: str = "float32"):
         self.model = model.eval()
         self._task = PromptedSegmentation(model, precision=precision)
         self._image: NDArray | None = None
+        self._weights: list[tuple] = []
 
     @classmethod
-    def from_run(cls, run: str | Path, device: str | torch.device | None = None) -> "Predictor":
-        """The model of a run's directory with its best weights.
+    def from_run(
+        cls, run: str | Path, device: str | torch.device | None = None, precision: str = "float32"
+    ) -> "Predictor":
+        """The model of a run's directory with its best weights, whatever precision it was trained in.
 
         Raises:
             ConfigError, CheckpointError: the directory holds no run, or its weights do not fit their base.
@@ -39,7 +46,7 @@ class Predictor:
         directory, cfg = load_run(run)
         model = build(cfg.model)
         load_partial_weights(model, directory / "checkpoints/best.safetensors")
-        return cls(model.to(device or distributed.device()), cfg.precision)
+        return cls(model.to(device or distributed.device()), precision)
 
     @torch.no_grad()
     def predict(
@@ -73,7 +80,9 @@ class Predictor:
         return masks.cpu().numpy(), prediction.iou.float().cpu().numpy(), logits.cpu().numpy()
 
     def _set_image(self, image: NDArray) -> None:
-        if self._image is not None and np.array_equal(image, self._image):  # by content: arrays are changed in place
+        weights = self._state_of_encoder()
+        # by content: arrays are changed in place
+        if self._image is not None and np.array_equal(image, self._image) and weights == self._weights:
             return
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
@@ -86,7 +95,13 @@ class Predictor:
         padded[0, :, : self._input_size[0], : self._input_size[1]] = small
         with self._task.autocast():
             self._features = self.model.encode(padded.to(self.model.device), [self._input_size])
-        self._image = own
+        self._image, self._weights = own, weights
+
+    def _state_of_encoder(self) -> list[tuple]:
+        """Changes whenever the encoder's weights are moved or written to, as loading a checkpoint into them does."""
+        tensors = self.model.image_encoder.state_dict().values()
+        # torch counts what is written to a tensor, but not to one made in inference mode
+        return [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
 
     def _to_input_frame(self, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
         side = self.model.mask_side

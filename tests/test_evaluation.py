@@ -137,6 +137,16 @@ def test_an_image_changed_in_place_is_encoded_again(pair):
     assert not np.array_equal(before, after)
 
 
+def test_an_encoder_changed_in_place_encodes_again(pair):
+    model = tiny_sam()
+    predictor, image = Predictor(model), Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    before = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    model.load_state_dict({name: t + 0.01 * t.abs().mean() for name, t in tiny_sam(1).state_dict().items()})
+    after = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    assert np.array_equal(after, Predictor(model).predict(image, boxes=[[8, 9, 30, 28]])[2])
+    assert not np.array_equal(before, after)
+
+
 def test_weights_saved_and_loaded_give_the_same_predictions_bit_for_bit(tmp_path):
     from sam_ft import load_partial_weights, save_partial_weights
 

@@ -4,6 +4,7 @@ All randomness hangs on (seed, epoch, image name). So the samples of an epoch ar
 processes, workers and micro-batches, and a resumed run sees what an uninterrupted one would have seen.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,12 +15,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft import distributed
 from sam_ft.data.folder import Survey
-from sam_ft.errors import UserError
+from sam_ft.errors import DataError, UserError
 from sam_ft.seeds import seed_of
 from sam_ft.transforms import Augment, ResizeLongestSide
 from sam_ft.types import Batch, Sample, collate
 
 T = TypeVar("T")
+
+log = logging.getLogger("sam_ft")
 
 
 class Split(Protocol):
@@ -32,6 +35,16 @@ class Split(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def survey(self) -> Survey: ...
+
+
+def survey(split: Split, name: str) -> Survey:
+    """Reads all masks of a split before the model is built, so that what is wrong with any of them is said now."""
+    found = split.survey()
+    without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
+    log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
+    if not found.objects:
+        raise DataError(f"the {name} images hold no objects at all; look at data.mask_folder and data.objects")
+    return found
 
 
 class Draw(NamedTuple):

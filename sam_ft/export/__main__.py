@@ -6,9 +6,10 @@ import hydra
 from omegaconf import DictConfig
 
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, load_run, user_errors
+from sam_ft.config import build, user_errors
 from sam_ft.errors import ConfigError
 from sam_ft.export import export_official
+from sam_ft.runs import load_run
 
 FORMATS = {"official": (export_official, ".pth")}
 
@@ -23,7 +24,11 @@ def main(cfg: DictConfig) -> None:
         model = build(run.cfg.model)
         load_partial_weights(model, run.directory / "checkpoints/best.safetensors")
         path = Path(cfg.output or run.directory / "export" / f"{model.model_type}_{run.directory.name}{suffix}")
-        export(model, path.expanduser())
+        path = path.expanduser()
+        try:
+            export(model, path)
+        except OSError as error:
+            raise ConfigError(f"output={path}: cannot be written ({error.strerror}); choose another output=") from None
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -26,5 +26,6 @@ def export_official(model: Sam, path: str | Path) -> None:
             f"builds {model.model_type} at {official} only; use sam_ft.Predictor, or tune at {official}"
         )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    # opened here: torch.save itself raises a bare RuntimeError where a file cannot be opened
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)

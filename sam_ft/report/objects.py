@@ -34,7 +34,7 @@ def draw_worst_and_best(
     drawn: dict[tuple[str, int], list[Panel]] = {}
     for name in {row["name"] for row in chosen}:
         wanted = [row for row in chosen if row["name"] == name]
-        batch = collate([dataset[places[name]]], dataset.resize.side).to(task.model.device)
+        batch = collate([dataset.sample(places[name])], dataset.resize.side).to(task.model.device)
         image = dataset.split[places[name]].image
         for predicted in task.predict(batch, prompter, chunk):
             for row in wanted:

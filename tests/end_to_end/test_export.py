@@ -1,11 +1,13 @@
 """A tuned model in the official format, read by the official packages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
-from sam_ft.export import export_official
+from sam_ft.export import export_official, official
 from sam_ft.models import build_model
 from tests.blobs import draw, write_folder
 from tests.conftest import of
@@ -26,9 +28,9 @@ def test_the_official_package_loads_it_strictly_and_answers_the_same(model_type,
     load_partial_weights(merged, tmp_path / "tuned.safetensors")
     export_official(merged, tmp_path / "merged.pth")
 
-    official = package.sam_model_registry[model_type]()
-    official.load_state_dict(torch.load(tmp_path / "merged.pth", weights_only=True), strict=True)
-    predictor = package.SamPredictor(official.eval())
+    theirs = package.sam_model_registry[model_type]()
+    theirs.load_state_dict(torch.load(tmp_path / "merged.pth", weights_only=True), strict=True)
+    predictor = package.SamPredictor(theirs.eval())
     image, box = draw(0, 4)[0], [8, 9, 30, 28]
     predictor.set_image(image)
     masks, scores, logits = predictor.predict(box=np.array(box), multimask_output=False)
@@ -36,6 +38,18 @@ def test_the_official_package_loads_it_strictly_and_answers_the_same(model_type,
     assert np.array_equal(ours[0][0], masks)
     np.testing.assert_allclose(ours[1][0], scores, atol=1e-4)
     np.testing.assert_allclose(ours[2][0], logits, atol=1e-4)
+
+
+def test_the_output_may_lie_in_the_home_folder(run, tmp_path, monkeypatch, cli):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    # as if the official package built the model at the size of this run
+    monkeypatch.setattr(official, "SPECS", {"lite_medsam": SimpleNamespace(image_size=64)})
+    done = cli("sam_ft.export", f"run={run}", "output='~/x.pth'")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{tmp_path / 'x.pth'} (")
+    refused = cli("sam_ft.export", f"run={run}", f"output={tmp_path / 'x.pth/y.pth'}")
+    assert refused.code == 2
+    assert refused.err.startswith(f"error: output={tmp_path / 'x.pth/y.pth'}: cannot be written (File exists)")
 
 
 @pytest.mark.slow
@@ -49,8 +63,8 @@ def test_a_run_is_exported_by_one_command(cli, tmp_path):
     path = run / "export/lite_medsam_run.pth"
     assert str(path) in done.out
 
-    official = build_lite_medsam()
-    official.load_state_dict(torch.load(path, weights_only=True), strict=True)
-    assert Predictor.from_run(run).model.state_dict().keys() == official.state_dict().keys()
+    theirs = build_lite_medsam()
+    theirs.load_state_dict(torch.load(path, weights_only=True), strict=True)
+    assert Predictor.from_run(run).model.state_dict().keys() == theirs.state_dict().keys()
     for name, tensor in Predictor.from_run(run).model.state_dict().items():
-        assert torch.equal(tensor, official.state_dict()[name])
+        assert torch.equal(tensor, theirs.state_dict()[name])

@@ -10,13 +10,20 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
-from sam_ft import Predictor, build_model, load_partial_weights
+from sam_ft import Predictor, build_model
+from sam_ft.checkpoint import save_training_state
+from tests.blobs import write_folder
 from tests.cli import SMALL, start, torchrun
 from tests.conftest import of
 
 
 def lines(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def validated(directory):
+    """The scores of each evaluation."""
+    return [{k: v for k, v in line.items() if "val/" in k} for line in lines(directory) if "val/iou" in line]
 
 
 def test_a_run_leaves_its_config_log_numbers_and_a_small_file(run):
@@ -44,19 +51,7 @@ def test_the_log_holds_loss_rate_norm_metrics_and_throughput(run):
 
 
 def test_images_without_objects_are_counted_and_skipped(run):
-    assert (
-        "train: 6 images with 15 objects, 1 of them without any (skipped in training)"
-        in (run / "train.log").read_text()
-    )
-
-
-def test_only_the_decoder_differs_from_the_official_weights(run):
-    base = build_model("lite_medsam", image_size=64)
-    tuned = build_model("lite_medsam", image_size=64)
-    load_partial_weights(tuned, run / "checkpoints/best.safetensors")
-    moved = {n for n, t in tuned.state_dict().items() if not torch.equal(t, base.state_dict()[n])}
-    assert moved
-    assert all(name.startswith("mask_decoder.") for name in moved)
+    assert "train: 6 images with 15 objects, 1 of them without any (skipped)" in (run / "train.log").read_text()
 
 
 def test_the_same_command_again_trains_nothing_and_says_what_came_out(run, blobs, cli):
@@ -68,11 +63,24 @@ def test_the_same_command_again_trains_nothing_and_says_what_came_out(run, blobs
     assert lines(run) == before
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli):
-    arguments = [*SMALL, *of(blobs), "schedule=constant", "patience=null"]
-    assert cli("train.py", *arguments, f"run_dir={tmp_path / 'whole'}", "epochs=3").code == 0
-    for epochs in (1, 3):
-        assert cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}", f"epochs={epochs}").code == 0
+def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli, monkeypatch):
+    arguments = [*SMALL, *of(blobs), "patience=null", "epochs=3"]
+    assert cli("train.py", *arguments, f"run_dir={tmp_path / 'whole'}").code == 0
+
+    saved = []
+
+    def interrupted(*state):
+        if saved:
+            raise KeyboardInterrupt  # at the end of the second epoch, of which nothing is left then
+        saved.append(save_training_state(*state))
+
+    monkeypatch.setattr("sam_ft.checkpoint.save_training_state", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
+    monkeypatch.setattr("sam_ft.checkpoint.save_training_state", save_training_state)
+    done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
+    assert done.code == 0, done.err
+    assert "continuing after epoch 1 of 3" in done.out
     whole, halves = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("whole", "halves"))
     assert whole.keys() == halves.keys()
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
@@ -84,6 +92,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli):
     assert untimed("whole") == untimed("halves")
 
 
+def test_worker_processes_change_nothing(run, blobs, tmp_path, cli):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=2", "workers=2")
+    assert done.code == 0, done.err
+    assert validated(tmp_path) == validated(run)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_truncated_image_is_named_in_one_line_by_a_worker_too(tmp_path, cli, split):
+    folder = write_folder(tmp_path / "cells", [2, 3, 1])
+    image = folder / f"images/blobs_{0 if split == 'train' else 2}.png"
+    image.write_bytes(image.read_bytes()[:-200])
+    done = cli("train.py", *SMALL, *of(folder), f"run_dir={tmp_path / 'run'}", "epochs=1", "workers=2")
+    assert done.code == 3, done
+    assert "Traceback" not in done.err
+    assert [image.name in line for line in done.err.splitlines() if "error: " in line] == [True]
+
+
 def test_other_settings_in_the_same_directory_are_refused(run, blobs, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", "optimizer.lr=1e-3")
     assert done.code == 2
@@ -93,11 +118,12 @@ def test_other_settings_in_the_same_directory_are_refused(run, blobs, cli):
 
 def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(blobs, tmp_path, cli):
     # a rate that wrecks the decoder at the first step
-    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=3", "patience=1", "optimizer.lr=1.0"]
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=3", "patience=1", "optimizer.lr=1.0", "pictures=1"]
     done = cli("train.py", *arguments)
     assert done.code == 0, done.err
     assert "No epoch beat zero-shot on iou" in done.out
     assert "stopping early" in done.out
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["zero_shot.png"]
     kept = load_file(tmp_path / "checkpoints/best.safetensors")
     base = build_model("lite_medsam", image_size=64).state_dict()
     assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
@@ -110,22 +136,30 @@ def test_pictures_and_wandb_offline(blobs, tmp_path, cli):
     assert "wandb: offline" in done.out
     picture = np.asarray(Image.open(tmp_path / "samples/epoch_001.png"))
     assert picture.shape[0] > 300
+    assert np.asarray(Image.open(tmp_path / "samples/zero_shot.png")).shape[0] > 300
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
 
 
-def test_evaluate_scores_both_as_training_did(run, cli):
-    done = cli("evaluate.py", f"run={run}", "workers=0", "pictures=2")
+@pytest.fixture
+def evaluated(run, tmp_path, cli):
+    """The folder that evaluate.py writes for `run`."""
+    done = cli("evaluate.py", f"run={run}", "workers=0", "pictures=2", f"output={tmp_path / 'evaluation'}")
     assert done.code == 0, done.err
-    scores = json.loads((run / "evaluation/scores.json").read_text())
+    assert "val: 3 images with 9 objects" in done.out
+    return tmp_path / "evaluation"
+
+
+def test_evaluate_scores_both_as_training_did(run, evaluated):
+    scores = json.loads((evaluated / "scores.json").read_text())
     progress = lines(run)
     best = max((line for line in progress if "val/iou" in line), key=lambda line: line["val/iou"])
     for which, line in (("zero_shot", progress[0]), ("tuned", best)):
         for name in ("iou", "dice", "iou_per_image", "objects"):
             assert scores[which][name] == line[f"val/{name}"], (which, name)
-    rows = (run / "evaluation/objects.csv").read_text().splitlines()
+    rows = (evaluated / "objects.csv").read_text().splitlines()
     assert len(rows) == 1 + 9
     assert rows[0].startswith("name,object,label,area,zero_shot_iou,zero_shot_dice")
-    assert (run / "evaluation/worst_and_best.png").stat().st_size > 1000
+    assert (evaluated / "worst_and_best.png").stat().st_size > 1000
 
 
 def test_evaluate_without_a_run_takes_model_data_and_checkpoint(run, blobs, tmp_path, cli):
@@ -137,9 +171,39 @@ def test_evaluate_without_a_run_takes_model_data_and_checkpoint(run, blobs, tmp_
     assert "tuned" not in json.loads((tmp_path / "scores.json").read_text())
 
 
-def test_the_predictor_of_a_run_gives_the_masks_that_were_scored(run, blobs):
-    rows = (run / "evaluation/objects.csv").read_text().splitlines()[1:]
-    header = (run / "evaluation/objects.csv").read_text().splitlines()[0].split(",")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("images_per_batch=0", "images_per_batch=0; expected a whole number of at least 1"),
+        ("eval_chunk=2.5", "eval_chunk=2.5; expected a whole number of at least 1"),
+        ("workers=-1", "workers=-1; expected a whole number of at least 0"),
+        ("pictures=-1", "pictures=-1; expected a whole number of at least 0"),
+        ("cache_gb=-1", "cache_gb=-1; expected a number of at least 0"),
+        ("split=test", "split=test is not known; expected train or val"),
+        ("output=LICENSE/scores", "output=LICENSE/scores: cannot be written (Not a directory)"),
+    ],
+)
+def test_evaluate_refuses_before_it_scores(run, cli, override, message):
+    done = cli("evaluate.py", f"run={run}", override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_evaluate_lists_all_bad_masks_together(run, tmp_path, cli):
+    folder = write_folder(tmp_path / "cells", [2] * 6)
+    for name in ("blobs_4", "blobs_5"):
+        (folder / f"instances/{name}.png").write_bytes(b"no picture")
+    done = cli("evaluate.py", f"run={run}", f"+data.root={folder}", f"output={tmp_path / 'out'}")
+    assert done.code == 3, done
+    assert "blobs_4.png" in done.err
+    assert "blobs_5.png" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_predictor_of_a_run_gives_the_masks_that_were_scored(run, blobs, evaluated):
+    header, *rows = (evaluated / "objects.csv").read_text().splitlines()
+    header = header.split(",")
     predictor = Predictor.from_run(run)
     for row in rows:
         values = dict(zip(header, row.split(","), strict=True))

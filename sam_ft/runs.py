@@ -1,0 +1,241 @@
+"""A run's directory: made and locked, filled with its config.yaml and log, and read again without trusting it."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from sam_ft import distributed
+from sam_ft.config import run_directory
+from sam_ft.errors import ConfigError
+from sam_ft.files import atomic_path
+
+log = logging.getLogger("sam_ft")
+
+# What a configuration found beside a checkpoint may call: classes defined in these modules or below them, and four
+# functions. Other functions of the project write files where they are told. The user's own conf/ may call anything.
+PARTS = (
+    "sam_ft.adapt",
+    "sam_ft.data",
+    "sam_ft.loggers",
+    "sam_ft.losses",
+    "sam_ft.metrics",
+    "sam_ft.optim",
+    "sam_ft.prompts",
+    "sam_ft.transforms",
+    "torchvision.transforms.v2",
+)
+FUNCTIONS = (
+    "sam_ft.data.synthetic.demo",
+    "sam_ft.loggers.no_tracker",
+    "sam_ft.models.build_model",
+    "sam_ft.optim.adamw",
+)
+# Settings that may differ between a run and its continuation without making it another run.
+MAY_CHANGE = {
+    "epochs",
+    "patience",
+    "micro_batch_size",
+    "workers",
+    "cache_gb",
+    "eval_chunk",
+    "pictures",
+    "logger",
+    "overwrite",
+    "debug",
+}
+# What overwrite=true deletes: what a run leaves behind. config.yaml, by which it is known as one, is replaced later.
+WRITTEN = ("train.log", "metrics.jsonl", "checkpoints", "samples", "evaluation", "export", "wandb")
+
+
+class Run(NamedTuple):
+    """A run's directory and what it was configured with."""
+
+    directory: Path
+    cfg: DictConfig
+
+
+@contextmanager
+def open_run(cfg: DictConfig) -> Iterator[Path]:
+    """Makes the run's directory ready and yields it: lock, config.yaml, train.log. Ends with the log closed.
+
+    Running the same command again continues in the same directory; other settings need another one.
+
+    Raises:
+        ConfigError: the directory cannot be written, is in use by another run, holds a run with other settings, or
+            is to be overwritten and holds no run.
+    """
+    directory = run_directory(cfg)
+    lock = FileLock(directory / ".lock", timeout=0)
+    try:
+        distributed.from_main(lambda: _prepare(directory, lock, cfg))
+        with log_to(directory / "train.log"):
+            yield directory
+    finally:
+        lock.release()
+
+
+def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
+    """Makes the directory the run's own."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(f"{directory}: another run is using this directory; choose another name=") from None
+    except OSError as error:
+        raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another run_dir=") from None
+    path = directory / "config.yaml"
+    new: Any = OmegaConf.to_container(cfg, resolve=True)
+    _make_absolute(new)
+    if path.exists():
+        old = _read(path)
+        # torchrun restarts the same command line after a crash: that is to go on, not to start anew once more
+        if cfg.overwrite and int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) == 0:
+            _wipe(directory, old)
+        elif (directory / "checkpoints").exists():  # a run that stopped before that left nothing
+            _check_same(directory, old, new)
+    with atomic_path(path) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(new)))
+
+
+def _make_absolute(settings: dict) -> None:
+    """Lets the run be used from another working directory."""
+    for section, option, word in (("data", "root", "???"), ("model", "checkpoint", "official")):
+        part = settings.get(section)
+        value = part.get(option) if isinstance(part, dict) else None
+        if isinstance(part, dict) and isinstance(value, str) and value != word:
+            part[option] = str(Path(value).expanduser().absolute())
+
+
+def _wipe(directory: Path, old: dict) -> None:
+    """Deletes an earlier run, and nothing else that lies beside it."""
+    if not {"adapt", "monitor", "train_prompt"} <= old.keys():
+        raise ConfigError(
+            f"{directory}: config.yaml is not of a run of this project, so overwrite=true deletes nothing here; "
+            "choose another run_dir="
+        )
+    for entry in (directory / name for name in WRITTEN):
+        if entry.is_dir() and not entry.is_symlink():  # what a link leads to may be shared with others
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _check_same(directory: Path, old: dict, new: dict) -> None:
+    _make_absolute(old)
+    changes = _differences(old, new)
+    if changes:
+        raise ConfigError(
+            f"{directory} holds a run with other settings ({'; '.join(changes[:5])}). "
+            "Choose another name=..., or start anew with overwrite=true"
+        )
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        if where or key not in MAY_CHANGE:
+            changes += _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+    return changes
+
+
+def load_run(directory: str | Path) -> Run:
+    """The configuration of an earlier run, safe to build: plain values that only call what this project trusts.
+
+    Raises:
+        ConfigError: there is no run in `directory`, or its config.yaml calls something else.
+    """
+    directory = Path(directory).expanduser()
+    path = directory / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"run={directory}: there is no config.yaml; give the directory that train.py wrote")
+    settings = _read(path)
+    check_trusted(settings, path)
+    return Run(directory, OmegaConf.create(settings))
+
+
+def _read(path: Path) -> dict:
+    """A config.yaml with its interpolations resolved."""
+    try:
+        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except Exception as error:  # yaml and omegaconf raise a dozen kinds
+        raise ConfigError(f"{path}: cannot be read: {str(error).split(chr(10))[0]}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: not a configuration of this project")
+    return settings
+
+
+def check_trusted(node: Any, path: Path) -> None:
+    """Refuses plain settings that could call anything but this project's classes and torchvision's transforms.
+
+    Raises:
+        ConfigError: naming the file and the target, Hydra key or leftover interpolation.
+    """
+    if isinstance(node, str) and "${" in node:  # what is checked must be what is built: nothing may resolve later
+        raise ConfigError(f"{path}: {node} is still to be resolved; write the value itself")
+    if isinstance(node, list):
+        for value in node:
+            check_trusted(value, path)
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            if key == "_target_" and not _is_trusted(value):
+                raise ConfigError(
+                    f"{path}: _target_: {value} is not a part of sam_ft; a configuration that came with a checkpoint "
+                    "may not call it. If you wrote it yourself, move the class into sam_ft/"
+                )
+            if str(key).startswith("_") and key != "_target_":  # _partial_, _args_: they change what is called, and how
+                raise ConfigError(f"{path}: {key}: a configuration that came with a checkpoint may not use this key")
+            check_trusted(value, path)
+
+
+def _is_trusted(target: Any) -> bool:
+    """Both the name and what it leads to must be of the parts: `sam_ft.losses.nn.Module` begins well and ends badly."""
+    if not isinstance(target, str) or target in FUNCTIONS:
+        return isinstance(target, str)
+    module, _, name = target.rpartition(".")
+    if not _in_parts(module):  # before the import, which runs the module
+        return False
+    try:
+        found = getattr(import_module(module), name)
+    except Exception:  # whatever a strange name raises
+        return False
+    own = isinstance(found, type) and _in_parts(found.__module__)
+    return own and (module.startswith("sam_ft.") or issubclass(found, nn.Module))
+
+
+def _in_parts(module: str) -> bool:
+    return any(f"{module}.".startswith(f"{part}.") for part in PARTS)
+
+
+@contextmanager
+def log_to(file: Path | None = None) -> Iterator[None]:
+    """Sends the project's log to the screen, and to a file, on the main process; the others report errors only."""
+    handlers: list[logging.Handler] = []
+    if distributed.is_main():
+        screen = logging.StreamHandler(sys.stdout)
+        screen.setFormatter(logging.Formatter("%(message)s"))
+        handlers.append(screen)
+        if file is not None:
+            handlers.append(logging.FileHandler(file))
+            handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.setLevel(logging.INFO if distributed.is_main() else logging.ERROR)
+    for handler in handlers:
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from sam_ft.config import build
+from sam_ft.errors import ConfigError, DataError
+from tests.cli import SMALL
+
+
+class Part:
+    """Does what its one option says."""
+
+    def __init__(self, number: int, factor: float = 1.0, limit: int | None = None, inner: object = None):
+        self.options = (number, factor, limit, inner)
+        if number == 1:
+            raise ValueError("number=1 is too few")
+        if number == 2:
+            raise DataError("no such folder")
+        if number == 3:
+            len(number)
+
+
+def node(**options):
+    return OmegaConf.create({"_target_": "tests.test_config.Part", **options})
+
+
+def test_options_and_arguments_arrive_as_plain_values():
+    options = build(node(number=5, factor=2), inner=[1]).options
+    assert options == (5, 2, None, [1])
+    assert type(options[3]) is list
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "missing a required argument: 'number'"),
+        ({"number": 5, "speed": 1}, "unexpected keyword argument 'speed'; it takes number, factor, limit, inner"),
+        ({"number": "five"}, "number=five was given; expected int"),
+        ({"number": None}, "number=null was given; expected int"),
+        ({"number": True}, "number=True was given; expected int"),
+        ({"number": [5]}, r"number=\[5\] was given; expected int"),
+        ({"number": 5, "limit": 0.5}, "limit=0.5 was given; expected int or null"),
+        ({"number": 1}, "number=1 is too few"),
+        ({"number": 5, "inner": {"_target_": "tests.test_config.Part", "n": 1}}, "missing a required .* 'number'"),
+        ({"number": 5, "inner": [{"_target_": "tests.test_config.Part", "number": "x"}]}, "number=x was given"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_class(options, words):
+    with pytest.raises(ConfigError, match=rf"^tests\.test_config\.Part: .*{words}"):
+        build(node(**options))
+
+
+@pytest.mark.parametrize("target", ["tests.test_config.Nothing", "tests.test_config", "nothing.at.all"])
+def test_a_target_that_is_not_there_or_cannot_be_called(target):
+    with pytest.raises(ConfigError, match=target):
+        build(OmegaConf.create({"_target_": target}))
+
+
+def test_a_users_mistake_inside_a_constructor_passes_through():
+    with pytest.raises(DataError, match="no such folder"):
+        build(node(number=2))
+
+
+def test_a_fault_inside_a_constructor_keeps_its_traceback():
+    with pytest.raises(TypeError, match="has no len") as caught:
+        build(node(number=3))
+    assert caught.traceback[-1].name == "__init__"
+
+
+def test_a_missing_value_is_named_in_full():
+    with pytest.raises(MissingMandatoryValue, match=r"part\.number"):
+        build(OmegaConf.create({"part": node(number="???")}).part)
+
+
+def test_types_of_several_values_are_left_to_the_class():
+    cfg = OmegaConf.create({"_target_": "torchvision.transforms.v2.ColorJitter", "brightness": [0.5, 1.5]})
+    assert build(cfg).brightness == (0.5, 1.5)
+
+
+def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(tmp_path, cli):
+    sweep = tmp_path / "sweep"
+    done = cli("train.py", "-m", *SMALL, f"run_dir={sweep}", "epochs=no,0")
+    jobs = [json.loads(line) for line in (sweep / "sweep.jsonl").read_text().splitlines()]
+    assert [(job["job"], job["overrides"][-1]) for job in jobs] == [(0, "epochs=no"), (1, "epochs=0")]
+    assert all("expected a whole number" in job["error"] for job in jobs)
+    assert done.code == 1
+    assert "Traceback" not in done.err

@@ -1,0 +1,204 @@
+import contextlib
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from sam_ft.config import build
+from sam_ft.errors import ConfigError
+from sam_ft.runs import FUNCTIONS, load_run, open_run
+from tests.test_architecture import CONFIGS
+
+METRIC = {"_target_": "sam_ft.metrics.IouDice"}
+
+
+def write(directory, **settings):
+    OmegaConf.save(OmegaConf.create(settings), directory / "config.yaml")
+
+
+def settings(directory, **others):
+    """What open_run needs to see of a configuration."""
+    own = {"run_dir": str(directory), "overwrite": False, "adapt": {}, "monitor": "iou", "train_prompt": {}}
+    return OmegaConf.create({**own, **others})
+
+
+def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
+    write(tmp_path, side=64, model={"image_size": "${side}"}, metric=METRIC)
+    directory, cfg = load_run(tmp_path)
+    assert directory == tmp_path
+    assert OmegaConf.to_container(cfg, resolve=False) == {"side": 64, "model": {"image_size": 64}, "metric": METRIC}
+    assert build(cfg.metric).monitors
+
+
+def test_everything_that_conf_calls_is_trusted(tmp_path):
+    nodes = [OmegaConf.to_container(OmegaConf.load(path)) for path in CONFIGS if path.parent.name != "experiment"]
+    write(tmp_path, parts=[{key: value for key, value in node.items() if key != "defaults"} for node in nodes])
+    load_run(tmp_path)
+    text = "".join(path.read_text() for path in CONFIGS)
+    assert all(f"_target_: {name}\n" in text for name in FUNCTIONS)
+
+
+def rerooted(cfg):
+    """The metric alone under a new root, as evaluate.py takes it out of a run."""
+    return OmegaConf.create({"metric": cfg.metric}).metric
+
+
+def test_a_name_that_changes_its_meaning_under_another_root_is_fixed_when_it_is_checked(tmp_path):
+    marker = tmp_path / "marker"
+    hostile = {"_target_": "${oc.select:safe,os.mkdir}", "path": str(marker)}
+    write(tmp_path, safe=METRIC["_target_"], metric=hostile)
+    hydra.utils.instantiate(rerooted(OmegaConf.load(tmp_path / "config.yaml")))
+    assert marker.exists()  # the attack is real
+
+    marker.rmdir()
+    metric = rerooted(load_run(tmp_path).cfg)
+    assert metric._target_ == METRIC["_target_"]
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'path'"):
+        build(metric)
+    assert not marker.exists()
+
+
+ATTACKS = {
+    # one resolution takes the backslash away; the string that is left would resolve to a node of its own
+    "an escaped interpolation": {**METRIC, "x": "\\${oc.create:{_target_:os.mkdir,path:MARKER}}"},
+    "a function of the project": {
+        "_target_": "sam_ft.data.synthetic.make_demo",
+        "root": {"_target_": "pathlib.Path", "_args_": ["MARKER"]},
+    },
+    "a module inside a module": {"_target_": "sam_ft.files.os.mkdir", "path": "MARKER"},
+    "a part inside a part": {**METRIC, "x": [{"_target_": "os.mkdir", "path": "MARKER"}]},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
+    marker = tmp_path / "marker"
+    text = OmegaConf.to_yaml(OmegaConf.create({"metric": ATTACKS[attack]})).replace("MARKER", str(marker))
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+        load_run(tmp_path)
+    assert not marker.exists()
+
+    # The attack is real: Hydra alone carries it out, though the class around it may then stumble over the result.
+    resolved = OmegaConf.create(OmegaConf.to_container(OmegaConf.create(text), resolve=True))
+    with contextlib.suppress(hydra.errors.InstantiationException):
+        hydra.utils.instantiate(resolved.metric)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "this",  # importing it would print a poem
+        "sam_ft.files.os.system",
+        "sam_ft.losses.nn.Linear",
+        "sam_ft.losses.BceIou.__class__",
+        "sam_ft.models.download.download",
+        "sam_ft.transforms.resize_image",
+        "torchvision.transforms.v2.functional.to_image",
+        "torchvision.datasets.FakeData",
+        "sam_ft.data..folder.Folder",
+        "sam_ft.data.\0",
+        "",
+        None,
+        5,
+        ["sam_ft.metrics.IouDice"],
+    ],
+)
+def test_only_classes_of_the_parts_may_be_called(target, tmp_path, capsys):
+    write(tmp_path, metric={"_target_": target})
+    with pytest.raises(ConfigError, match="may not call it"):
+        load_run(tmp_path)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "_mode_"])
+def test_other_words_of_hydra_are_refused(key, tmp_path):
+    write(tmp_path, metric={**METRIC, key: True})
+    with pytest.raises(ConfigError, match=key):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: ${b}", "- 1", "a: ${nothing:b}", "a: !!python/object:os.system {}"])
+def test_a_config_that_cannot_be_read_is_named(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+        load_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "), open_run(settings(tmp_path)):
+        pass
+
+
+def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = {"data": {"root": "cells"}, "model": {"checkpoint": "~/sam.pth"}}
+    with open_run(settings("run", **parts)) as directory:
+        (directory / "checkpoints").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = load_run(directory).cfg
+    assert cfg.data.root == str(tmp_path / "cells")
+    assert cfg.model.checkpoint.startswith("/")
+    parts["model"]["checkpoint"] = cfg.model.checkpoint
+    with open_run(settings("run", **parts)):  # the same place by another name is no other setting
+        pass
+    monkeypatch.chdir("/")
+    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", **parts)):
+        pass
+
+
+def test_official_weights_and_a_missing_root_are_no_paths(tmp_path):
+    with open_run(settings(tmp_path, data={"root": "???"}, model={"checkpoint": "official"})):
+        pass
+    text = (tmp_path / "config.yaml").read_text()
+    assert "checkpoint: official" in text
+    assert "root: ???" in text
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The directory of a run with files of its own and others, and a link out of it."""
+    directory, outside = tmp_path / "run", tmp_path / "outside"
+    with open_run(settings(directory)):
+        for folder in (directory / "checkpoints", directory / "wandb/offline", outside):
+            folder.mkdir(parents=True)
+            (folder / "file").write_text("")
+        (directory / "metrics.jsonl").write_text("")
+        (directory / "notes.txt").write_text("")
+        (directory / "samples").symlink_to(outside)
+    return directory
+
+
+def names(directory):
+    return {path.name for path in directory.iterdir()} - {".lock"}
+
+
+def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
+    with open_run(settings(earlier, overwrite=True, monitor="dice")):
+        assert names(earlier) == {"config.yaml", "train.log", "notes.txt"}
+        assert load_run(earlier).cfg.monitor == "dice"
+    assert (earlier.parent / "outside/file").exists()
+
+
+def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
+    write(earlier, services={"web": {}})
+    before = names(earlier)
+    with pytest.raises(ConfigError, match="deletes nothing"), open_run(settings(earlier, overwrite=True)):
+        pass
+    assert names(earlier) == before
+
+
+def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    before = names(earlier)
+    with open_run(settings(earlier, overwrite=True)):
+        assert names(earlier) == before
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    with open_run(settings(earlier, overwrite=True)):
+        assert "checkpoints" not in names(earlier)
+
+
+def test_a_refused_directory_is_not_kept_locked(earlier):
+    with pytest.raises(ConfigError, match="other settings"), open_run(settings(earlier, monitor="dice")):
+        pass
+    with open_run(settings(earlier)):
+        pass
