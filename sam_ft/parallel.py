@@ -1,11 +1,16 @@
 """One process or many: wrapping the task so that gradients really are averaged over processes."""
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sam_ft import distributed
+
+# torch 2.15 renamed the option and warns about the old name, which is all that older ones know
+_PARAMETERS = signature(DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
 
 
 def wrap(task: nn.Module) -> nn.Module:
@@ -20,7 +25,7 @@ def wrap(task: nn.Module) -> nn.Module:
     return DistributedDataParallel(
         task,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,
+        **{_SYNC_BUFFERS: False},
         gradient_as_bucket_view=True,
     )
 
