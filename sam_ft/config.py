@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sam_ft import distributed
 from sam_ft.errors import ConfigError, UserError
@@ -122,6 +122,8 @@ def user_errors(debug: bool = False) -> Iterator[None]:
             raise
         who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
         text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
+        if isinstance(error, MissingMandatoryValue):
+            text += f"; add {error.full_key}=... to the command"
         print(f"{who}error: {text}", file=sys.stderr, flush=True)
         if in_sweep():
             record_sweep_job({"error": text})

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -11,6 +12,7 @@ from sam_ft import distributed
 # torch 2.15 renamed the option and warns about the old name, which is all that older ones know
 _PARAMETERS = signature(DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+_OPTIONS: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
 
 
 def wrap(task: nn.Module) -> nn.Module:
@@ -22,12 +24,7 @@ def wrap(task: nn.Module) -> nn.Module:
     if distributed.world_size() == 1:
         return task
     device = distributed.device()
-    return DistributedDataParallel(
-        task,
-        device_ids=[device] if device.type == "cuda" else None,
-        **{_SYNC_BUFFERS: False},
-        gradient_as_bucket_view=True,
-    )
+    return DistributedDataParallel(task, device_ids=[device] if device.type == "cuda" else None, **_OPTIONS)
 
 
 def gradient_sync(wrapped: nn.Module, enabled: bool) -> AbstractContextManager:

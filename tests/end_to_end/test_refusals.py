@@ -58,7 +58,7 @@ def test_a_folder_that_is_not_there(train):
 
 
 def test_a_root_that_was_not_given(refused, tmp_path):
-    refused(CONFIG, "data.root", overrides=[*SMALL, "data=folder", f"run_dir={tmp_path}"])
+    refused(CONFIG, "add data.root=... to the command", overrides=[*SMALL, "data=folder", f"run_dir={tmp_path}"])
 
 
 def test_a_mask_folder_that_is_not_there(train):
