@@ -74,7 +74,8 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     augment = build(cfg.train_transform)
     train_set = TrainingSet(train_split, augment, model.image_size, cfg.max_objects_per_image, cfg.seed)
-    with_objects = [i for i, name in enumerate(train_split.names) if name not in set(train_found.empty)]
+    empty = set(train_found.empty)
+    with_objects = [index for index, name in enumerate(train_split.names) if name not in empty]
     batches = TrainingBatches(with_objects, cfg.batch_size, cfg.micro_batch_size, cfg.seed)
     train_loader = training_loader(train_set, batches, cfg.workers)
     val_set = EvaluationSet(val_split, model.image_size)

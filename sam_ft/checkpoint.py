@@ -61,11 +61,11 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
 
 def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
     """Writes all that a run needs to go on: trained weights, the optimizer's memory, and how far it came."""
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    for name, parameter in model.named_parameters():  # by name: positions change with the grouping of parameters
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model.{name}": p.detach() for name, p in learned.items()}
+    for name, parameter in learned.items():  # by name: positions change with the grouping of parameters
         memory = optimizer.state.get(parameter, {})
         tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in memory.items()}
-    learned = [name for name, p in model.named_parameters() if p.requires_grad]
     _write(path, tensors, {**_identity(model, learned), **progress})
 
 

@@ -11,7 +11,7 @@ from sam_ft import distributed
 from sam_ft.data.loader import EvaluationSet
 from sam_ft.report.pictures import Panel, save_sheet, with_boxes, with_masks
 from sam_ft.task import PredictedImage, PromptedSegmentation, Prompter
-from sam_ft.types import collate
+from sam_ft.types import Sample, collate
 
 
 class SamplePictures:
@@ -31,14 +31,15 @@ class SamplePictures:
     def draw_zero_shot(self, task: PromptedSegmentation) -> None:
         """Writes samples/zero_shot.png, and remembers what the model answers before training."""
         self._zero_shot = dict(self._predict(task, self._choose()))
-        self._save("zero_shot", [self._panels(index, before) for index, before in self._zero_shot.items()])
+        shown = ((self._dataset.split[index], before) for index, before in self._zero_shot.items())
+        self._save("zero_shot", [_panels(sample, before) for sample, before in shown])
 
     def draw(self, task: PromptedSegmentation, epoch: int) -> Iterator[Path]:
         """Writes samples/epoch_NNN.png with the model's answers now, beside those before training."""
-        rows = [
-            [*self._panels(index, self._zero_shot[index]), self._panel(f"epoch {epoch}", index, tuned)]
-            for index, tuned in self._predict(task, self._zero_shot)
-        ]
+        rows = []
+        for index, tuned in self._predict(task, self._zero_shot):
+            sample = self._dataset.split[index]
+            rows.append([*_panels(sample, self._zero_shot[index]), _panel(f"epoch {epoch}", sample, tuned)])
         yield from self._save(f"epoch_{epoch:03d}", rows)
 
     def _choose(self) -> Iterator[int]:
@@ -52,26 +53,26 @@ class SamplePictures:
             for predicted in task.predict(batch, self._prompter, self._chunk):
                 yield index, predicted._replace(masks=predicted.masks.cpu())
 
-    def _panels(self, index: int, before: PredictedImage) -> list[Panel]:
-        sample = self._dataset.split[index]
-        boxes = torch.zeros(0, 4) if before.boxes is None else before.boxes.cpu()
-        return [
-            (f"{sample.name}: prompt", with_boxes(sample.image, boxes)),
-            ("truth", with_masks(sample.image, sample.masks)),
-            self._panel("zero-shot", index, before),
-        ]
-
-    def _panel(self, title: str, index: int, answer: PredictedImage) -> Panel:
-        sample = self._dataset.split[index]
-        iou = _mean_iou(answer.masks, sample.masks)
-        return f"{title}, IoU {iou:.3f}", with_masks(sample.image, answer.masks)
-
     def _save(self, name: str, rows: Sequence[Sequence[Panel]]) -> list[Path]:
         if not rows:
             return []
         path = self._folder / f"{name}.png"
         save_sheet(path, rows)
         return [path]
+
+
+def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
+    boxes = torch.zeros(0, 4) if before.boxes is None else before.boxes.cpu()
+    return [
+        (f"{sample.name}: prompt", with_boxes(sample.image, boxes)),
+        ("truth", with_masks(sample.image, sample.masks)),
+        _panel("zero-shot", sample, before),
+    ]
+
+
+def _panel(title: str, sample: Sample, answer: PredictedImage) -> Panel:
+    iou = _mean_iou(answer.masks, sample.masks)
+    return f"{title}, IoU {iou:.3f}", with_masks(sample.image, answer.masks)
 
 
 def _mean_iou(predicted: Tensor, true: Tensor) -> float:
