@@ -1,5 +1,8 @@
 """Small layers that several parts of the model share, with the official checkpoints' parameter names."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,10 +18,25 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+def gelu(x: Tensor) -> Tensor:
+    """The exact GELU (Hendrycks and Gimpel 2016) of something that nobody else needs.
+
+    Without a gradient to compute it is written over x: on a CPU TinyViT is a tenth faster for it.
+    """
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
+class Gelu(nn.Module):
+    """`gelu` as a layer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu(x)
+
+
 class Mlp(nn.Module):
     """Two linear layers with an activation between them: (..., dim) → (..., dim)."""
 
-    def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module] = nn.GELU) -> None:
+    def __init__(self, dim: int, hidden_dim: int, activation: type[nn.Module] = Gelu) -> None:
         super().__init__()
         self.lin1 = nn.Linear(dim, hidden_dim)
         self.act = activation()
@@ -47,7 +65,8 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention by the fastest kernel there is, also for a batch of nothing.
 
-    query: (B, heads, Q, C) · key, value: (B, heads, P, C) · bias: (heads, Q, P), added to the logits
+    query: (B, heads, Q, C) · key, value: (B, heads, P, C)
+    bias: (B or 1, heads, Q, P), added to the logits; with three dimensions a CPU would not use its fused kernel
     scale: of the logits, 1 / √C by default → (B, heads, Q, C)
     """
     if len(query):
@@ -56,6 +75,44 @@ def attention(
     # not even zeros, for which DDP would wait.
     logits = query @ key.transpose(2, 3)
     return (logits if bias is None else logits + bias).softmax(dim=-1) @ value
+
+
+def inner_products(few: Tensor, many: Tensor) -> Tensor:
+    """few: (M, A, C) · many: (M, P, C), A much smaller than P → (M, A, P)"""
+    return _InnerProducts.apply(few, many)
+
+
+def mixtures(weights: Tensor, few: Tensor) -> Tensor:
+    """weights: (M, A, P) · few: (M, A, C), A much smaller than P → (M, P, C)"""
+    return _Mixtures.apply(weights, few)
+
+
+# Two matrix products that are each other's gradient. Torch's own gradients for the large factors come out transposed
+# in memory, which costs a copy or slows down all that works on them. `to`: autocast is over in a backward pass.
+class _InnerProducts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, few: Tensor, many: Tensor) -> Tensor:
+        ctx.save_for_backward(few, many)
+        return few @ many.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        few, many = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)
+        need_few, need_many = ctx.needs_input_grad
+        return grad @ many if need_few else None, mixtures(grad, few) if need_many else None
+
+
+class _Mixtures(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, few: Tensor) -> Tensor:
+        ctx.save_for_backward(weights, few)
+        return weights.transpose(1, 2) @ few
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        weights, few = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)
+        need_weights, need_few = ctx.needs_input_grad
+        return inner_products(few, grad) if need_weights else None, weights @ grad if need_few else None
 
 
 def make_neck(in_channels: int, out_channels: int = 256) -> nn.Sequential:
@@ -68,14 +125,18 @@ def make_neck(in_channels: int, out_channels: int = 256) -> nn.Sequential:
     )
 
 
-def to_windows(x: Tensor, side: int) -> Tensor:
-    """Cuts a map into square windows, padded with zeros at the bottom and right to a whole number of them.
+def to_windows(x: Tensor, side: int, padding: Tensor | None = None) -> Tensor:
+    """Cuts a map into square windows, padded at the bottom and right to a whole number of them.
 
-    x: (B, H, W, C) → (B · windows, side, side, C), the windows of an image row by row
+    x: (B, H, W, C) · padding: (C,), zeros by default → (B · windows, side, side, C), the windows of an image row by row
     """
     batch, height, width, channels = x.shape
-    x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
-    rows, columns = x.shape[1] // side, x.shape[2] // side
+    rows, columns = -(-height // side), -(-width // side)
+    if (rows * side, columns * side) != (height, width):
+        fill = x.new_zeros(channels) if padding is None else padding
+        padded = fill.expand(batch, rows * side, columns * side, channels).clone()
+        padded[:, :height, :width] = x
+        x = padded
     x = x.reshape(batch, rows, side, columns, side, channels).transpose(2, 3)
     return x.reshape(batch * rows * columns, side, side, channels)
 

@@ -55,6 +55,12 @@ class Sam(nn.Module):
         """4s, the side of the logits that `decode` returns and of the masks that it takes as prompts."""
         return 4 * self.prompt_encoder.image_embedding_size
 
+    @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """(256, s, s): of one image's embedding."""
+        side = self.prompt_encoder.image_embedding_size
+        return (self.prompt_encoder.embed_dim, side, side)
+
     def preprocess(self, images: Tensor, input_sizes: Sequence[Size]) -> Tensor:
         """Normalises the images and leaves their padding at zero.
 
@@ -94,6 +100,8 @@ class Sam(nn.Module):
         side = (self.image_size, self.image_size)
         logits = F.interpolate(logits, side, mode="bilinear", align_corners=False)
         logits = logits[..., : input_size[0], : input_size[1]]
+        if input_size == original_size:
+            return logits  # what the second resize would only copy
         return F.interpolate(logits, original_size, mode="bilinear", align_corners=False)
 
 

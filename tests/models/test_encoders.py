@@ -3,9 +3,10 @@ from typing import Literal
 
 import pytest
 import torch
+from torch import nn
 
 from sam_ft.models.build import SPECS, ModelSpec, build_sam
-from sam_ft.models.encoders.tiny_vit import TinyViT
+from sam_ft.models.encoders.tiny_vit import ConvNorm, TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.layers import from_windows, to_windows
 from tests import reference
@@ -127,8 +128,74 @@ def test_encoders_run_under_autocast_and_stay_close_to_float32(make):
     assert (rough.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        # 33 patches a side: more than 1024 queries and tokens, which come in parts, and windows with padding
+        lambda: (ImageEncoderViT(528, 16, 2, 2, (1,)), 528),
+        lambda: (small_tiny_vit("conv"), 272),  # 68 rows, which come in bands of 64
+        lambda: (small_tiny_vit("pixel"), 68),
+    ],
+)
+def test_an_encoder_that_only_predicts_answers_as_one_that_learns(make):
+    encoder, side = make()
+    randomize(encoder)
+    images = torch.randn(2, 3, side, side)
+    learning = encoder(images)
+    with torch.no_grad():
+        assert difference(encoder(images), learning.detach()) <= 1e-4
+
+
+@pytest.mark.parametrize("make", [small_tiny_vit, lambda: ImageEncoderViT(64, 32, 2, 2, (1,))])
+def test_recomputing_runs_blocks_twice_for_the_same_gradients(make):
+    encoder, images = make(), torch.randn(2, 3, 64, 64)
+    randomize(encoder)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm)]
+    calls = []
+    norms[0].register_forward_hook(lambda *_: calls.append(1))
+    gradients = []
+    for encoder.recompute in (False, True):
+        encoder.zero_grad()
+        encoder(images).square().mean().backward()
+        gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
+    assert len(calls) == 1 + 2
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    with torch.no_grad():
+        encoder(images)
+    assert len(calls) == 1 + 2 + 1
+
+
+@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (3, 1, 4), (3, 2, 1)])
+def test_a_folded_batch_norm_gives_the_same_values_and_gradients(kernel, stride, groups):
+    torch.manual_seed(0)
+    layer = ConvNorm(4, 8, kernel, stride, groups).eval()
+    randomize(layer)
+    x = torch.randn(2, 4, 5, 5)
+    answers = []
+    for forward in (layer, lambda x: nn.Sequential.forward(layer, x)):
+        layer.zero_grad()
+        out = forward(x)
+        out.square().sum().backward()
+        answers.append([out.detach(), *(p.grad.clone() for p in layer.parameters())])
+    for ours, theirs in zip(*answers, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_norm_in_train_mode_takes_the_batch_s_own_statistics():
+    layer = ConvNorm(2, 2).train()
+    out = layer(3 * torch.randn(8, 2, 16, 16) + 1)
+    assert out.mean().abs() < 1e-5
+    assert layer.bn.num_batches_tracked == 1
+
+
 def test_windows_are_cut_row_by_row_and_put_back():
     grid = torch.arange(6.0).reshape(1, 2, 3, 1)  # 0 1 2 / 3 4 5
     windows = to_windows(grid, 2)
     assert windows[..., 0].tolist() == [[[0, 1], [3, 4]], [[2, 0], [5, 0]]]
     assert torch.equal(from_windows(windows, 2, 3), grid)
+
+
+def test_windows_are_padded_with_what_is_asked_for():
+    windows = to_windows(torch.zeros(1, 1, 3, 2), 2, padding=torch.tensor([1.0, 2.0]))
+    assert windows[..., 0].tolist() == [[[0, 0], [1, 1]], [[0, 1], [1, 1]]]
+    assert windows[..., 1].tolist() == [[[0, 0], [2, 2]], [[0, 2], [2, 2]]]

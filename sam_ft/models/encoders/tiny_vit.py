@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_ft.models.layers import attention, from_windows, make_neck, to_windows
+from sam_ft.models.encoders.lean import in_bands, run
+from sam_ft.models.layers import Gelu, attention, from_windows, gelu, make_neck, to_windows
 
 
 class TinyViT(nn.Module):
@@ -18,7 +19,10 @@ class TinyViT(nn.Module):
 
     stem: "conv" takes steps of 4 pixels (MobileSAM, s = S / 16), "pixel" each alone (LiteMedSAM, s = S / 4)
     classifier: hold the unused head of the ImageNet model, as MobileSAM's weights do
+    recompute: whether training keeps only the maps between blocks and runs each block again for its gradient
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -49,9 +53,12 @@ class TinyViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, 3, S, S) normalised → (B, out_channels, s, s)"""
+        if images.device.type == "cpu":
+            # Kernels are faster with channels last, and the permutations around attention are views.
+            images = images.contiguous(memory_format=torch.channels_last)
         x = self.patch_embed(images)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, self.recompute)
         return self.neck(x)
 
 
@@ -64,13 +71,27 @@ def _as_buffers(module: nn.Module) -> nn.Module:
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution without bias and its batch norm, as wide on the way out as `out_channels`."""
+    """A convolution without bias and its batch norm; in eval mode they run as one."""
+
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         self.add_module("c", conv)
         self.add_module("bn", nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm = self.c, self.bn
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            return super().forward(x)
+        # Folded on every call: kept weights would be stale after training, and gradients flow as without it.
+        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        if conv.kernel_size == (1, 1) and x.device.type == "cpu":  # channels are last there; a tenth faster
+            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
 
 
 class PatchEmbed(nn.Module):
@@ -79,12 +100,11 @@ class PatchEmbed(nn.Module):
     def __init__(self, dim: int, stem: Literal["conv", "pixel"]) -> None:
         super().__init__()
         kernel, stride = (3, 2) if stem == "conv" else (1, 1)
-        self.seq = nn.Sequential(
-            ConvNorm(3, dim // 2, kernel, stride), nn.GELU(), ConvNorm(dim // 2, dim, kernel, stride)
-        )
+        self.stride = stride**2
+        self.seq = nn.Sequential(ConvNorm(3, dim // 2, kernel, stride), Gelu(), ConvNorm(dim // 2, dim, kernel, stride))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.seq(images)
+        return in_bands(self.seq, images, reach=self.stride, stride=self.stride)
 
 
 class Stage(nn.Module):
@@ -95,10 +115,10 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, recompute: bool) -> Tensor:
         for block in self.blocks:
-            x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+            x = run(block, x, recompute)
+        return x if self.downsample is None else run(self.downsample, x, recompute)
 
 
 class MBConv(nn.Module):
@@ -111,7 +131,10 @@ class MBConv(nn.Module):
         self.conv3 = ConvNorm(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x + self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x))))))
+        return in_bands(self._convolve, x, reach=1)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return gelu(x + self.conv3(gelu(self.conv2(gelu(self.conv1(x))))))
 
 
 class PatchMerging(nn.Module):
@@ -119,12 +142,16 @@ class PatchMerging(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         self.conv1 = ConvNorm(in_dim, out_dim)
         self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=stride, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return in_bands(self._convolve, x, reach=self.stride, stride=self.stride)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
 
 
 class TinyViTBlock(nn.Module):
@@ -142,6 +169,9 @@ class TinyViTBlock(nn.Module):
         windows = self.attn(to_windows(x.permute(0, 2, 3, 1), self.window_size))
         x = x + from_windows(windows, height, width).permute(0, 3, 1, 2)
         x = self.local_conv(x)
+        return in_bands(self._add_mlp, x)
+
+    def _add_mlp(self, x: Tensor) -> Tensor:
         return x + self.mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -155,7 +185,7 @@ class NormMlp(nn.Module):
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return self.fc2(gelu(self.fc1(self.norm(x))))
 
 
 class WindowAttention(nn.Module):
@@ -178,7 +208,7 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(self.norm(windows)).reshape(batch, side * side, self.num_heads, 3, dim // self.num_heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B, heads, side², dim / heads)
         # Looked up on every call: a kept copy would be stale after training or loading weights.
-        bias = self.attention_biases[:, self.bias_index].to(q.dtype)
+        bias = self.attention_biases[None, :, self.bias_index].to(q.dtype)
         out = attention(q, k, v, bias)
         return self.proj(out.transpose(1, 2).reshape(windows.shape))
 
