@@ -1,9 +1,10 @@
 """The mask decoder: from the embeddings of image and prompts to masks and their expected quality."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_ft.models.layers import DeepMlp, LayerNorm2d
+from sam_ft.models.layers import DeepMlp, Gelu, LayerNorm2d, inner_products
 from sam_ft.models.transformer import TwoWayTransformer
 from sam_ft.types import Prediction
 
@@ -25,9 +26,9 @@ class MaskDecoder(nn.Module):
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(dim, dim // 4, kernel_size=2, stride=2),
             LayerNorm2d(dim // 4),
-            nn.GELU(),
+            Gelu(),
             nn.ConvTranspose2d(dim // 4, dim // 8, kernel_size=2, stride=2),
-            nn.GELU(),
+            Gelu(),
         )
         self.output_hypernetworks_mlps = nn.ModuleList(
             DeepMlp(dim, dim, dim // 8, depth=3) for _ in range(self.num_mask_tokens)
@@ -49,17 +50,43 @@ class MaskDecoder(nn.Module):
         image_index: (M,) int64 in [0, B)
         → logits (M, C, 4s, 4s) and iou (M, C), float32; C is 3 if multimask else 1
         """
-        side = embedding.shape[-1]
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
-        image = (embedding[image_index] + dense).flatten(2).transpose(1, 2)
-        tokens, image = self.transformer(image, image_pe.flatten(2).transpose(1, 2), tokens)
-        upscaled = self.output_upscaling(image.transpose(1, 2).unflatten(2, (side, side)))
-
+        image = _pixels(embedding).contiguous()[image_index] + _pixels(dense)
         # Only the heads of the masks that are asked for run: the others must get no gradient, not even zeros.
         wanted = range(1, self.num_mask_tokens) if multimask else range(1)
+        tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, answers=1 + wanted.stop)
+
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
-        logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
+        logits = self._paint(image, weights, embedding.shape[-1])
         iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]
         # float32 also under autocast: logits are upsampled, thresholded and summed over many pixels.
         return Prediction(logits=logits.float(), iou=iou.float())
+
+    def _paint(self, image: Tensor, weights: Tensor, side: int) -> Tensor:
+        """Upscales the image twice and weighs its channels. All that is wide keeps its channels last in memory.
+
+        image: (M, s², dim) · weights: (M, C, dim / 8) → logits (M, C, 4s, 4s)
+        """
+        upscale, norm, gelu, upscale_again, _ = self.output_upscaling
+        x = _to_quarters(image, upscale)
+        x = gelu(norm(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # permuted views, for LayerNorm2d
+        x = gelu(_to_quarters(x, upscale_again))
+        logits = inner_products(weights, x.flatten(1, 3))
+        # (y, x) of the pixel, of its quarter, of the quarter's quarter: only now, when narrow, into image order
+        logits = logits.unflatten(2, (side, side, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
+        return logits.reshape(*weights.shape[:2], 4 * side, 4 * side)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """(B, C, H, W) → (B, H · W, C), a view"""
+    return images.flatten(2).transpose(1, 2)
+
+
+def _to_quarters(x: Tensor, upscale: nn.Module) -> Tensor:
+    """A transposed convolution of kernel 2 and stride 2, as the linear map from pixel to 2 × 2 pixels that it is.
+
+    x: (..., in) → (..., 4, out)
+    """
+    weight, bias = upscale.get_parameter("weight"), upscale.get_parameter("bias")
+    return F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)).unflatten(-1, (4, len(bias)))

@@ -4,9 +4,10 @@ Prompt tokens look at the image and the image looks back at the tokens. The posi
 to queries and keys at every attention, never to values.
 """
 
+import torch
 from torch import Tensor, nn
 
-from sam_ft.models.layers import Mlp, attention
+from sam_ft.models.layers import Mlp, attention, inner_products, mixtures
 
 
 class TwoWayTransformer(nn.Module):
@@ -15,18 +16,21 @@ class TwoWayTransformer(nn.Module):
     def __init__(self, dim: int = 256, depth: int = 2, num_heads: int = 8, mlp_dim: int = 2048) -> None:
         super().__init__()
         self.layers = nn.ModuleList(TwoWayBlock(dim, num_heads, mlp_dim, first=i == 0) for i in range(depth))
-        self.final_attn_token_to_image = Attention(dim, num_heads, inner_dim=dim // 2)
+        self.final_attn_token_to_image = TokenToImage(dim, num_heads, inner_dim=dim // 2)
         self.norm_final_attn = nn.LayerNorm(dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, answers: int) -> tuple[Tensor, Tensor]:
         """Runs the tokens of each object against its own copy of the image.
 
         image: (M, P, dim), P pixels of the embedding · image_pe: (1 or M, P, dim) · tokens: (M, T, dim)
-        → tokens (M, T, dim), image (M, P, dim)
+        answers: how many tokens, counted from the first, are wanted back
+        → tokens (M, answers, dim), image (M, P, dim)
         """
         token_pe = tokens  # a prompt token already says where it is
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
+        # By now the tokens no longer see each other, so those whose answer nobody reads can go.
+        tokens, token_pe = tokens[:, :answers], token_pe[:, :answers]
         tokens = tokens + self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens), image
 
@@ -42,12 +46,12 @@ class TwoWayBlock(nn.Module):
         self.first = first
         self.self_attn = Attention(dim, num_heads, inner_dim=dim)
         self.norm1 = nn.LayerNorm(dim)
-        self.cross_attn_token_to_image = Attention(dim, num_heads, inner_dim=dim // 2)
+        self.cross_attn_token_to_image = TokenToImage(dim, num_heads, inner_dim=dim // 2)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, mlp_dim, activation=nn.ReLU)
         self.norm3 = nn.LayerNorm(dim)
         self.norm4 = nn.LayerNorm(dim)
-        self.cross_attn_image_to_token = Attention(dim, num_heads, inner_dim=dim // 2)
+        self.cross_attn_image_to_token = ImageToToken(dim, num_heads, inner_dim=dim // 2)
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
         if self.first:
@@ -89,3 +93,51 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """(M, Q, inner_dim) → (M, heads, Q, inner_dim / heads)"""
         return x.unflatten(2, (self.num_heads, x.shape[2] // self.num_heads)).transpose(1, 2)
+
+
+class CrossAttention(Attention):
+    """Attention between few tokens and many pixels, in which no projection runs over the pixels.
+
+    A head with the projections (W, b) of token t and (U, c) of pixel x compares them by
+
+        (W t + b) · (U x + c)  =  Uᵀ(W t + b) · x  +  (W t + b) · c
+
+    so the pixels' projection can be folded into the token. For a box that makes 7 tokens × 8 heads = 56 vectors to
+    be compared with each of 4096 pixels, instead of 128 channels to be computed for each. Values likewise: an
+    average of projections is the projection of the average. Many points gain nothing, and lose little.
+    """
+
+    def _logits(self, tokens: Tensor, pixels: Tensor, of_tokens: nn.Linear, of_pixels: nn.Linear) -> Tensor:
+        """tokens: (M, T, dim) · pixels: (M, P, dim) → (M, heads, T, P): with P last, a softmax over T is fast too"""
+        projected = self._split(of_tokens(tokens))
+        projected = projected * projected.shape[3] ** -0.5
+        folded = torch.einsum("mhtc,hcd->mhtd", projected, self._by_head(of_pixels.weight))
+        bias = torch.einsum("mhtc,hc->mht", projected, self._by_head(of_pixels.bias))
+        return inner_products(folded.flatten(1, 2), pixels).unflatten(1, bias.shape[1:]) + bias[..., None]
+
+    def _by_head(self, parameter: Tensor) -> Tensor:
+        """(inner_dim, ...) → (heads, inner_dim / heads, ...)"""
+        return parameter.unflatten(0, (self.num_heads, len(parameter) // self.num_heads))
+
+
+class TokenToImage(CrossAttention):
+    """What each token finds among the pixels."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query: (M, T, dim) tokens · key, value: (M, P, dim) pixels → (M, T, dim)"""
+        weights = self._logits(query, key, self.q_proj, self.k_proj).softmax(dim=3)
+        seen = (weights.flatten(1, 2) @ value).unflatten(1, weights.shape[1:3])
+        heads = torch.einsum("mhtd,hcd->mthc", seen, self._by_head(self.v_proj.weight))
+        return self.out_proj(heads.flatten(2) + self.v_proj.bias)
+
+
+class ImageToToken(CrossAttention):
+    """What each pixel finds among the tokens."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """query: (M, P, dim) pixels · key, value: (M, T, dim) tokens → (M, P, dim)"""
+        weights = self._logits(key, query, self.k_proj, self.q_proj).softmax(dim=2)
+        told = torch.einsum("mhtc,hcd->mhtd", self._split(self.v_proj(value)), self._by_head(self.out_proj.weight.T))
+        # A pixel's weights sum to 1 in each head, so shares of the bias add up to it without a pass over the pixels.
+        told = told + self.out_proj.bias / self.num_heads
+        return mixtures(weights.flatten(1, 2), told.flatten(1, 2))
