@@ -5,9 +5,10 @@ A box is x0, y0, x1, y1 with x1, y1 one past the last pixel, so x1 - x0 is its w
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from sam_ft.types import Size
 
@@ -27,6 +28,13 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     x1, y1 = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
     boxes = torch.stack([x0, y0, x1, y1], dim=1).float()
     return boxes * columns.any(dim=1)[:, None]
+
+
+def areas(masks: Tensor) -> Tensor:
+    """masks: (N, H, W) bool → (N,) int64 on the CPU, how many pixels of each are true."""
+    if masks.device.type == "cpu":  # where torch's sum would first make eight bytes of every pixel
+        return torch.tensor([np.count_nonzero(mask) for mask in masks.numpy()], dtype=torch.int64)
+    return masks.flatten(1).sum(1).cpu()
 
 
 def resized_size(size: Size, side: int) -> Size:
@@ -61,8 +69,15 @@ def resize_masks(masks: Tensor, size: Size) -> Tensor:
         return masks
     if len(masks) == 0:
         return masks.new_zeros(0, *size)
-    # "nearest" would take each pixel's top left corner: masks half a pixel off their image
-    return F.interpolate(masks.view(torch.uint8)[None], size=size, mode="nearest-exact")[0].view(torch.bool)
+    height, width = masks.shape[-2:]
+    # NumPy: torch's "nearest-exact" takes nine times as long for masks. Columns first, while there are fewer rows.
+    pixels = masks.numpy().take(_centres(width, size[1]), axis=2).take(_centres(height, size[0]), axis=1)
+    return torch.from_numpy(pixels)
+
+
+def _centres(old: int, new: int) -> NDArray[np.int64]:
+    """(new,) the old pixel that each new one's centre falls into: floor((i + 1/2) · old / new), in whole numbers."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def grow_boxes(boxes: Tensor, factor: float) -> Tensor:

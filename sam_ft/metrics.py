@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from sam_ft.distributed import sum_over_ranks
+from sam_ft.geometry import areas
 
 
 class IouDice:
@@ -28,9 +29,9 @@ class IouDice:
         predicted, true: (N, H, W) bool in the original frame, `true` non-empty · guessed_iou: (N,)
         Returns {"iou", "dice"}: (N,) float64 on the CPU.
         """
-        overlap = (predicted & true).flatten(1).sum(1).double().cpu()
-        areas = (predicted.flatten(1).sum(1) + true.flatten(1).sum(1)).double().cpu()
-        iou, dice = overlap / (areas - overlap), 2 * overlap / areas
+        overlap = areas(predicted & true).double()
+        both = (areas(predicted) + areas(true)).double()
+        iou, dice = overlap / (both - overlap), 2 * overlap / both
         if len(iou):
             guess_error = (guessed_iou.double().cpu() - iou).abs()
             added = (iou.sum(), dice.sum(), iou.mean(), dice.mean(), guess_error.sum())

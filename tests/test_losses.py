@@ -4,8 +4,18 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from sam_ft.losses import BceIou, DiceFocalIou, dice_loss, focal_loss, iou_head_loss, soft_iou_loss
+from sam_ft.losses import (
+    BceIou,
+    DiceFocalIou,
+    at_input_side,
+    binary_cross_entropy,
+    dice_loss,
+    focal_loss,
+    iou_head_loss,
+    soft_iou_loss,
+)
 from sam_ft.types import Prediction
 
 # One object whose mask is the left column; the model gives probabilities .8 there and .5, .2 on the right.
@@ -121,3 +131,32 @@ def test_coarse_logits_are_scored_at_the_masks_side():
 def test_several_candidates_are_refused():
     with pytest.raises(ValueError, match="one candidate"):
         BceIou()(Prediction(LOGITS[:, None].repeat(1, 3, 1, 1), torch.zeros(1, 3)), MASK, ALL)
+
+
+@pytest.mark.parametrize("side", [8, 20, 32])
+def test_logits_are_upsampled_as_by_sam_predictor_and_so_are_their_gradients(side):
+    coarse = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    cost = torch.randn(3, side, side)
+    ours = at_input_side(Prediction(coarse, torch.zeros(3, 1)), side)
+    theirs = F.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)[:, 0]
+    assert ours.is_contiguous()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad((x * cost).sum(), coarse)[0] for x in (ours, theirs)))
+
+
+@pytest.mark.parametrize("loss", [BceIou(), DiceFocalIou()])
+def test_no_objects_give_no_numbers(loss):
+    empty = Prediction(torch.zeros(0, 1, 2, 2, requires_grad=True), torch.zeros(0, 1, requires_grad=True))
+    nothing = torch.zeros(0, 4, 4, dtype=torch.bool)
+    parts = loss(empty, nothing, nothing)
+    assert all(part.shape == (0,) for part in parts.values())
+    parts["loss"].sum().backward()
+    assert empty.logits.grad.shape == (0, 1, 2, 2)
+
+
+def test_a_wrong_logit_of_a_hundred_costs_a_hundred():
+    sure = torch.tensor([[[100.0, -100.0], [100.0, 100.0]]], requires_grad=True)  # one pixel of four is wrong
+    values = binary_cross_entropy(sure, torch.tensor([[[True, False], [True, False]]]), ALL)
+    assert values.item() == 25.0
+    values.backward()
+    torch.testing.assert_close(sure.grad, torch.tensor([[[0.0, 0.0], [0.0, 0.25]]]))

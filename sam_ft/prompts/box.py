@@ -39,7 +39,7 @@ class Box:
             return Prompts(boxes=batch.boxes)
         boxes = grow_boxes(batch.boxes, self.scale)
         if self.jitter > 0:
-            max_shift = self.max_jitter * batch.images.shape[-1] / 1024
+            max_shift = self.max_jitter * batch.image_size / 1024
             boxes = jitter_boxes(boxes, self.jitter * _noise(batch, seed).to(boxes), max_shift)
         sizes = torch.tensor(batch.input_sizes, device=boxes.device).reshape(-1, 2)[batch.image_index]
         return Prompts(boxes=fit_boxes(boxes, sizes))
