@@ -8,6 +8,7 @@ import csv
 import json
 import logging
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import hydra
@@ -16,17 +17,23 @@ from omegaconf import DictConfig, OmegaConf
 from sam_ft import distributed
 from sam_ft.checkpoint import load_partial_weights
 from sam_ft.config import build, user_errors
-from sam_ft.data.features import FeatureCache
-from sam_ft.data.loader import EvaluationSet, evaluation_loader, survey
+from sam_ft.data.features import encode_ahead
+from sam_ft.data.loader import evaluation_loader, survey
+from sam_ft.data.sets import EvaluationSet, Split
+from sam_ft.data.store import FeatureStore
 from sam_ft.errors import ConfigError
 from sam_ft.evaluation import Evaluation, evaluate
 from sam_ft.files import atomic_path
+from sam_ft.models import Sam
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import score_table
 from sam_ft.runs import load_run, log_to
 from sam_ft.task import PromptedSegmentation
+from sam_ft.types import Batch
 
 log = logging.getLogger("sam_ft")
+
+CHOICES = ("data", "model", "eval_prompt", "metric", "cache")  # what a run decides unless the command line does
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -44,19 +51,17 @@ def run(cfg: DictConfig) -> float:
     dataset_split = build(parts.data).split(cfg.split)
     distributed.from_main(lambda: survey(dataset_split, cfg.split))
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
-    task = PromptedSegmentation(model, precision=parts.precision, cache=FeatureCache(cfg.cache_gb))
     prompter, metric = build(parts.eval_prompt), build(parts.metric)
-    dataset = EvaluationSet(dataset_split, model.image_size)
-    batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
     log.info("%s at %d px, precision=%s", model.model_type, model.image_size, parts.precision)
 
     # Zero-shot first, then the same with what was learned on top.
+    task, dataset, batches = prepare(cfg, parts, model, dataset_split)
     results: dict[str, Evaluation] = {
         "zero_shot": evaluate(task, batches, prompter, metric, cfg.eval_chunk, "zero-shot")
     }
     if checkpoint is not None:
-        if "image_encoder" in load_partial_weights(model, checkpoint)["parts"]:
-            task = PromptedSegmentation(model, precision=parts.precision)  # other weights, other embeddings
+        if "image_encoder" in load_partial_weights(model, checkpoint)["parts"]:  # other weights, other embeddings
+            task, dataset, batches = prepare(cfg, parts, model, dataset_split)
         results["tuned"] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, "tuned")
 
     tuned = results.get("tuned")
@@ -75,12 +80,23 @@ def run(cfg: DictConfig) -> float:
     return float((tuned or results["zero_shot"]).scores["iou"])
 
 
+def prepare(
+    cfg: DictConfig, parts: DictConfig, model: Sam, split: Split
+) -> tuple[PromptedSegmentation, EvaluationSet, Iterable[Batch]]:
+    """The task, and the split's images with their embeddings in the store."""
+    task = PromptedSegmentation(model, precision=parts.precision, store=build(parts.cache))
+    dataset = EvaluationSet(split, model.image_size, task.store)
+    views = [(index, 0) for index in range(len(split))]
+    encode_ahead(dataset, views, task.encode_frozen, task.images_at_once, cfg.workers, title=cfg.split)
+    return task, dataset, evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
+
+
 def check_settings(cfg: DictConfig) -> None:
     for key, least in (("images_per_batch", 1), ("eval_chunk", 1), ("workers", 0), ("pictures", 0)):
+        if key == "eval_chunk" and cfg[key] is None:
+            continue
         if type(cfg[key]) is not int or cfg[key] < least:
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
-    if type(cfg.cache_gb) not in (int, float) or cfg.cache_gb < 0:
-        raise ConfigError(f"cache_gb={cfg.cache_gb}; expected a number of at least 0")
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
 
@@ -97,7 +113,7 @@ def make_folder(output: Path) -> None:
 def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
     """What to evaluate: the run's data, model, prompt, metric and precision, or what the command line says instead."""
     output = None if cfg.output is None else Path(cfg.output).expanduser()
-    own = OmegaConf.create({key: cfg[key] for key in ("data", "model", "eval_prompt", "metric") if cfg.get(key)})
+    own = OmegaConf.create({key: cfg[key] for key in CHOICES if cfg.get(key)})
     if cfg.run is None:
         missing = [key for key in ("data", "model") if key not in own]
         if missing:
@@ -105,6 +121,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         defaults = {
             "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
             "metric": {"_target_": "sam_ft.metrics.IouDice"},
+            "cache": {"_target_": "sam_ft.data.store.FeatureStore"},
             "precision": cfg.precision or "auto",
         }
         parts = OmegaConf.create(defaults)
@@ -112,7 +129,9 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
         return parts, checkpoint, output or Path("outputs/evaluation")
     directory, settings = load_run(cfg.run)
-    parts = OmegaConf.create({key: settings[key] for key in ("data", "model", "eval_prompt", "metric")})
+    parts = OmegaConf.create({key: settings[key] for key in CHOICES})
+    if "max_gb" in parts.cache:  # a run that came from elsewhere must not delete what is stored here
+        parts.cache.max_gb = max(parts.cache.max_gb, FeatureStore().max_gb)
     for key, value in own.items():
         # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
         parts[key] = value if "_target_" in value else OmegaConf.merge(parts[key], value)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import islice
 from math import isfinite
 from pathlib import Path
@@ -23,20 +24,15 @@ from tqdm import tqdm
 from sam_ft import distributed
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.config import build, record_sweep_job, user_errors
-from sam_ft.data.features import FeatureCache
-from sam_ft.data.loader import (
-    EvaluationSet,
-    TrainingBatches,
-    TrainingSet,
-    evaluation_loader,
-    survey,
-    training_loader,
-)
+from sam_ft.data.features import encode_ahead, explain_cost
+from sam_ft.data.loader import TrainingBatches, evaluation_loader, survey, training_loader
+from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.errors import ConfigError, TrainingError
 from sam_ft.evaluation import evaluate
 from sam_ft.loggers import RunLog
+from sam_ft.memory import forget_peak, peak_gb
 from sam_ft.optim import set_learning_rate
-from sam_ft.parallel import gradient_sync, wrap
+from sam_ft.parallel import gradient_sync, plain, wrap
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table, score_table
 from sam_ft.runs import open_run
@@ -59,6 +55,7 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     check_settings(cfg)
     torch.manual_seed(cfg.seed)
+    forget_peak()
     device = distributed.device()
 
     # Data: two splits of samples; loaders that deal them out to the processes.
@@ -69,16 +66,24 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     # Model with its official weights, what learns of it, and the loss.
     model = build(cfg.model).to(device)
     build(cfg.adapt)(model)
+    model.image_encoder.recompute = cfg.recompute
+    if cfg.compile:
+        model.image_encoder.compile()
+        model.mask_decoder.compile(dynamic=True)  # the number of objects varies
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
-    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, FeatureCache(cfg.cache_gb))
+    store = build(cfg.cache)
+    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, store)
 
     augment = build(cfg.train_transform)
-    train_set = TrainingSet(train_split, augment, model.image_size, cfg.max_objects_per_image, cfg.seed)
+    views = None if store is None else store.views
+    train_set = TrainingSet(
+        train_split, augment, model.image_size, cfg.max_objects_per_image, cfg.seed, task.store, views
+    )
     empty = set(train_found.empty)
     with_objects = [index for index, name in enumerate(train_split.names) if name not in empty]
-    batches = TrainingBatches(with_objects, cfg.batch_size, cfg.micro_batch_size, cfg.seed)
+    batches = TrainingBatches(with_objects, train_set.draw, cfg.batch_size, cfg.micro_batch_size, cfg.seed)
     train_loader = training_loader(train_set, batches, cfg.workers)
-    val_set = EvaluationSet(val_split, model.image_size)
+    val_set = EvaluationSet(val_split, model.image_size, task.store)
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
 
     train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
@@ -91,6 +96,9 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     schedule = build(cfg.schedule)
 
     run_log = stack.enter_context(RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True)))
+    # A frozen encoder sees each image once, now or in an earlier run; from then on its embedding is read.
+    prepare = partial(encode_ahead, encode=task.encode_frozen, at_once=task.images_at_once, workers=cfg.workers)
+    prepare(val_set, [(index, 0) for index in range(len(val_split))], title="val")
     pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
     pictures.draw_zero_shot(task)
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
@@ -109,12 +117,18 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         run_log.log(0, {"epoch": 0, **_prefixed("val", scores)})
         save(cfg, model, best_path, progress)
 
+    if store is not None:
+        explain_cost(train_set, task.encode_frozen, task.encoder_learns, len(with_objects))
     for epoch in range(progress["epoch"] + 1, cfg.epochs + 1):
         if cfg.patience is not None and epoch - 1 - progress["best_epoch"] >= cfg.patience:
             log.info("no better %s for %d epochs: stopping early", cfg.monitor, cfg.patience)
             break
 
+        started = time.perf_counter()
+        prepare(train_set, train_set.views_in(epoch, with_objects), title="train")
+        encode_seconds = time.perf_counter() - started
         trained = train_epoch(cfg, epoch, wrapped, train_loader, train_prompter, optimizer, schedule, run_log)
+        trained["encode_seconds"] = encode_seconds
 
         # Validation is shared by all processes; each image is scored once.
         scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "validate").scores
@@ -135,16 +149,18 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
 
 def check_settings(cfg: DictConfig) -> None:
-    optional = ("patience", "micro_batch_size", "max_objects_per_image")
-    for key in ("epochs", "batch_size", "eval_chunk", *optional):
+    optional = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
+    for key in ("epochs", "batch_size", *optional):
         if not (cfg[key] is None and key in optional) and (type(cfg[key]) is not int or cfg[key] < 1):
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 1")
+    for key in ("recompute", "compile"):
+        if type(cfg[key]) is not bool:
+            raise ConfigError(f"{key}={cfg[key]}; expected true or false")
     for key in ("seed", "workers", "pictures"):
         if type(cfg[key]) is not int or cfg[key] < 0:
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 0")
-    for key, least in (("clip_norm", 1e-12), ("cache_gb", 0)):
-        if type(cfg[key]) not in (int, float) or cfg[key] < least:
-            raise ConfigError(f"{key}={cfg[key]}; expected a number {'of at least' if least == 0 else 'above'} 0")
+    if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:
+        raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 
 
 def train_epoch(
@@ -165,7 +181,8 @@ def train_epoch(
     bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=None if distributed.is_main() else True)
     for micro_batches in batched(loader, batches.per_step):
         rate = set_learning_rate(optimizer, schedule(step, cfg.epochs * batches.steps))
-        values = train_step(wrapped, micro_batches, prompter, seed_of(cfg.seed, epoch), optimizer, cfg.clip_norm)
+        seed = seed_of(cfg.seed, epoch)
+        values = train_step(wrapped, micro_batches, prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
         step += 1
         if values["objects"]:
             loss, objects = loss + values["loss"] * values["objects"], objects + values["objects"]
@@ -174,7 +191,8 @@ def train_epoch(
         bar.update()
     bar.close()
     seconds = time.perf_counter() - started
-    return {"loss": loss / max(1.0, objects), "objects_per_second": objects / seconds, "seconds": seconds}
+    speed = {"objects_per_second": objects / seconds, "seconds": seconds}
+    return {"loss": loss / max(1.0, objects), **speed, "peak_gb": max(distributed.gather([peak_gb()]))}
 
 
 def train_step(
@@ -184,8 +202,11 @@ def train_step(
     seed: int,
     optimizer: torch.optim.Optimizer,
     clip_norm: float,
+    chunk: int | None = None,
 ) -> dict[str, float]:
     """One optimizer step over all micro-batches of all processes; returns the losses' means over their objects.
+
+    chunk: objects whose backward pass is done before the next ones are looked at; None for what the device does well
 
     Every object counts the same: losses are summed and divided by the number of objects in the whole global batch.
     DistributedDataParallel then divides by the number of processes, hence the factor.
@@ -194,22 +215,27 @@ def train_step(
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return {"objects": 0.0}
+    pieces: list[Batch] = []
     parts: list[dict[str, torch.Tensor]] = []
     for number, batch in enumerate(micro_batches, 1):
-        batch = batch.to(device, non_blocking=True)
-        with gradient_sync(wrapped, enabled=number == len(micro_batches)):
-            losses = wrapped(batch, prompter, seed)
-            (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
-        parts.append({name: values.detach() for name, values in losses.items()})
+        of_batch = plain(wrapped).pieces(batch.to(device, non_blocking=True), chunk)
+        for place, piece in enumerate(of_batch, 1):
+            with gradient_sync(wrapped, enabled=number == len(micro_batches) and place == len(of_batch)):
+                losses = wrapped(piece, prompter, seed)
+                (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
+            parts.append({name: values.detach() for name, values in losses.items()})
+        pieces += of_batch
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     check_all_used(wrapped, trained)
-    norm = float(clip_grad_norm_(trained, clip_norm))  # the same on all processes, for their gradients are
+    norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, for their gradients are
+    # What is logged comes off the device in one piece: the only time in a step that the loop waits for it.
+    sums = [torch.cat([part[name] for part in parts]).sum() for name in parts[0]]
+    norm, *totals = torch.stack([norm, *sums]).tolist()
     if not isfinite(norm):
-        raise_not_finite(micro_batches, [part["loss"] for part in parts])
+        raise_not_finite(pieces, [part["loss"] for part in parts])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    sums = torch.stack([torch.cat([part[name] for part in parts]).sum() for name in parts[0]])
-    means = [total / objects for total in distributed.sum_over_ranks(sums.tolist())]
+    means = [total / objects for total in distributed.sum_over_ranks(totals)]
     return {**dict(zip(parts[0], means, strict=True)), "grad_norm": norm, "objects": objects}
 
 
@@ -228,11 +254,11 @@ def check_all_used(wrapped: nn.Module, trained: list[nn.Parameter]) -> None:
     )
 
 
-def raise_not_finite(micro_batches: list[Batch], losses: list[torch.Tensor]) -> None:
+def raise_not_finite(batches: list[Batch], losses: list[torch.Tensor]) -> None:
     """Stops all processes, with the images of the bad losses; if only a gradient is bad, with those of the batch."""
     bad, everything = [], []
-    for batch, values in zip(micro_batches, losses, strict=True):
-        bad += [batch.names[image] for image in batch.image_index[~values.isfinite().cpu()].unique().tolist()]
+    for batch, values in zip(batches, losses, strict=True):
+        bad += [batch.names[image] for image in batch.image_index[~values.isfinite()].unique().tolist()]
         everything += batch.names
     bad, everything = distributed.gather(bad), distributed.gather(everything)
     raise TrainingError(
@@ -267,6 +293,8 @@ def report(cfg: DictConfig, directory: Path, progress: dict) -> float:
         best_path,
         best_path.stat().st_size / 1e6,
     )
+    memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
+    log.info("memory: at most %.1f GB %s", max(distributed.gather([peak_gb()])), memory)
     record_sweep_job({"zero_shot": zero_shot, "best": best, "best_epoch": progress["best_epoch"]})
     return float(best[cfg.monitor])
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from sam_ft import distributed
+from sam_ft.geometry import areas
 from sam_ft.metrics import IouDice
 from sam_ft.task import PromptedSegmentation, Prompter
 from sam_ft.types import Batch
@@ -24,7 +25,7 @@ def evaluate(
     batches: Iterable[Batch],
     prompter: Prompter,
     metric: IouDice,
-    chunk: int = 64,
+    chunk: int | None = None,
     title: str = "evaluate",
 ) -> Evaluation:
     """Scores every object of the batches at its image's original size.
@@ -44,7 +45,7 @@ def evaluate(
             columns: Sequence = (
                 batch.object_ids[objects].tolist(),
                 batch.labels[objects].tolist(),
-                true.flatten(1).sum(1).tolist(),
+                areas(true).tolist(),
                 scores["iou"].tolist(),
                 scores["dice"].tolist(),
                 predicted.iou.tolist(),

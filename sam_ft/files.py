@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,21 +20,27 @@ def home() -> Path:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary path beside `path`; on success the file written there takes `path`'s place.
 
     A reader sees the old file or the new one, never a part: the bytes are synced before the rename, and the
     folder after it. If the block raises, the temporary file is removed and the old one stays.
+
+    sync: False for what can be made again and tells by itself that it is whole; faster, but a power cut may leave
+        an empty file
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    # two processes may write the same name, on two machines even under the same number
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         temporary.chmod(0o666 & ~_UMASK)  # some writers open files for their owner alone
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        if sync:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -27,6 +27,11 @@ def wrap(task: nn.Module) -> nn.Module:
     return DistributedDataParallel(task, device_ids=[device] if device.type == "cuda" else None, **_OPTIONS)
 
 
+def plain(wrapped: nn.Module) -> Any:
+    """The task inside, for what needs no gradients."""
+    return wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped
+
+
 def gradient_sync(wrapped: nn.Module, enabled: bool) -> AbstractContextManager:
     """Context of one backward pass: gradients are only averaged on the last micro-batch of a step."""
     if enabled or not isinstance(wrapped, DistributedDataParallel):

@@ -22,7 +22,7 @@ from sam_ft.files import atomic_path
 
 log = logging.getLogger("sam_ft")
 
-# What a configuration found beside a checkpoint may call: classes defined in these modules or below them, and four
+# What a configuration found beside a checkpoint may call: classes defined in these modules or below them, and five
 # functions. Other functions of the project write files where they are told. The user's own conf/ may call anything.
 PARTS = (
     "sam_ft.adapt",
@@ -36,6 +36,7 @@ PARTS = (
     "torchvision.transforms.v2",
 )
 FUNCTIONS = (
+    "sam_ft.data.store.no_store",
     "sam_ft.data.synthetic.demo",
     "sam_ft.loggers.no_tracker",
     "sam_ft.models.build_model",
@@ -46,8 +47,13 @@ MAY_CHANGE = {
     "epochs",
     "patience",
     "micro_batch_size",
+    "recompute",
+    "compile",
     "workers",
-    "cache_gb",
+    "cache._target_",
+    "cache.dtype",
+    "cache.max_gb",
+    "train_chunk",
     "eval_chunk",
     "pictures",
     "logger",
@@ -146,8 +152,9 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
         return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
     changes = []
     for key in sorted(old.keys() | new.keys()):
-        if where or key not in MAY_CHANGE:
-            changes += _differences(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
+        name = f"{where}.{key}".lstrip(".")
+        if name not in MAY_CHANGE:
+            changes += _differences(old.get(key), new.get(key), name)
     return changes
 
 

@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from sam_ft.geometry import masks_to_boxes, resize_masks, resized_size, scale_boxes
 from sam_ft.types import Sample, Size
@@ -30,11 +27,12 @@ class ResizeLongestSide:
         self.keep_original = keep_original
 
     def __call__(self, sample: Sample) -> Sample:
-        old: Size = (sample.image.shape[-2], sample.image.shape[-1])
+        old = sample.size
         new = resized_size(old, self.side)
         resized = replace(
             sample,
-            image=resize_image(sample.image, new),
+            image=resize_image(sample.image, new) if sample.image.numel() else sample.image,
+            input_size=new,
             # scores are taken in the original frame
             masks=sample.masks[:, :0, :0] if self.keep_original else resize_masks(sample.masks, new),
             boxes=scale_boxes(masks_to_boxes(sample.masks), old, new),
@@ -74,34 +72,81 @@ class Augment:
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         self.transforms = list(transforms)
 
+    @property
+    def endless(self) -> list[str]:
+        """The transforms that make other pictures than the 8 of `laid`, so that no embedding is ever needed again."""
+        if not self.transforms:
+            return []
+        from torchvision.transforms import v2  # here, because it takes two seconds that most runs need not wait for
+
+        exact = (v2.RandomHorizontalFlip, v2.RandomVerticalFlip, QuarterTurn)
+        return [type(transform).__name__ for transform in self.transforms if type(transform) not in exact]
+
+    def view(self, seed: int) -> int:
+        """Which of the 8 ways of `laid` a seed draws; only if nothing is `endless`."""
+        if not self.transforms:
+            return 0
+        marker = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3)
+        moved, _ = self._apply(marker, None, seed)
+        return next(view for view in range(8) if torch.equal(laid(marker, view), moved))
+
     def __call__(self, sample: Sample, seed: int) -> Sample:
         if not self.transforms:
             return sample
-        image = tv_tensors.Image(sample.image)
+        if not self.endless:
+            return lay(sample, self.view(seed))
         # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
-        masks = tv_tensors.Mask(sample.masks.view(torch.uint8)) if len(sample.masks) else None
+        masks = sample.masks.view(torch.uint8) if len(sample.masks) else None
+        image, moved = self._apply(sample.image, masks, seed)
+        if moved is None:
+            return replace(sample, image=image, masks=sample.masks.new_zeros(0, *image.shape[-2:]))
+        return drop_empty(replace(sample, image=image, masks=moved > 0))
+
+    def _apply(self, image: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+        from torchvision import tv_tensors
+
+        image, masks = tv_tensors.Image(image), None if masks is None else tv_tensors.Mask(masks)
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed: that would also queue a seed for CUDA, in every worker, for every image
             torch.default_generator.manual_seed(seed)
             for transform in self.transforms:
                 image, masks = transform(image, masks)
-        augmented = replace(sample, image=image.as_subclass(Tensor).contiguous())
-        if masks is None:
-            return replace(augmented, masks=sample.masks.new_zeros(0, *augmented.image.shape[-2:]))
-        return drop_empty(replace(augmented, masks=masks.as_subclass(Tensor).contiguous() > 0))
+        return image.as_subclass(Tensor).contiguous(), None if masks is None else masks.as_subclass(Tensor).contiguous()
 
 
-class QuarterTurn(v2.Transform):
+def laid(pixels: Tensor, view: int) -> Tensor:
+    """One of the 8 ways to lay a picture: mirrored if view > 3, then turned by view % 4 quarters; exact.
+
+    pixels: (..., H, W) → (..., H, W) or (..., W, H)
+    """
+    return torch.rot90(pixels.flip(-1) if view > 3 else pixels, view % 4, (-2, -1))
+
+
+def lay(sample: Sample, view: int) -> Sample:
+    """A sample in one of the 8 ways of `laid`, whether or not its pixels are left out."""
+    if view == 0:
+        return sample
+    image, masks = laid(sample.image, view).contiguous(), laid(sample.masks, view).contiguous()
+    return replace(sample, image=image, masks=masks)
+
+
+class QuarterTurn(nn.Module):
     """With probability `p`, turns by 90, 180 or 270 degrees: exact, no pixel is interpolated."""
 
     def __init__(self, p: float = 0.75) -> None:
         super().__init__()
         self.p = p
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+    def forward(self, *pictures: Tensor | None) -> tuple[Tensor | None, ...]:
+        """All of them alike, (..., H, W), which stay what they are: images or masks."""
         turns = int(torch.randint(1, 4, ()))
-        return {"turns": turns if float(torch.rand(())) < self.p else 0}
+        turns = turns if float(torch.rand(())) < self.p else 0
+        return tuple(
+            None if x is None else _like(torch.rot90(x.as_subclass(Tensor), turns, (-2, -1)), x) for x in pictures
+        )
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        turned = torch.rot90(inpt.as_subclass(Tensor), params["turns"], (-2, -1))
-        return tv_tensors.wrap(turned, like=inpt)
+
+def _like(turned: Tensor, like: Tensor) -> Tensor:
+    from torchvision import tv_tensors
+
+    return tv_tensors.wrap(turned, like=like) if isinstance(like, tv_tensors.TVTensor) else turned

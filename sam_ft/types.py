@@ -10,7 +10,6 @@ Coordinates are x, y in pixels with the origin at the top left corner. The *orig
 read; the *input frame* is the same image with its longest side resized to S, padded at the right and bottom.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -50,12 +49,15 @@ class _TensorFields:
 class Sample:
     """One image with its objects, as read from disk and then as transformed.
 
-    image: (3, H, W) uint8 RGB · masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
+    image: (3, H, W) uint8 RGB; (3, 0, 0) where its embedding is known, and no pixels are needed
+    masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
     object_ids: (N,) int64, the object's rank in its image before any of them were left out
-    original_size: size of the image as it was read
+    original_size: size of the image as it was read · input_size: in the input frame, once it is there
     boxes: (N, 4) float32 x0, y0, x1, y1 in the input frame, tight round the object before it was resized, so that
         an object smaller than a pixel of the input keeps its place; set by `transforms.ResizeLongestSide`
     original_masks: (N, H0, W0) bool in the original frame; kept for evaluation only
+    embedding: (256, s, s) what the frozen encoder made of the image, if that is known
+    key: under which an embedding is stored; empty where it is not to be
     """
 
     image: Tensor
@@ -66,6 +68,14 @@ class Sample:
     object_ids: Tensor
     boxes: Tensor | None = None
     original_masks: Tensor | None = None
+    input_size: Size | None = None
+    embedding: Tensor | None = None
+    key: str = ""
+
+    @property
+    def size(self) -> Size:
+        """(H, W), which the masks have even where the pixels are left out."""
+        return (self.masks.shape[-2], self.masks.shape[-1])
 
     def select(self, keep: Tensor) -> "Sample":
         """The same image with only the objects at `keep`: (n,) int64 positions or (N,) bool."""
@@ -98,15 +108,20 @@ class Features(_TensorFields):
 class Batch(_TensorFields):
     """Images padded to the input side, and all their objects on one axis.
 
-    images: (B, 3, S, S) uint8, zero where padded · masks: (M, S, S) bool, empty in evaluation
-    boxes: (M, 4), see `Sample.boxes`
+    images: (U, 3, S, S) uint8, zero where padded: the U images that are still to be encoded
+    uncached: U positions of these images in the batch, ascending
+    cached: the embeddings of the other B - U images, in order; None if there are none
+    image_size: S · masks: (M, S, S) bool, empty in evaluation · boxes: (M, 4), see `Sample.boxes`
     labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
+    keys: one per image, see `Sample.key`
     original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
-    digests: one per image, of its pixels in the input frame; by it an embedding is found again
     """
 
     images: Tensor
+    uncached: list[int]
+    cached: Features | None
+    image_size: int
     masks: Tensor
     boxes: Tensor
     labels: Tensor
@@ -115,7 +130,7 @@ class Batch(_TensorFields):
     names: list[str]
     original_sizes: list[Size]
     input_sizes: list[Size]
-    digests: list[bytes]
+    keys: list[str]
     original_masks: list[Tensor] = field(default_factory=list)
 
     @property
@@ -126,10 +141,15 @@ class Batch(_TensorFields):
         """(N,) positions on the axis M of the objects of one image."""
         return torch.nonzero(self.image_index == image).flatten()
 
+    def select(self, objects: slice) -> "Batch":
+        """The same images with some of their objects only; of a training batch."""
+        picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_ids")}
+        return replace(self, **picked, image_index=self.image_index[objects])
+
     def valid_pixels(self) -> Tensor:
         """(M, S, S) bool, true where the input frame holds image and not padding."""
-        side = torch.arange(self.images.shape[-1], device=self.images.device)
-        sizes = torch.tensor(self.input_sizes, device=self.images.device).reshape(-1, 2)[self.image_index]
+        side = torch.arange(self.image_size, device=self.masks.device)
+        sizes = torch.tensor(self.input_sizes, device=self.masks.device).reshape(-1, 2)[self.image_index]
         return (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
 
 
@@ -167,18 +187,20 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
 
     An empty list makes a batch of no images: the share of a process that got none of the last, smaller batch.
     """
-    images = torch.zeros(len(samples), 3, image_size, image_size, dtype=torch.uint8)
     counts = [len(sample.masks) for sample in samples]
+    sizes = [sample.input_size or sample.size for sample in samples]
+    uncached = [index for index, sample in enumerate(samples) if sample.embedding is None]
+    images = torch.zeros(len(uncached), 3, image_size, image_size, dtype=torch.uint8)
+    for place, index in enumerate(uncached):
+        height, width = sizes[index]
+        images[place, :, :height, :width] = samples[index].image
     evaluated = any(sample.original_masks is not None for sample in samples)
     side = 0 if evaluated else image_size  # scores are taken in the original frame: these would only fill memory
     masks = torch.zeros(sum(counts), side, side, dtype=torch.bool)
-    start = 0
-    for index, sample in enumerate(samples):
-        height, width = sample.image.shape[-2:]
-        images[index, :, :height, :width] = sample.image
-        if not evaluated:
-            masks[start : start + counts[index], :height, :width] = sample.masks
-        start += counts[index]
+    for own, sample in zip(masks.split(counts), samples, strict=True):
+        own[:, : sample.masks.shape[1], : sample.masks.shape[2]] = sample.masks
+    # stacked as they lie in memory, channels last
+    embeddings = [sample.embedding.permute(1, 2, 0) for sample in samples if sample.embedding is not None]
 
     def join(tensors: list[Tensor], empty: Tensor) -> Tensor:
         return torch.cat(tensors) if tensors else empty
@@ -186,6 +208,9 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
     no_ids = torch.zeros(0, dtype=torch.int64)
     return Batch(
         images=images,
+        uncached=uncached,
+        cached=Features(torch.stack(embeddings).permute(0, 3, 1, 2)) if embeddings else None,
+        image_size=image_size,
         masks=masks,
         boxes=join([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
         labels=join([s.labels for s in samples], no_ids),
@@ -193,13 +218,7 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
         image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts, dtype=torch.int64)),
         names=[s.name for s in samples],
         original_sizes=[s.original_size for s in samples],
-        input_sizes=[(s.image.shape[-2], s.image.shape[-1]) for s in samples],
-        digests=[_digest(s.image) for s in samples],
+        input_sizes=sizes,
+        keys=[s.key for s in samples],
         original_masks=[s.original_masks for s in samples if s.original_masks is not None],
     )
-
-
-def _digest(image: Tensor) -> bytes:
-    """Made here, in the loader's processes, and not where the training waits for it."""
-    shape = repr(tuple(image.shape)).encode()
-    return hashlib.blake2b(shape + image.contiguous().numpy().tobytes(), digest_size=20).digest()

@@ -1,6 +1,6 @@
 """Trains a tiny model for a few steps and saves what happened; run under torchrun to compare with one process.
 
-python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS
+python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings, CHUNK]
 """
 
 import sys
@@ -9,7 +9,10 @@ import torch
 
 from sam_ft import distributed
 from sam_ft.adapt import Freeze
-from sam_ft.data.loader import EvaluationSet, TrainingBatches, TrainingSet, evaluation_loader, training_loader
+from sam_ft.data.features import encode_ahead
+from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_loader
+from sam_ft.data.sets import EvaluationSet, TrainingSet
+from sam_ft.data.store import FeatureStore
 from sam_ft.evaluation import evaluate
 from sam_ft.losses import BceIou
 from sam_ft.metrics import IouDice
@@ -29,18 +32,21 @@ UNUSED = [
 ]
 
 
-def steps(adapt, micro_batch_size, counts, epochs=2, batch_size=4):
-    """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}."""
+def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, views=None, chunk=32):
+    """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
+
+    dtype: of the embeddings in a store, None for no store
+    """
     model = tiny_sam()
     Freeze([f"{adapt}*"], UNUSED)(model)
-    task = PromptedSegmentation(model, BceIou())
+    task = PromptedSegmentation(model, BceIou(), store=FeatureStore(dtype) if dtype else None)
     wrapped = wrap(task)
     # not AdamW: its first steps have the size of the rate whatever the gradient, which hides a wrong scale
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
     split = Blobs(counts)
-    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, max_objects=3, seed=0)
-    batches = TrainingBatches(range(len(split)), batch_size, micro_batch_size, seed=0)
+    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, task.store, views)
+    batches = TrainingBatches(range(len(split)), dataset.draw, batch_size, micro_batch_size, seed=0)
     loader = training_loader(dataset, batches, workers=0)
     losses, gradients = [], {}
     keep = optimizer.zero_grad
@@ -52,18 +58,22 @@ def steps(adapt, micro_batch_size, counts, epochs=2, batch_size=4):
     optimizer.zero_grad = remember
     for epoch in range(1, epochs + 1):
         batches.epoch = epoch
+        draws = [dataset.draw(epoch, image) for image in range(len(split))]
+        encode_ahead(dataset, [(draw.image, draw.view) for draw in draws], task.encode_frozen, 1, 0, "train")
         for micro_batches in batched(loader, batches.per_step):
-            values = train_step(wrapped, micro_batches, Box(jitter=0.1), epoch, optimizer, clip_norm=1e9)
+            values = train_step(wrapped, micro_batches, Box(jitter=0.1), epoch, optimizer, clip_norm=1e9, chunk=chunk)
             losses.append(values)
     weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    val = evaluation_loader(EvaluationSet(split, model.image_size), images_per_batch=2, workers=0)
+    val_set = EvaluationSet(split, model.image_size, task.store)
+    encode_ahead(val_set, [(image, 0) for image in range(len(split))], task.encode_frozen, 1, 0, "val")
+    val = evaluation_loader(val_set, images_per_batch=2, workers=0)
     scores = evaluate(task, val, Box(), IouDice()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 
 
 if __name__ == "__main__":
-    output, adapt, micro, counts = sys.argv[1:]
+    output, adapt, micro, counts, dtype, chunk = [*sys.argv[1:], "", "32"][:6]
     torch.set_num_threads(1)
     with distributed.session():
-        result = steps(adapt, int(micro) or None, [int(count) for count in counts.split(",")])
+        result = steps(adapt, int(micro) or None, [int(count) for count in counts.split(",")], dtype, chunk=int(chunk))
         torch.save(result, f"{output}.{distributed.rank()}")

@@ -6,7 +6,8 @@ import torch
 
 from sam_ft import Predictor
 from sam_ft.adapt import Freeze
-from sam_ft.data.loader import EvaluationSet, evaluation_loader
+from sam_ft.data.loader import evaluation_loader
+from sam_ft.data.sets import EvaluationSet
 from sam_ft.evaluation import evaluate
 from sam_ft.metrics import IouDice
 from sam_ft.prompts import Box

@@ -43,10 +43,39 @@ def test_accumulation_gives_the_same_losses_and_gradients(single):
     assert_same(single, steps("mask_decoder", 1, COUNTS))
 
 
+def test_objects_in_chunks_give_the_same_losses_and_gradients(single):
+    assert_same(single, steps("mask_decoder", None, COUNTS, chunk=2))
+
+
 @pytest.mark.parametrize("micro", [0, 1])
 def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
     done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS)))
     assert done.code == 0, done.err
+    for rank in range(2):
+        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+
+
+def test_stored_embeddings_in_float32_train_exactly_as_fresh_ones_do(single):
+    stored = steps("mask_decoder", None, COUNTS, "float32")
+    assert stored["losses"] == single["losses"]
+    assert stored["scores"] == single["scores"]
+    assert all(torch.equal(tensor, single["weights"][name]) for name, tensor in stored["weights"].items())
+
+
+def test_stored_embeddings_in_float16_train_as_fresh_ones_do_to_a_thousandth(single):
+    stored = steps("mask_decoder", 1, COUNTS, "float16")
+    losses = [[step["loss"] for step in result["losses"]] for result in (single, stored)]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
+    assert stored["scores"] == pytest.approx(single["scores"], abs=1e-3)
+
+
+def test_two_processes_train_in_chunks_on_stored_embeddings_as_one_does_on_fresh_ones(single, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
+    counts = ",".join(map(str, COUNTS))
+    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", "0", counts, "float32", "2")
+    assert done.code == 0, done.err
+    assert len(list(tmp_path.glob("home/features/*/*.safetensors"))) > len(COUNTS)  # several views of each
     for rank in range(2):
         assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
 

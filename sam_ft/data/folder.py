@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.objects import KINDS, count_objects, instances, read_ids
@@ -119,18 +120,26 @@ class FolderSplit:
 
         Raises: DataError when a file cannot be read, or the mask is of another size or kind.
         """
+        image = read_image(self.pairs[index].image)
+        size = (image.shape[0], image.shape[1])
+        return self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
+
+    def annotations(self, index: int) -> Sample:
+        """The same sample without its pixels; of the image only the header is read."""
+        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self.pairs[index].image))
+
+    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
         pair = self.pairs[index]
-        image = read_image(pair.image)
-        ids, lossy = self._read_ids(pair, (image.shape[0], image.shape[1]))
+        ids, lossy = self._read_ids(pair, size)
         masks, labels = instances(ids)
         if lossy:  # without a survey this comes once per process, so once per worker, and cannot count
             self._tell_lossy(f"{pair.mask} is lossy")
         return Sample(
-            image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+            image=image,
             masks=torch.from_numpy(masks),
             labels=torch.from_numpy(labels),
             name=pair.name,
-            original_size=(image.shape[0], image.shape[1]),
+            original_size=size,
             object_ids=torch.arange(len(masks)),
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sam_ft.data.loader import EvaluationSet
+from sam_ft.data.sets import EvaluationSet
 from sam_ft.geometry import masks_to_boxes
 from sam_ft.report.pictures import Panel, save_sheet, with_masks
 from sam_ft.task import PromptedSegmentation, Prompter
@@ -20,7 +20,7 @@ def draw_worst_and_best(
     prompter: Prompter,
     rows: Sequence[dict],
     count: int,
-    chunk: int,
+    chunk: int | None,
 ) -> None:
     """Writes a PNG: the `count` objects of lowest IoU, then those of highest, each as truth beside prediction.
 

@@ -8,8 +8,8 @@ import torch
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes
 
 from sam_ft.files import atomic_path
 
@@ -26,7 +26,11 @@ def with_boxes(image: Tensor, boxes: Tensor) -> Tensor:
     width = max(1, round(max(image.shape[-2:]) / 400))
     corners = boxes.round().to(torch.int64)
     corners[:, 2:] = torch.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel inside, for drawing
-    return draw_bounding_boxes(image, corners, colors=_colours(len(boxes)), width=width)
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    pen = ImageDraw.Draw(picture)
+    for box, colour in zip(corners.tolist(), _colours(len(boxes)), strict=True):
+        pen.rectangle(box, outline=colour, width=width)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 def with_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sam_ft import distributed
-from sam_ft.data.loader import EvaluationSet
+from sam_ft.data.sets import EvaluationSet
+from sam_ft.geometry import areas
 from sam_ft.report.pictures import Panel, save_sheet, with_boxes, with_masks
 from sam_ft.task import PredictedImage, PromptedSegmentation, Prompter
 from sam_ft.types import Sample, collate
@@ -20,7 +21,7 @@ class SamplePictures:
     Only the main process draws; the others do not wait for it until they next meet.
     """
 
-    def __init__(self, directory: Path, dataset: EvaluationSet, count: int, prompter: Prompter, chunk: int):
+    def __init__(self, directory: Path, dataset: EvaluationSet, count: int, prompter: Prompter, chunk: int | None):
         self._folder = directory / "samples"
         self._dataset = dataset
         self._count = count if distributed.is_main() else 0
@@ -76,5 +77,4 @@ def _panel(title: str, sample: Sample, answer: PredictedImage) -> Panel:
 
 
 def _mean_iou(predicted: Tensor, true: Tensor) -> float:
-    overlap, union = (predicted & true).flatten(1).sum(1), (predicted | true).flatten(1).sum(1)
-    return float((overlap / union).to(torch.float64).mean())
+    return float((areas(predicted & true) / areas(predicted | true)).to(torch.float64).mean())

@@ -1,0 +1,140 @@
+"""The store of embeddings under the scripts: killed, damaged, shared by runs at once, by sweeps and by processes."""
+
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli import ROOT, SMALL, start, torchrun
+from tests.conftest import of
+from tests.end_to_end.test_train import lines, validated
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def entries(home):
+    return sorted(home.glob("features/*/*.safetensors"))
+
+
+def losses(directory):
+    return [line["train/loss"] for line in lines(directory) if "train/loss" in line]
+
+
+def encoded(text):
+    """(images encoded, of so many) for each time that the log speaks of it."""
+    return [(int(some), int(all_)) for some, all_ in re.findall(r"encoding (\d+) of (\d+) images", text)]
+
+
+def test_each_image_is_encoded_once_by_training_and_never_by_evaluation(blobs, tmp_path, cli, own_home, run):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2")
+    assert done.code == 0, done.err
+    assert encoded(done.out) == [(3, 3), (5, 5)]  # val; of the 6 to train on one has no objects
+    assert len(entries(own_home)) == 8
+    assert validated(tmp_path / "run") == validated(run)  # which was made with another store
+    done = cli("evaluate.py", f"run={tmp_path / 'run'}", "workers=0")
+    assert (done.code, encoded(done.out)) == (0, [])
+
+
+def test_evaluation_stores_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_path, cli, own_home):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "adapt=full", "optimizer.lr=1e-3"]
+    assert cli("train.py", *arguments).code == 0
+    for expected in ([(3, 3), (3, 3)], []):  # zero-shot, then tuned; the second time both are there
+        done = cli("evaluate.py", f"run={tmp_path / 'run'}", "workers=0")
+        assert (done.code, encoded(done.out)) == (0, expected)
+    assert len(entries(own_home)) == 6
+
+
+def test_without_a_store_the_losses_are_the_same_to_a_thousandth(blobs, tmp_path, cli, own_home, run):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "cache=none")
+    assert done.code == 0, done.err
+    assert entries(own_home) == []
+    fresh, stored = losses(tmp_path / "run"), losses(run)
+    assert fresh != stored
+    assert fresh == pytest.approx(stored, abs=1e-3)
+
+
+def test_an_encoder_that_learns_has_no_store_and_the_log_says_so(blobs, tmp_path, cli, own_home):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "adapt=full")
+    assert done.code == 0, done.err
+    assert "cache: off, because the image encoder learns" in done.out
+    assert entries(own_home) == []
+
+
+def test_colour_stores_only_the_validation_images_and_the_log_says_what_that_costs(blobs, tmp_path, cli, own_home):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "transform@train_transform=color"]
+    done = cli("train.py", *arguments)
+    assert done.code == 0, done.err
+    assert re.search(r"cache: off for the training images, because ColorJitter .* about \d+ s of every epoch", done.out)
+    assert len(entries(own_home)) == 3
+
+
+def test_flips_are_stored_as_they_are_drawn_and_train_as_without_a_store(blobs, tmp_path, cli, own_home):
+    for cache in ("auto", "none"):
+        arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / cache}", "epochs=3", f"cache={cache}"]
+        assert cli("train.py", *arguments, "transform@train_transform=flips").code == 0
+    assert 8 < len(entries(own_home)) <= 3 + 3 * 5
+    assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "none"), abs=1e-3)
+
+
+def test_views_and_colour_do_not_go_together(blobs, tmp_path, cli):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "transform@train_transform=color", "cache.views=4"]
+    done = cli("train.py", *arguments)
+    assert done.code == 2
+    assert "cache.views=4 trains on flips and quarter turns alone, but train_transform also has ColorJitter" in done.err
+
+
+def test_a_flipped_byte_is_noticed_and_the_image_encoded_again(blobs, tmp_path, cli, own_home, run):
+    arguments = [*SMALL, *of(blobs), "epochs=2"]
+    assert cli("train.py", *arguments, f"run_dir={tmp_path / 'first'}").code == 0
+    damaged = entries(own_home)[2]
+    good = damaged.read_bytes()
+    damaged.write_bytes(good[:-9] + bytes([good[-9] ^ 16]) + good[-8:])
+    done = cli("train.py", *arguments, f"run_dir={tmp_path / 'second'}", "workers=1")
+    assert done.code == 0, done.err
+    assert done.out.count("its stored embedding was gone or damaged; encoded again") == 1
+    assert damaged.read_bytes() == good
+    assert validated(tmp_path / "first") == validated(tmp_path / "second")
+
+
+@pytest.mark.slow
+def test_killed_while_it_writes_it_goes_on_with_the_missing_images_only(blobs, tmp_path, cli, own_home, run):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2"]
+    done = start(sys.executable, "-m", "tests.killed", "5", *arguments, PYTHONPATH=str(ROOT))
+    assert done.code == -signal.SIGKILL, done
+    assert len(entries(own_home)) == 4
+    done = cli("train.py", *arguments)
+    assert done.code == 0, done.err
+    assert encoded(done.out) == [(4, 5)]
+    assert validated(tmp_path / "run") == validated(run)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_on_one_store_both_end_well(blobs, tmp_path, own_home, run):
+    commands = [
+        [sys.executable, "train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / name}", "epochs=2"] for name in "ab"
+    ]
+    running = [subprocess.Popen(c, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for c in commands]
+    ended = [(process.communicate(timeout=300)[0], process.returncode) for process in running]
+    for (out, code), name in zip(ended, "ab", strict=True):
+        assert code == 0, out
+        for scores, alone in zip(validated(tmp_path / name), validated(run), strict=True):
+            assert scores == pytest.approx(alone, abs=1e-3)  # another process may have rounded a value the other way
+    assert len(entries(own_home)) == 8
+    assert not list(own_home.glob("features/*/*tmp*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", [lambda *a: start(sys.executable, *a), torchrun], ids=["python", "torchrun"])
+def test_a_sweep_of_four_jobs_encodes_each_image_once(blobs, tmp_path, launch, own_home):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}/${{name}}", "epochs=1"]
+    done = launch("train.py", "-m", *arguments, "loss=bce_iou,dice_focal_iou", "optimizer.lr=1e-4,3e-5")
+    assert done.code == 0, done.err
+    logs = "".join((tmp_path / f"sweep/{job}/train.log").read_text() for job in range(4))
+    assert encoded(logs) == [(3, 3), (5, 5)]
+    assert len(entries(own_home)) == 8
