@@ -1,4 +1,4 @@
-.PHONY: test slow lint
+.PHONY: test slow lint bench
 
 test:
 	pytest
@@ -10,3 +10,6 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+
+bench:
+	python -m benchmarks
