@@ -32,9 +32,10 @@ def test_decoder_equals_meta_s(multimask, tokens):
 @pytest.mark.parametrize("dense_learns", [False, True])
 @pytest.mark.parametrize("multimask", [False, True])
 def test_gradients_equal_those_of_meta_s_decoder(multimask, dense_learns):
-    ours, theirs = both_decoders()
-    image_pe = torch.randn(1, 256, 8, 8)
-    inputs = [torch.randn(2, 256, 8, 8), torch.randn(5, 3, 256), torch.randn(5, 256, 8, 8)]
+    # in float64: among thousands of ReLUs one is so near to zero that float32's rounding could switch it
+    ours, theirs = (decoder.double() for decoder in both_decoders())
+    image_pe = torch.randn(1, 256, 8, 8, dtype=torch.float64)
+    inputs = [torch.randn(shape, dtype=torch.float64) for shape in ((2, 256, 8, 8), (5, 3, 256), (5, 256, 8, 8))]
     image_index = torch.tensor([0, 0, 1, 1, 1])
     cost, guess_cost = torch.randn(5, 3 if multimask else 1, 32, 32), torch.randn(5, 3 if multimask else 1)
 
