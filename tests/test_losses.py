@@ -14,6 +14,7 @@ from sam_ft.losses import (
     dice_loss,
     focal_loss,
     iou_head_loss,
+    log_sigmoid,
     soft_iou_loss,
 )
 from sam_ft.types import Prediction
@@ -160,3 +161,12 @@ def test_a_wrong_logit_of_a_hundred_costs_a_hundred():
     assert values.item() == 25.0
     values.backward()
     torch.testing.assert_close(sure.grad, torch.tensor([[[0.0, 0.0], [0.0, 0.25]]]))
+
+
+def test_log_sigmoid_and_its_gradient_are_those_of_float64():
+    x = torch.linspace(-120, 120, 2401)
+    ours, true = x.clone().requires_grad_(), x.double().requires_grad_()
+    log_sigmoid(ours).sum().backward()
+    F.logsigmoid(true).sum().backward()
+    torch.testing.assert_close(log_sigmoid(x), F.logsigmoid(x.double()).float(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours.grad, true.grad.float(), rtol=1e-6, atol=1e-7)
