@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft import distributed
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, user_errors
+from sam_ft.config import build, check_whole_numbers, user_errors
 from sam_ft.data.features import encode_ahead
 from sam_ft.data.loader import evaluation_loader, survey
 from sam_ft.data.sets import EvaluationSet, Split
@@ -92,11 +92,8 @@ def prepare(
 
 
 def check_settings(cfg: DictConfig) -> None:
-    for key, least in (("images_per_batch", 1), ("eval_chunk", 1), ("workers", 0), ("pictures", 0)):
-        if key == "eval_chunk" and cfg[key] is None:
-            continue
-        if type(cfg[key]) is not int or cfg[key] < least:
-            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
+    check_whole_numbers(cfg, 1, ("images_per_batch",), or_null=("eval_chunk",))
+    check_whole_numbers(cfg, 0, ("workers", "pictures"))
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
 

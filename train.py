@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from sam_ft import distributed
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
-from sam_ft.config import build, record_sweep_job, user_errors
+from sam_ft.config import build, check_whole_numbers, record_sweep_job, user_errors
 from sam_ft.data.features import encode_ahead, explain_cost
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, survey, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
@@ -149,16 +149,12 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
 
 def check_settings(cfg: DictConfig) -> None:
-    optional = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
-    for key in ("epochs", "batch_size", *optional):
-        if not (cfg[key] is None and key in optional) and (type(cfg[key]) is not int or cfg[key] < 1):
-            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 1")
+    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
+    check_whole_numbers(cfg, 1, ("epochs", "batch_size"), or_null)
+    check_whole_numbers(cfg, 0, ("seed", "workers", "pictures"))
     for key in ("recompute", "compile"):
         if type(cfg[key]) is not bool:
             raise ConfigError(f"{key}={cfg[key]}; expected true or false")
-    for key in ("seed", "workers", "pictures"):
-        if type(cfg[key]) is not int or cfg[key] < 0:
-            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least 0")
     if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 

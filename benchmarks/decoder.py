@@ -27,6 +27,8 @@ fixed random weights, plus the sum of the guessed IoUs, on both sides.
 - The official decoder takes the prompts of one image a call. So M images are M calls of it, as in a plain loop, and
   one image with M objects is one call. Ours makes one call for either. The third line of each M sets our M images
   beside the official call for one image: what it would take if that could do several.
+- The product tells glibc's malloc to keep what is freed (`sam_ft/memory.py`), and so does our side here; the reference
+  runs as it would. With `--same-malloc` both do.
 - *memory*: the most that was resident in the process during these calls. Ours keeps what it once had, so a smaller
   call after a larger one shows the larger.
 - *gradients*: largest absolute difference of the decoder's gradients / largest absolute value of the reference's.
@@ -37,11 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoder", description=__doc__)
     parser.add_argument("--objects", nargs="+", type=int, default=list(REPEATS), metavar="M")
     parser.add_argument("--repeats", type=int, help="rounds; default: 5 for 4 objects, 3 for 16, 2 for 64")
+    parser.add_argument("--same-malloc", action="store_true", help="the reference keeps freed memory too")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
-        with Side(Official, weights, ours=False) as theirs, Side(Ours, weights, ours=True) as ours:
+        with Side(Official, weights, ours=options.same_malloc) as theirs, Side(Ours, weights, ours=True) as ours:
             for objects in sorted(options.objects):
                 rows += compare(theirs, ours, objects, options.repeats or REPEATS.get(objects, 2))
     print(machine(), table(rows), NOTES.strip(), sep="\n\n")

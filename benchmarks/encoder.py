@@ -24,6 +24,8 @@ NOTES = f"""
 - *share of peak*: floating-point operations of the reference model a second, as a share of what a float32 matmul of
   {MATMUL}³ reaches in this run. They are counted by torch's FlopCounterMode on the reference model, so both sides are
   credited with the same work.
+- The product tells glibc's malloc to keep what is freed (`sam_ft/memory.py`), and so does our side here; the reference
+  runs as it would. With `--same-malloc` both do.
 - *memory*: resident memory of each process, with the model loaded → at most during these forward passes.
 - *difference*: largest absolute difference of the embeddings / largest absolute value of the reference's.
 - Weights are random, for LiteMedSAM the published ones. Images are random pixels of the model's input side.
@@ -37,21 +39,23 @@ def main() -> None:
         "--repeats", type=int, help="rounds; default: " + ", ".join(f"{k} {v}" for k, v in REPEATS.items())
     )
     parser.add_argument("--batches", type=int, nargs="+", help="images at once; default: 1 and 2, vit_l and vit_h 1")
+    parser.add_argument("--same-malloc", action="store_true", help="the reference keeps freed memory too")
     options = parser.parse_args()
     rows = []
     for model_type in options.models:
-        rows += compare(model_type, options.batches or BATCHES[model_type], options.repeats or REPEATS[model_type])
+        batches, repeats = options.batches or BATCHES[model_type], options.repeats or REPEATS[model_type]
+        rows += compare(model_type, batches, repeats, options.same_malloc)
     print(machine(), table(rows), NOTES.strip(), sep="\n\n")
 
 
-def compare(model_type: str, batches: list[int] | tuple[int, ...], repeats: int) -> list[dict]:
+def compare(model_type: str, batches: list[int] | tuple[int, ...], repeats: int, same_malloc: bool) -> list[dict]:
     """One row for each number of images at once."""
     say(f"{model_type}: loading both sides")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         with (
-            Side(Official, model_type, weights, ours=False) as theirs,
+            Side(Official, model_type, weights, ours=same_malloc) as theirs,
             Side(Ours, model_type, weights, ours=True) as ours,
         ):
             flops = theirs.ask("flops").value

@@ -88,7 +88,7 @@ def measure(
         return folder / f"{kind}-{number}"
 
     def ours(cache: str) -> Job:
-        return jobs.train([*own, f"epochs={epochs}", *jobs.cache(cache)], new(f"run-{cache}"), new("home"))
+        return jobs.train([*own, f"epochs={epochs}", f"cache={cache}"], new(f"run-{cache}"), new("home"))
 
     calls: dict[str, Callable[[], Job]] = {"ours": lambda: ours("auto")}
     if not options.skip_uncached:

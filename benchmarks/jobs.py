@@ -95,11 +95,6 @@ def warm_up(home: Path) -> None:
     run(["train.py", "logger=none", "--cfg", "job"], home)
 
 
-def cache(how: str) -> list[str]:
-    """The override that switches the cache of embeddings: "auto" or "none"."""
-    return [f"cache={how}"]
-
-
 def weights_of(model_type: str, folder: Path) -> Path:
     """A file for both sides: random weights of the official package, or LiteMedSAM's published ones."""
     from tests import reference  # slow: imports all three packages

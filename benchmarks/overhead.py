@@ -57,7 +57,7 @@ def measure(model: str, objects: int, images: int, epochs: int) -> dict:
             *jobs.TRAIN,
             *(f"data.root={data}", f"data.objects={'whole' if objects == 1 else 'instances'}"),
             *(f"model={model}", f"model.checkpoint={jobs.weights_of(model, folder)}"),
-            *(f"run_dir={folder / 'run'}", f"epochs={epochs}", f"batch_size={BATCH}", *jobs.cache("auto")),
+            *(f"run_dir={folder / 'run'}", f"epochs={epochs}", f"batch_size={BATCH}"),
         ]
         full, bare, image_size = side.ask("train", overrides, folder / "home").value
     steps = -(-images // BATCH)

@@ -32,10 +32,10 @@ images a step: the main process's resident memory at most, with embeddings on di
 images.
 """
 OBJECTS = """
-One image of 1024 × 1024 with so many discs, vit_t (input side 1024), `max_objects_per_image=null`, `eval_chunk` as it
-is by default. The embedding is in the cache. Training: the second of 2 epochs of one step each. Evaluation:
-`evaluate.py` on the same image. *memory*: resident memory of the main process at most. "does not fit": the run may
-have 85 % of what was free.
+One image of 1024 × 1024 with so many discs, vit_t (input side 1024), `max_objects_per_image=null`, `train_chunk` and
+`eval_chunk` as they are by default. The embedding is in the cache. Training: the second of 2 epochs of one step each.
+Evaluation: `evaluate.py` on the same image. *memory*: resident memory of the main process at most. "does not fit": the
+run may have 85 % of what was free.
 """
 PROCESSES = """
 The same training by one process with all threads and by two with half of them each, on the CPU, LiteMedSAM with

@@ -5,7 +5,7 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,18 @@ def check_options(node: Any, arguments: dict[str, Any]) -> None:
     for key, value in options.items():
         if key in signature.parameters:
             _check_type(name, key, value, signature.parameters[key].annotation)
+
+
+def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_null: Collection[str] = ()) -> None:
+    """Looks at settings of the scripts themselves, which belong to no class.
+
+    Raises:
+        ConfigError: one of `keys` is no whole number of at least `least`, or one of `or_null` neither that nor null.
+    """
+    for key in (*keys, *or_null):
+        allowed = cfg[key] is None and key in or_null
+        if not allowed and (type(cfg[key]) is not int or cfg[key] < least):
+            raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
 
 
 def _find(name: Any) -> Callable:

@@ -79,9 +79,10 @@ class PromptedSegmentation(nn.Module):
             for index, pixels, (height, width), embedding in zip(
                 batch.uncached, batch.images, sizes, fresh, strict=True
             ):
+                key = batch.keys[index]
                 # hashed anew, for the file may be another by now
-                if batch.keys[index] and batch.keys[index] == image_key(pixels[:, :height, :width].cpu()):
-                    self.store.put(batch.keys[index], embedding)
+                same = key and key == image_key(pixels[:, :height, :width].cpu())
+                if same and self.store.put(key, embedding):
                     log.warning("%s: its stored embedding was gone or damaged; encoded again", batch.names[index])
             fresh = fresh.to(self.store.dtype).float()  # rounded alike, so that no result hangs on what was stored
         if batch.cached is None:

@@ -1,6 +1,6 @@
 """Trains a tiny model for a few steps and saves what happened; run under torchrun to compare with one process.
 
-python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings, CHUNK]
+python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings [CHUNK]]
 """
 
 import sys
@@ -32,7 +32,7 @@ UNUSED = [
 ]
 
 
-def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, views=None, chunk=32):
+def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
     dtype: of the embeddings in a store, None for no store
@@ -45,7 +45,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, v
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
     split = Blobs(counts)
-    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, task.store, views)
+    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, task.store)
     batches = TrainingBatches(range(len(split)), dataset.draw, batch_size, micro_batch_size, seed=0)
     loader = training_loader(dataset, batches, workers=0)
     losses, gradients = [], {}
@@ -72,7 +72,8 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, v
 
 
 if __name__ == "__main__":
-    output, adapt, micro, counts, dtype, chunk = [*sys.argv[1:], "", "32"][:6]
+    arguments = sys.argv[1:]
+    output, adapt, micro, counts, dtype, chunk = [*arguments, *["", "32"][len(arguments) - 4 :]]
     torch.set_num_threads(1)
     with distributed.session():
         result = steps(adapt, int(micro) or None, [int(count) for count in counts.split(",")], dtype, chunk=int(chunk))
