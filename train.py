@@ -5,6 +5,8 @@ torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to
 """
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,6 +33,7 @@ from sam_ft.errors import ConfigError, TrainingError
 from sam_ft.evaluation import evaluate
 from sam_ft.loggers import RunLog
 from sam_ft.memory import forget_peak, peak_gb
+from sam_ft.models import Sam
 from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, plain, wrap
 from sam_ft.report.samples import SamplePictures
@@ -68,8 +71,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     build(cfg.adapt)(model)
     model.image_encoder.recompute = cfg.recompute
     if cfg.compile:
-        model.image_encoder.compile()
-        model.mask_decoder.compile(dynamic=True)  # the number of objects varies
+        compile_parts(model)
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
     store = build(cfg.cache)
     task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, store)
@@ -157,6 +159,14 @@ def check_settings(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={cfg[key]}; expected true or false")
     if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
+
+
+def compile_parts(model: Sam, backend: str = "inductor") -> None:
+    """Has encoder and decoder compiled when they first run."""
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
+        raise ConfigError("compile=true needs a C++ compiler, and none was found; install g++, or leave it out")
+    model.image_encoder.compile(backend=backend)
+    model.mask_decoder.compile(backend=backend, dynamic=True)  # the number of objects varies
 
 
 def train_epoch(

@@ -40,11 +40,15 @@ def main() -> None:
     parser.add_argument("--objects", nargs="+", type=int, default=list(REPEATS), metavar="M")
     parser.add_argument("--repeats", type=int, help="rounds; default: 5 for 4 objects, 3 for 16, 2 for 64")
     parser.add_argument("--same-malloc", action="store_true", help="the reference keeps freed memory too")
+    parser.add_argument("--compile", action="store_true", help="ours as with compile=true; minutes in the first round")
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
-        with Side(Official, weights, ours=options.same_malloc) as theirs, Side(Ours, weights, ours=True) as ours:
+        with (
+            Side(Official, weights, ours=options.same_malloc) as theirs,
+            Side(Ours, weights, options.compile, ours=True) as ours,
+        ):
             for objects in sorted(options.objects):
                 rows += compare(theirs, ours, objects, options.repeats or REPEATS.get(objects, 2))
     print(machine(), table(rows), NOTES.strip(), sep="\n\n")
@@ -100,10 +104,14 @@ def difference(theirs: Side, ours: Side, method: str, objects: int) -> str:
 class Ours:
     """The product's decoder with weights from a file."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, compiled: bool) -> None:
         self.model = build_sam("tiny", spec=SPEC)
         self.model.load_state_dict(torch.load(weights, weights_only=True), strict=True)
         self.decoder = self.model.requires_grad_(False).mask_decoder.requires_grad_(True)
+        if compiled:
+            from train import compile_parts  # here, for it imports much that would count as memory
+
+            compile_parts(self.model)
 
     def many_images(self, objects: int) -> None:
         self._train(objects, images=objects)

@@ -40,23 +40,26 @@ def main() -> None:
     )
     parser.add_argument("--batches", type=int, nargs="+", help="images at once; default: 1 and 2, vit_l and vit_h 1")
     parser.add_argument("--same-malloc", action="store_true", help="the reference keeps freed memory too")
+    parser.add_argument("--compile", action="store_true", help="ours as with compile=true; minutes in the first round")
     options = parser.parse_args()
     rows = []
     for model_type in options.models:
         batches, repeats = options.batches or BATCHES[model_type], options.repeats or REPEATS[model_type]
-        rows += compare(model_type, batches, repeats, options.same_malloc)
+        rows += compare(model_type, batches, repeats, options)
     print(machine(), table(rows), NOTES.strip(), sep="\n\n")
 
 
-def compare(model_type: str, batches: list[int] | tuple[int, ...], repeats: int, same_malloc: bool) -> list[dict]:
+def compare(
+    model_type: str, batches: list[int] | tuple[int, ...], repeats: int, options: argparse.Namespace
+) -> list[dict]:
     """One row for each number of images at once."""
     say(f"{model_type}: loading both sides")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         with (
-            Side(Official, model_type, weights, ours=same_malloc) as theirs,
-            Side(Ours, model_type, weights, ours=True) as ours,
+            Side(Official, model_type, weights, ours=options.same_malloc) as theirs,
+            Side(Ours, model_type, weights, options.compile, ours=True) as ours,
         ):
             flops = theirs.ask("flops").value
             fastest = flops / matmul_flops()  # seconds for one image at the speed of a matmul
@@ -109,8 +112,12 @@ class Matmul:
 class Ours:
     """The product's model with weights from a file."""
 
-    def __init__(self, model_type: str, weights: Path) -> None:
+    def __init__(self, model_type: str, weights: Path, compiled: bool) -> None:
         self.model = build_model(model_type, checkpoint=weights).requires_grad_(False)
+        if compiled:
+            from train import compile_parts  # here, for it imports much that would count as memory
+
+            compile_parts(self.model)
 
     @torch.no_grad()
     def encode(self, batch: int) -> None:

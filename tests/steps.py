@@ -22,7 +22,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import Augment, QuarterTurn
 from tests.blobs import Blobs
 from tests.tiny import tiny_sam
-from train import batched, train_step
+from train import batched, compile_parts, train_step
 
 UNUSED = [
     "mask_decoder.output_hypernetworks_mlps.[123].*",
@@ -32,13 +32,16 @@ UNUSED = [
 ]
 
 
-def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32):
+def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
     dtype: of the embeddings in a store, None for no store
+    backend: of torch.compile, None for none
     """
     model = tiny_sam()
     Freeze([f"{adapt}*"], UNUSED)(model)
+    if backend:
+        compile_parts(model, backend)
     task = PromptedSegmentation(model, BceIou(), store=FeatureStore(dtype) if dtype else None)
     wrapped = wrap(task)
     # not AdamW: its first steps have the size of the rate whatever the gradient, which hides a wrong scale

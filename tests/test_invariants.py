@@ -47,6 +47,14 @@ def test_objects_in_chunks_give_the_same_losses_and_gradients(single):
     assert_same(single, steps("mask_decoder", None, COUNTS, chunk=2))
 
 
+@pytest.mark.slow
+def test_compiled_modules_give_the_same_losses_and_gradients():
+    # all that torch.compile does but for the machine code, which takes a CPU minutes to make
+    counts = [2, 1, 3, 2]
+    plain, compiled = (steps("mask_decoder", None, counts, epochs=1, backend=b) for b in (None, "aot_eager"))
+    assert_same(plain, compiled)
+
+
 @pytest.mark.parametrize("micro", [0, 1])
 def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
     done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS)))
