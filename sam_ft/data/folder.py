@@ -125,7 +125,7 @@ class FolderSplit:
         return self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
 
     def annotations(self, index: int) -> Sample:
-        """The same sample without its pixels; of the image only the header is read."""
+        """The same sample without its pixels; the image is not decoded."""
         return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self.pairs[index].image))
 
     def _sample(self, index: int, image: Tensor, size: Size) -> Sample:

@@ -4,6 +4,8 @@ Pillow and not OpenCV: OpenCV crashes on file names that are not UTF-8 and retur
 The EXIF orientation is applied to image and mask alike, each by its own tag, so everything here is upright.
 """
 
+import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,11 +95,28 @@ def read_instance_mask(path: Path) -> NDArray[np.integer]:
 
 
 def read_size(path: Path) -> Size:
-    """The size that `read_image` would return, from the file's header alone."""
+    """The size that `read_image` would return, without decoding the pixels."""
     with _opened(path) as image:
         width, height = image.size
-        turned = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        # Pillow's getexif decodes all of a PNG, since EXIF data may come last; the base class takes what came before.
+        early = image.format == "PNG" and not _goes_on_after_pixels(path)
+        exif = Image.Image.getexif(image) if early else image.getexif()
+        turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
+
+
+def _goes_on_after_pixels(png: Path) -> bool:
+    """Whether a PNG has a chunk after its pixels (IDAT) besides the end."""
+    with open(png, "rb") as file:
+        file.seek(8)
+        seen = b""
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND" or (seen == b"IDAT" and kind != b"IDAT"):
+                return kind != b"IEND"
+            seen = kind
+            file.seek(length + 4, os.SEEK_CUR)  # its bytes and their checksum
+    return True
 
 
 def _decode(path: Path) -> Image.Image:

@@ -129,6 +129,26 @@ def test_image_and_mask_with_one_orientation_stay_aligned(tmp_path, orientation)
     assert ((image[..., 0] > 127) == mask).mean() > 0.995
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_size_of_a_turned_png_is_known_wherever_its_exif_data_stand(tmp_path, last):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / "a.png", np.zeros((3, 5), np.uint8), exif=exif)
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    rest = data[:start] + data[end:]
+    place = len(rest) - 12 if last else 33  # before the end, or behind the header
+    path.write_bytes(rest[:place] + data[start:end] + rest[place:])
+    assert read_size(path) == read_image(path).shape[:2] == (5, 3)
+
+
+def test_the_size_of_a_png_is_known_without_decoding_it(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", np.zeros((3, 5), np.uint8))
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    assert read_size(path) == (3, 5)
+
+
 def test_an_unknown_orientation_changes_nothing(tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = 99
