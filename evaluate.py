@@ -35,6 +35,8 @@ log = logging.getLogger("sam_ft")
 
 CHOICES = ("data", "model", "eval_prompt", "metric", "cache")  # what a run decides unless the command line does
 
+CACHE = {"_target_": "sam_ft.data.store.FeatureStore"}  # also of runs from before there was one
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
@@ -118,7 +120,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         defaults = {
             "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
             "metric": {"_target_": "sam_ft.metrics.IouDice"},
-            "cache": {"_target_": "sam_ft.data.store.FeatureStore"},
+            "cache": CACHE,
             "precision": cfg.precision or "auto",
         }
         parts = OmegaConf.create(defaults)
@@ -126,7 +128,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
         return parts, checkpoint, output or Path("outputs/evaluation")
     directory, settings = load_run(cfg.run)
-    parts = OmegaConf.create({key: settings[key] for key in CHOICES})
+    parts = OmegaConf.create({"cache": CACHE} | {key: settings[key] for key in CHOICES if key in settings})
     if "max_gb" in parts.cache:  # a run that came from elsewhere must not delete what is stored here
         parts.cache.max_gb = max(parts.cache.max_gb, FeatureStore().max_gb)
     for key, value in own.items():

@@ -234,7 +234,7 @@ def train_step(
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     check_all_used(wrapped, trained)
     norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, for their gradients are
-    # What is logged comes off the device in one piece: the only time in a step that the loop waits for it.
+    # What is logged comes off the device in one piece: here the loop waits for it.
     sums = [torch.cat([part[name] for part in parts]).sum() for name in parts[0]]
     norm, *totals = torch.stack([norm, *sums]).tolist()
     if not isfinite(norm):

@@ -81,12 +81,14 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
         for name, parameter in names.items():
             parameter.copy_(tensors[name])
     parameters = dict(model.named_parameters())
+    # a fused optimizer wants its count of steps beside the parameter, another one on the CPU, where it is a number
+    beside = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     for full_name, tensor in tensors.items():
         if full_name.startswith("optimizer."):
             name, key = full_name.removeprefix("optimizer.").rsplit(".", 1)
-            # the count of steps is a number that lives on the CPU, the moments live with their parameter
-            place = tensor if tensor.ndim == 0 else tensor.to(parameters[name].device)
-            optimizer.state[parameters[name]][key] = place
+            parameter = parameters[name]
+            moves = tensor.ndim > 0 or parameter in beside
+            optimizer.state[parameter][key] = tensor.to(parameter.device) if moves else tensor
     return progress
 
 

@@ -37,7 +37,8 @@ def peak_gb() -> float:
     status = Path("/proc/self/status")
     if status.exists():  # not getrusage, whose number begins with that of the process which started this one
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
+        if "VmHWM" in lines:
+            return int(lines["VmHWM"].split()[0]) * 1024 / 1e9
     if sys.platform == "win32":  # which has no module `resource`
         return float("nan")
     import resource

@@ -81,7 +81,7 @@ class PromptedSegmentation(nn.Module):
             ):
                 key = batch.keys[index]
                 # hashed anew, for the file may be another by now
-                same = key and key == image_key(pixels[:, :height, :width].cpu())
+                same = key and self.store.writable and key == image_key(pixels[:, :height, :width].cpu())
                 if same and self.store.put(key, embedding):
                     log.warning("%s: its stored embedding was gone or damaged; encoded again", batch.names[index])
             fresh = fresh.to(self.store.dtype).float()  # rounded alike, so that no result hangs on what was stored

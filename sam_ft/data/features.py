@@ -95,8 +95,10 @@ def explain_cost(dataset: TrainingSet, encode: Encode, encoder_learns: bool, ima
     if encoder_learns:
         log.info("cache: off, because the image encoder learns; every step encodes its images")
     elif dataset.augment.endless:
-        side, started = dataset.resize.side, time.perf_counter()
-        float(encode(torch.zeros(1, 3, side, side, dtype=torch.uint8), [(side, side)]).embedding.sum())  # waits for it
+        side = dataset.resize.side
+        for _ in range(2):  # the first one starts up whatever there is to start
+            started = time.perf_counter()
+            float(encode(torch.zeros(1, 3, side, side, dtype=torch.uint8), [(side, side)]).embedding.sum())  # waits
         seconds = (time.perf_counter() - started) * images / distributed.world_size()
         log.info(
             "cache: off for the training images, because %s makes other pictures of them each time. Encoding them "

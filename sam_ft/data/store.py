@@ -49,7 +49,7 @@ class FeatureStore:
     def __init__(self, dtype: str = "float16", max_gb: float = 50.0, views: int | None = None) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype} is not one of {', '.join(DTYPES)}")
-        if max_gb <= 0:
+        if not 0 < max_gb < math.inf:
             raise ValueError(f"max_gb={max_gb}; expected a number above 0 (cache=none for none)")
         if views is not None and not 1 <= views <= 8:
             raise ValueError(f"views={views}; expected 1 to 8, or null")
@@ -103,6 +103,8 @@ class FeatureStore:
         One process asks for all, and the others take its answer by `keep`.
         """
         own = {self._path(key): key for key in keys}
+        if not self.writable:
+            return Plan({key for path, key in own.items() if path.exists()}, [])
         entry_bytes = math.prod(self._shape) * self.dtype.itemsize + HEADER
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -178,8 +180,14 @@ class Lease:
 
     def add(self, sizes: dict[Path, int]) -> None:
         """sizes: bytes of each entry"""
-        with open(self._list, "a", encoding="utf-8") as file:
-            file.writelines(f"{size} {path.parent.name}/{path.name}\n" for path, size in sizes.items())
+        lines = "".join(f"{size} {path.parent.name}/{path.name}\n" for path, size in sizes.items())
+        before = self._list.stat().st_size
+        try:
+            with open(self._list, "a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError:  # a full disk takes a part of it, which nobody could read
+            os.truncate(self._list, before)
+            raise
 
     @staticmethod
     def all_in_use(root: Path) -> dict[Path, int]:

@@ -1,10 +1,11 @@
 import torch
+from torchvision.transforms import v2
 
 from sam_ft.data.features import encode_ahead, encoder_digest
 from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.data.store import FeatureStore
 from sam_ft.task import PromptedSegmentation
-from sam_ft.transforms import Augment, QuarterTurn, laid
+from sam_ft.transforms import Augment, QuarterTurn
 from sam_ft.types import collate
 from tests.blobs import Blobs
 from tests.tiny import tiny_sam
@@ -177,7 +178,14 @@ def test_fewer_views_always_hold_the_image_itself_and_differ_between_names():
     assert set.union(*views) == set(range(8))
 
 
-def test_what_flips_draw_is_drawn_with_a_store_too():
-    augment, sample = Augment([QuarterTurn()]), Blobs([3])[0]
-    for seed in range(20):
-        assert torch.equal(augment(sample, seed).image, laid(sample.image, augment.view(seed)))
+def test_what_flips_draw_is_what_torchvision_makes_of_image_and_masks():
+    flips = [v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), QuarterTurn()]
+    augment, sample = Augment(flips), Blobs([3])[0]
+    views = set()
+    for seed in range(60):
+        image, masks = augment._apply(sample.image, sample.masks.view(torch.uint8), seed)
+        moved = augment(sample, seed)
+        assert torch.equal(moved.image, image)
+        assert torch.equal(moved.masks, masks > 0)
+        views.add(augment.view(seed))
+    assert views == set(range(8))

@@ -1,6 +1,8 @@
 import logging
+import math
 import os
 import pickle
+import resource
 import shutil
 import time
 from pathlib import Path
@@ -191,7 +193,23 @@ def test_a_folder_that_cannot_be_written_is_said_and_costs_only_time(tmp_path, m
     assert "can no longer be stored" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"max_gb": 0}, {"views": 0}, {"views": 9}])
+def test_a_disk_that_fills_up_leaves_no_half_line_in_the_list_of_what_is_in_use(tmp_path, caplog):
+    store = opened(["first"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))  # no file may be longer: a write stops in the middle
+    try:
+        plan = store.plan(["a", "b", "c"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (plan, store.writable) == ((set(), []), False)
+    assert [path.stem for path in Lease.all_in_use(tmp_path / "features")] == ["first"]
+    assert store.plan(["d"]) == (set(), [])
+    assert caplog.text.count("can no longer be stored") == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "bfloat16"}, {"max_gb": 0}, {"max_gb": math.inf}, {"views": 0}, {"views": 9}]
+)
 def test_odd_options_are_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}="):
         FeatureStore(**options)
