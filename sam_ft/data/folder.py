@@ -144,7 +144,7 @@ class FolderSplit:
         )
 
     def survey(self) -> "Survey":
-        """Reads every mask and every image's header once: to count, and to find now what would stop training later.
+        """Reads every mask and every image's size once: to count, and to find now what would stop training later.
 
         Warns once when masks are lossy. Raises: DataError that lists all files that cannot be used.
         """
