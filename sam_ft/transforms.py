@@ -36,7 +36,9 @@ class ResizeLongestSide:
             # scores are taken in the original frame
             masks=sample.masks[:, :0, :0] if self.keep_original else resize_masks(sample.masks, new),
             boxes=scale_boxes(masks_to_boxes(sample.masks), old, new),
+            ignore=None if self.keep_original or sample.ignore is None else resize_masks(sample.ignore[None], new)[0],
             original_masks=sample.masks if self.keep_original else None,
+            original_ignore=sample.ignore if self.keep_original else None,
         )
         return resized if self.keep_original else drop_empty(resized)
 
@@ -95,12 +97,14 @@ class Augment:
             return sample
         if not self.endless:
             return lay(sample, self.view(seed))
+        masks = sample.masks if sample.ignore is None else torch.cat([sample.masks, sample.ignore[None]])
         # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
-        masks = sample.masks.view(torch.uint8) if len(sample.masks) else None
-        image, moved = self._apply(sample.image, masks, seed)
+        image, moved = self._apply(sample.image, masks.view(torch.uint8) if len(masks) else None, seed)
         if moved is None:
             return replace(sample, image=image, masks=sample.masks.new_zeros(0, *image.shape[-2:]))
-        return drop_empty(replace(sample, image=image, masks=moved > 0))
+        masks, ignore = (moved > 0).split([len(sample.masks), len(masks) - len(sample.masks)])
+        ignored = None if sample.ignore is None else ignore[0]
+        return drop_empty(replace(sample, image=image, masks=masks, ignore=ignored))
 
     def _apply(self, image: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
         from torchvision import tv_tensors
@@ -127,7 +131,8 @@ def lay(sample: Sample, view: int) -> Sample:
     if view == 0:
         return sample
     image, masks = laid(sample.image, view).contiguous(), laid(sample.masks, view).contiguous()
-    return replace(sample, image=image, masks=masks)
+    ignore = None if sample.ignore is None else laid(sample.ignore, view).contiguous()
+    return replace(sample, image=image, masks=masks, ignore=ignore)
 
 
 class QuarterTurn(nn.Module):

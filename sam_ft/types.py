@@ -38,7 +38,7 @@ class _TensorFields:
             if isinstance(value, _TensorFields):
                 return value._map(move)
             if isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) for item in value):
-                return type(value)(move(item) for item in value)
+                return type(value)(visit(item) for item in value)
             return value
 
         noun: Any = self  # every noun is a dataclass, which this base class cannot say
@@ -56,6 +56,8 @@ class Sample:
     boxes: (N, 4) float32 x0, y0, x1, y1 in the input frame, tight round the object before it was resized, so that
         an object smaller than a pixel of the input keeps its place; set by `transforms.ResizeLongestSide`
     original_masks: (N, H0, W0) bool in the original frame; kept for evaluation only
+    ignore: (H, W) bool, pixels of no object that count for nothing, neither in a loss nor in a score; None if there
+        are none · original_ignore: (H0, W0) bool, the same in the original frame, for evaluation only
     embedding: (256, s, s) what the frozen encoder made of the image, if that is known
     key: under which an embedding is stored; empty where it is not to be
     """
@@ -68,6 +70,8 @@ class Sample:
     object_ids: Tensor
     boxes: Tensor | None = None
     original_masks: Tensor | None = None
+    ignore: Tensor | None = None
+    original_ignore: Tensor | None = None
     input_size: Size | None = None
     embedding: Tensor | None = None
     key: str = ""
@@ -115,7 +119,9 @@ class Batch(_TensorFields):
     labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
     keys: one per image, see `Sample.key`
+    ignore: (B, S, S) bool, see `Sample.ignore`; None if no image has any, and in evaluation
     original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
+    original_ignore: one (H0, W0) bool tensor or None per image in evaluation, else empty
     """
 
     images: Tensor
@@ -131,7 +137,9 @@ class Batch(_TensorFields):
     original_sizes: list[Size]
     input_sizes: list[Size]
     keys: list[str]
+    ignore: Tensor | None = None
     original_masks: list[Tensor] = field(default_factory=list)
+    original_ignore: list[Tensor | None] = field(default_factory=list)
 
     @property
     def num_objects(self) -> int:
@@ -147,10 +155,11 @@ class Batch(_TensorFields):
         return replace(self, **picked, image_index=self.image_index[objects])
 
     def valid_pixels(self) -> Tensor:
-        """(M, S, S) bool, true where the input frame holds image and not padding."""
+        """(M, S, S) bool, true where the input frame holds image and neither padding nor what is to be ignored."""
         side = torch.arange(self.image_size, device=self.masks.device)
         sizes = torch.tensor(self.input_sizes, device=self.masks.device).reshape(-1, 2)[self.image_index]
-        return (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
+        valid = (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
+        return valid if self.ignore is None else valid & ~self.ignore[self.image_index]
 
 
 @dataclass
@@ -199,6 +208,12 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
     masks = torch.zeros(sum(counts), side, side, dtype=torch.bool)
     for own, sample in zip(masks.split(counts), samples, strict=True):
         own[:, : sample.masks.shape[1], : sample.masks.shape[2]] = sample.masks
+    ignore = None
+    if not evaluated and any(sample.ignore is not None for sample in samples):
+        ignore = torch.zeros(len(samples), side, side, dtype=torch.bool)
+        for own, sample in zip(ignore, samples, strict=True):
+            if sample.ignore is not None:
+                own[: sample.ignore.shape[0], : sample.ignore.shape[1]] = sample.ignore
     # stacked as they lie in memory, channels last
     embeddings = [sample.embedding.permute(1, 2, 0) for sample in samples if sample.embedding is not None]
 
@@ -220,5 +235,7 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
         original_sizes=[s.original_size for s in samples],
         input_sizes=sizes,
         keys=[s.key for s in samples],
+        ignore=ignore,
         original_masks=[s.original_masks for s in samples if s.original_masks is not None],
+        original_ignore=[s.original_ignore for s in samples if s.original_masks is not None],
     )

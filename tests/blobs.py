@@ -15,6 +15,7 @@ class Blobs:
 
     def __init__(self, counts):
         self.counts = counts
+        self.classes = {}
         self.names = [f"blobs_{index}" for index in range(len(counts))]
 
     def __len__(self):

@@ -139,3 +139,28 @@ def test_quarter_turns_reach_all_four_directions_equally_often():
 def test_a_quarter_turn_of_probability_zero_never_turns():
     given = sample()
     assert all(torch.equal(Augment([QuarterTurn(0)])(given, s).image, given.image) for s in range(5))
+
+
+@pytest.mark.parametrize("transforms", [FLIPS, (*FLIPS, v2.RandomAffine(20))])
+@pytest.mark.parametrize("objects", [0, 2])
+def test_ignored_pixels_move_with_the_image(transforms, objects):
+    given = sample(60, 90, objects)
+    given.image[:] = 0
+    given.image[:, 20:40, 30:70] = 255
+    given.ignore = given.image[0] > 0
+    for seed in range(4):
+        moved = ResizeLongestSide(90)(Augment(transforms)(given, seed))
+        assert ((moved.image[0] > 127) == moved.ignore).float().mean() > 0.98
+
+
+def test_ignored_pixels_are_not_valid_in_training_and_kept_at_full_size_for_evaluation():
+    a, b = sample(8, 8, objects=1), sample(8, 8, objects=2, seed=1)
+    a.ignore = torch.zeros(8, 8, dtype=torch.bool)
+    a.ignore[:4] = True
+    batch = collate([ResizeLongestSide(4)(given) for given in (a, b)], 4)
+    assert batch.valid_pixels().flatten(1).sum(1).tolist() == [8, 16, 16]
+    assert not batch.valid_pixels()[0, :2].any()
+    batch = collate([ResizeLongestSide(4, keep_original=True)(given) for given in (a, b)], 4)
+    assert batch.ignore is None
+    assert torch.equal(batch.to("cpu").original_ignore[0], a.ignore)
+    assert batch.original_ignore[1] is None

@@ -110,6 +110,7 @@ class FolderSplit:
         self.objects = objects
         self.min_area = min_area
         self.names = [pair.name for pair in pairs]
+        self.classes: dict[int, str] = {}
         self._lossy_is_told = False
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """The samples of an epoch: read with their pixels or with their embedding, augmented and resized, all by seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -22,10 +22,12 @@ class Split(Protocol):
     """What a data set offers for one of its splits: names, samples by position, and a count of what there is.
 
     `annotations` gives the same sample without its pixels, for images whose embedding is known; a data set that
-    cannot read one without the other may return the whole sample.
+    cannot read one without the other may return the whole sample. `classes` names the labels of the objects where
+    they are classes; it is empty where they are numbers of instances.
     """
 
     names: Sequence[str]
+    classes: Mapping[int, str]
 
     def __len__(self) -> int: ...
 
