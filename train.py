@@ -5,8 +5,6 @@ torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to
 """
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,23 +22,25 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from sam_ft import distributed
+from sam_ft.adapt import freeze_unreached
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.config import build, check_whole_numbers, record_sweep_job, user_errors
 from sam_ft.data.features import encode_ahead, explain_cost
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, survey, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
-from sam_ft.errors import ConfigError, TrainingError
+from sam_ft.errors import ConfigError
 from sam_ft.evaluation import evaluate
 from sam_ft.loggers import RunLog
 from sam_ft.memory import forget_peak, peak_gb
-from sam_ft.models import Sam
+from sam_ft.models.compiled import compile_parts
 from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, plain, wrap
+from sam_ft.prompts import Dialogue, Prompter
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table, score_table
 from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
-from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.task import PromptedSegmentation, raise_not_finite
 from sam_ft.types import Batch
 
 log = logging.getLogger("sam_ft")
@@ -68,7 +68,9 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     # Model with its official weights, what learns of it, and the loss.
     model = build(cfg.model).to(device)
+    train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
     build(cfg.adapt)(model)
+    freeze_unreached(model, train_prompter.asks)
     model.image_encoder.recompute = cfg.recompute
     if cfg.compile:
         compile_parts(model)
@@ -88,7 +90,6 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     val_set = EvaluationSet(val_split, model.image_size, task.store)
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
 
-    train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
     if cfg.monitor not in metric.monitors:
         raise ConfigError(f"monitor={cfg.monitor} cannot be raised; choose one of {', '.join(metric.monitors)}")
 
@@ -161,14 +162,6 @@ def check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 
 
-def compile_parts(model: Sam, backend: str = "inductor") -> None:
-    """Has encoder and decoder compiled when they first run."""
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")):
-        raise ConfigError("compile=true needs a C++ compiler, and none was found; install g++, or leave it out")
-    model.image_encoder.compile(backend=backend)
-    model.mask_decoder.compile(backend=backend, dynamic=True)  # the number of objects varies
-
-
 def train_epoch(
     cfg: DictConfig,
     epoch: int,
@@ -187,7 +180,7 @@ def train_epoch(
     bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=None if distributed.is_main() else True)
     for micro_batches in batched(loader, batches.per_step):
         rate = set_learning_rate(optimizer, schedule(step, cfg.epochs * batches.steps))
-        seed = seed_of(cfg.seed, epoch)
+        seed = seed_of(cfg.seed, step)
         values = train_step(wrapped, micro_batches, prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
         step += 1
         if values["objects"]:
@@ -212,65 +205,36 @@ def train_step(
 ) -> dict[str, float]:
     """One optimizer step over all micro-batches of all processes; returns the losses' means over their objects.
 
-    chunk: objects whose backward pass is done before the next ones are looked at; None for what the device does well
+    chunk: objects of one backward pass; None for what the device does well with
 
     Every object counts the same: losses are summed and divided by the number of objects in the whole global batch.
     DistributedDataParallel then divides by the number of processes, hence the factor.
     """
-    device = distributed.device()
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return {"objects": 0.0}
-    pieces: list[Batch] = []
-    parts: list[dict[str, torch.Tensor]] = []
+    done: list[tuple[list[Dialogue], dict[str, torch.Tensor]]] = []
     for number, batch in enumerate(micro_batches, 1):
-        of_batch = plain(wrapped).pieces(batch.to(device, non_blocking=True), chunk)
-        for place, piece in enumerate(of_batch, 1):
-            with gradient_sync(wrapped, enabled=number == len(micro_batches) and place == len(of_batch)):
-                losses = wrapped(piece, prompter, seed)
+        passes = plain(wrapped).passes(batch, prompter, seed, chunk)
+        for place, given in enumerate(passes, 1):
+            with gradient_sync(wrapped, enabled=number == len(micro_batches) and place == len(passes)):
+                losses = wrapped(*given)
                 (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
-            parts.append({name: values.detach() for name, values in losses.items()})
-        pieces += of_batch
+            done.append((given[1], {name: values.detach() for name, values in losses.items()}))
     trained = [p for group in optimizer.param_groups for p in group["params"]]
-    check_all_used(wrapped, trained)
+    for p in trained:  # what no prompt of this batch reached: the same for one process as for many, which meet there
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, for their gradients are
     # What is logged comes off the device in one piece: here the loop waits for it.
-    sums = [torch.cat([part[name] for part in parts]).sum() for name in parts[0]]
+    names = list(done[0][1])
+    sums = [torch.cat([losses[name] for _, losses in done]).sum() for name in names]
     norm, *totals = torch.stack([norm, *sums]).tolist()
     if not isfinite(norm):
-        raise_not_finite(pieces, [part["loss"] for part in parts])
+        raise_not_finite(done)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     means = [total / objects for total in distributed.sum_over_ranks(totals)]
-    return {**dict(zip(parts[0], means, strict=True)), "grad_norm": norm, "objects": objects}
-
-
-def check_all_used(wrapped: nn.Module, trained: list[nn.Parameter]) -> None:
-    """Refuses to "train" parameters that the prompts never reach: they would only decay, and other processes hang."""
-    if all(p.grad is not None for p in trained):
-        return
-    names = [
-        n.removeprefix("module.").removeprefix("model.")
-        for n, p in wrapped.named_parameters()
-        if p.requires_grad and p.grad is None
-    ]
-    raise ConfigError(
-        f"{len(names)} trained parameters get no gradient from these prompts: {', '.join(names[:4])}, ...; "
-        "add them to adapt.freeze, or choose prompts that use them"
-    )
-
-
-def raise_not_finite(batches: list[Batch], losses: list[torch.Tensor]) -> None:
-    """Stops all processes, with the images of the bad losses; if only a gradient is bad, with those of the batch."""
-    bad, everything = [], []
-    for batch, values in zip(batches, losses, strict=True):
-        bad += [batch.names[image] for image in batch.image_index[~values.isfinite()].unique().tolist()]
-        everything += batch.names
-    bad, everything = distributed.gather(bad), distributed.gather(everything)
-    raise TrainingError(
-        "the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
-        f"{', '.join(sorted(set(bad or everything))[:16])}. Look at them, or lower optimizer.lr"
-    )
+    return {**dict(zip(names, means, strict=True)), "grad_norm": norm, "objects": objects}
 
 
 def save(cfg: DictConfig, model: nn.Module, path: Path, progress: dict) -> None:

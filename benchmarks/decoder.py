@@ -109,7 +109,7 @@ class Ours:
         self.model.load_state_dict(torch.load(weights, weights_only=True), strict=True)
         self.decoder = self.model.requires_grad_(False).mask_decoder.requires_grad_(True)
         if compiled:
-            from train import compile_parts  # here, for it imports much that would count as memory
+            from sam_ft.models.compiled import compile_parts
 
             compile_parts(self.model)
 

@@ -115,7 +115,7 @@ class Ours:
     def __init__(self, model_type: str, weights: Path, compiled: bool) -> None:
         self.model = build_model(model_type, checkpoint=weights).requires_grad_(False)
         if compiled:
-            from train import compile_parts  # here, for it imports much that would count as memory
+            from sam_ft.models.compiled import compile_parts
 
             compile_parts(self.model)
 

@@ -126,8 +126,8 @@ def record(task: Any, batch: Any, prompter: Any) -> Step:
     task.model.decode, task.loss = noting_decode, noting_loss
     try:
         with torch.no_grad():
-            for piece in task.pieces(batch):  # as train.train_step does
-                task(piece, prompter, 0)
+            for given in task.passes(batch, prompter, 0):  # as train.train_step does
+                task(*given)
     finally:
         del task.model.decode  # the class has it again
         task.loss = loss

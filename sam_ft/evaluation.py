@@ -8,7 +8,8 @@ from tqdm import tqdm
 from sam_ft import distributed
 from sam_ft.geometry import areas
 from sam_ft.metrics import IouDice
-from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.prompts import Prompter
+from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch
 
 

@@ -5,6 +5,7 @@ A box is x0, y0, x1, y1 with x1, y1 one past the last pixel, so x1 - x0 is its w
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -109,3 +110,32 @@ def fit_boxes(boxes: Tensor, sizes: Sequence[Size] | Tensor, min_side: float = 1
     low = (low - lack).clamp(min=0).minimum(limits - min_side)
     high = torch.maximum(high + lack, low + min_side).minimum(limits)
     return torch.cat([low, high], dim=1)
+
+
+def pick_pixels(regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels of each region: of its n pixels in scan order, those at the places floor(share · n).
+
+    regions: (M, H, W) bool · shares: (M, K) in [0, 1); if they are uniform, so is the draw
+    → (M, K, 2) int64 x, y, which mean nothing where a region is empty, and (M,) bool, where it is not
+    """
+    ranks = regions.flatten(1).cumsum(1, dtype=torch.int32)
+    counts = ranks[:, -1:]
+    wanted = (shares * counts).to(torch.int32).minimum(counts - 1) + 1
+    places = torch.searchsorted(ranks, wanted).clamp(max=ranks.shape[1] - 1)
+    width = regions.shape[-1]
+    return torch.stack([places % width, places // width], dim=2), counts[:, 0] > 0
+
+
+def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """The pixel of a region that is farthest from what is outside it, to which all beyond the border belongs.
+
+    region: (H, W) → x, y, and the distance in pixels, which is 0 where the region is empty
+    """
+    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0.0
+    cut = region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    padded = np.pad(cut.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return int(columns[0] + x - 1), int(rows[0] + y - 1), float(depth[y, x])

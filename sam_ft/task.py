@@ -4,20 +4,24 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from math import isfinite
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sam_ft import distributed
 from sam_ft.data.features import encoder_digest, image_key
 from sam_ft.data.store import FeatureStore
-from sam_ft.errors import ConfigError
+from sam_ft.errors import ConfigError, TrainingError
+from sam_ft.geometry import areas, scale_boxes, scale_points
 from sam_ft.models import Sam
+from sam_ft.prompts import Dialogue, Errors, Prompter, errors_on_grid
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
 
 log = logging.getLogger("sam_ft")
 
-Prompter = Callable[[Batch, int], Prompts]
+Pass = tuple[Batch, list[Dialogue], int | None]  # the arguments of `PromptedSegmentation.forward`
 Loss = Callable[[Prediction, Tensor, Tensor], dict[str, Tensor]]
 
 EVALUATION_SEED = 0  # prompts of an evaluation depend on the sample's name alone
@@ -28,13 +32,15 @@ class PredictedImage(NamedTuple):
 
     image: its place in the batch
     masks: (N, H, W) bool in the original frame, exactly what SamPredictor returns · iou: (N,) the model's guess
-    boxes: (N, 4) the prompted boxes in the original frame, or None if there were none
+    prompts: what was asked in the last round, in the original frame and without masks, for groups of the objects
+    click_ious: (N, R) the true IoU after each round, or None if there is only one
     """
 
     image: int
     masks: Tensor
     iou: Tensor
-    boxes: Tensor | None
+    prompts: list[Prompts]
+    click_ious: Tensor | None
 
 
 class PromptedSegmentation(nn.Module):
@@ -57,15 +63,37 @@ class PromptedSegmentation(nn.Module):
         if self.store is not None:
             self.store.open(encoder_digest(model, self.computed_in), model.embedding_shape)
 
-    def forward(self, batch: Batch, prompter: Prompter, seed: int) -> dict[str, Tensor]:
-        """{"loss": (M,), its parts: (M,)} for the objects of a batch, single-mask output."""
+    def forward(self, batch: Batch, dialogues: list[Dialogue], rounds: int | None = None) -> dict[str, Tensor]:
+        """The next `rounds` of the dialogues about objects of a batch, or all of them, on one encoding.
+
+        → {"loss": (M,), its parts: (M,)} for the objects of one dialogue after the other: the share that these
+        rounds have in the mean over all rounds
+        """
         if self.loss is None:
             raise ValueError("this task was made for evaluation: it has no loss")
         with self.autocast():
             features = self.encode(batch)
-            prompts = prompter(batch, seed)
-            prediction = self.model.decode(features, prompts, batch.image_index)
-        return self.loss(prediction, batch.masks, batch.valid_pixels())
+        collected: list[dict[str, Tensor]] = []
+        for dialogue in dialogues:
+            own = dialogue.batch
+            totals: dict[str, Tensor] = {}
+            for _ in range(rounds or dialogue.prompter.rounds):
+                with self.autocast():
+                    prompts = dialogue.prompts
+                    prediction = self.model.decode(features, prompts, own.image_index, prompts.ambiguous)
+                losses = self.loss(prediction, own.masks, own.valid_pixels())
+                totals = {name: values + totals.get(name, 0) for name, values in losses.items()}
+                if not dialogue.ends:
+                    answer = prediction.best()
+                    dialogue.hear(answer, errors_on_grid(own, answer))
+            collected.append({name: values / dialogue.prompter.rounds for name, values in totals.items()})
+        losses = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
+        if distributed.world_size() > 1:
+            # DistributedDataParallel waits for the gradient of every parameter, also of those that these prompts
+            # do not reach; the other processes' may.
+            unreached = sum(p.flatten()[0] for p in self.model.parameters() if p.requires_grad)
+            losses["loss"] = losses["loss"] + 0 * unreached
+        return losses
 
     def encode(self, batch: Batch) -> Features:
         """The embeddings of a batch's images, stored or fresh; no graph is kept for a frozen encoder."""
@@ -93,18 +121,32 @@ class PromptedSegmentation(nn.Module):
         embedding[stored] = batch.cached.embedding.to(fresh.dtype)
         return Features(embedding)
 
-    def pieces(self, batch: Batch, chunk: int | None = None) -> list[Batch]:
-        """A training batch in pieces of at most `chunk` objects, whose backward passes can follow one another.
+    def passes(self, batch: Batch, prompter: Prompter, seed: int, chunk: int | None = None) -> list[Pass]:
+        """What `forward` is to be called with, one after the other, to train all objects of a batch.
 
-        The images are encoded once for all of them, which takes no wrapper: a frozen encoder has no gradients to
-        meet. One that learns gets all objects of its images together.
+        chunk: objects of each pass, at most; None for what the device does well with
+
+        Each pass can have its own backward pass, so memory holds one round of a few objects. A frozen encoder runs
+        here, once for all of them, which takes no wrapper: it has no gradients to meet. One that learns gets all
+        objects and rounds in one pass.
         """
-        chunk = chunk or self.objects_at_once
-        if self.encoder_learns or batch.num_objects <= chunk:
-            return [batch]
-        features = self.encode(batch)
-        batch = replace(batch, images=batch.images[:0], uncached=[], cached=features)
-        return [batch.select(slice(start, start + chunk)) for start in range(0, batch.num_objects, chunk)]
+        groups = prompter.split(batch, seed)  # before the batch moves, so that no device has to be waited for
+        device = self.model.device
+        batch = batch.to(device, non_blocking=True)
+        if not self.encoder_learns:
+            batch = replace(batch, images=batch.images[:0], uncached=[], cached=self.encode(batch))
+        dialogues = []
+        for asking, objects in groups:
+            for part in objects.split(len(objects) + 1 if self.encoder_learns else chunk or self.objects_at_once):
+                own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
+                dialogues.append(Dialogue(asking, own, seed))
+        if self.encoder_learns:
+            return [(batch, dialogues, None)]
+        passes: list[Pass] = []
+        for dialogue in dialogues:
+            rounds = dialogue.prompter.rounds
+            passes += [(batch, [dialogue], 1)] * rounds if dialogue.prompter.detach else [(batch, [dialogue], None)]
+        return passes
 
     @torch.no_grad()
     def encode_frozen(self, images: Tensor, input_sizes: list[Size]) -> Features:
@@ -124,32 +166,60 @@ class PromptedSegmentation(nn.Module):
 
     @torch.no_grad()
     def predict(self, batch: Batch, prompter: Prompter, chunk: int | None = None) -> Iterator[PredictedImage]:
-        """Yields the masks of one image with objects after the other.
+        """Yields the masks of one image with objects after the other, as they are after the last round of questions.
+
+        Where all that was asked is one point, it is the candidate that the model thinks best.
 
         chunk: objects decoded at a time; None for what the device does well with
         """
         with self.autocast():
             features = self.encode(batch)
-        prompts = prompter(batch, EVALUATION_SEED)
-        chunk = chunk or self.objects_at_once
+        groups = [(who, part.to(batch.image_index.device)) for who, part in prompter.split(batch, EVALUATION_SEED)]
+        rounds = max((asking.rounds for asking, _ in groups), default=1)
         for index, original_size in enumerate(batch.original_sizes):
             objects = batch.objects_of(index)
             if not len(objects):
                 continue
-            input_size, ious = batch.input_sizes[index], []
             masks = torch.empty(len(objects), *original_size, dtype=torch.bool, device=objects.device)
-            for own, part in zip(masks.split(chunk), objects.split(chunk), strict=True):
-                with self.autocast():
-                    prediction = self.model.decode(features, prompts.select(part), batch.image_index[part])
-                logits = self.model.postprocess(prediction.logits.float(), input_size, original_size)
-                torch.gt(logits[:, 0], 0, out=own)
-                ious.append(prediction.iou[:, 0].float())
-            boxes = None
-            if prompts.boxes is not None:
-                (height, width), (h, w) = original_size, input_size
-                scale = torch.tensor([width / w, height / h] * 2, device=prompts.boxes.device)
-                boxes = prompts.boxes[objects] * scale
-            yield PredictedImage(index, masks, torch.cat(ious), boxes)
+            guesses = torch.empty(len(objects), device=objects.device)
+            ious = torch.empty(len(objects), rounds, dtype=torch.float64)
+            prompts = []
+            for asking, members in groups:
+                own = members[batch.image_index[members] == index]
+                for part in own.split(chunk or self.objects_at_once) if len(own) else ():
+                    dialogue = Dialogue(asking, batch.select(part), EVALUATION_SEED)
+                    places = part - objects[0]
+                    masks[places], guesses[places], after = self._hold(dialogue, features, index)
+                    ious[places.cpu()] = after[:, [min(turn, after.shape[1] - 1) for turn in range(rounds)]]
+                    prompts.append(_in_original_frame(dialogue.prompts, batch.input_sizes[index], original_size))
+            yield PredictedImage(index, masks, guesses, prompts, ious if rounds > 1 else None)
+
+    def _hold(self, dialogue: Dialogue, features: Features, image: int) -> tuple[Tensor, Tensor, Tensor]:
+        """All rounds about some objects of one image: the last masks (n, H, W) in its original frame, the model's
+        guess (n,) of their IoU, and the true one after each round (n, R), which is not taken of a single round.
+        """
+        own, ious = dialogue.batch, []
+        input_size, original_size = own.input_sizes[image], own.original_sizes[image]
+        ignore = own.original_ignore[image]
+        while True:
+            prompts = dialogue.prompts
+            with self.autocast():
+                answer = self.model.decode(features, prompts, own.image_index, prompts.ambiguous).best()
+            masks = self.model.postprocess(answer.logits.float(), input_size, original_size)[:, 0] > 0
+            if dialogue.prompter.rounds > 1:
+                true, counted = own.original_masks[image], masks if ignore is None else masks & ~ignore
+                overlap, missed, extra = true & counted, true & ~counted, counted & ~true
+                ious.append(areas(overlap) / (areas(overlap) + areas(missed) + areas(extra)).double())
+            if dialogue.ends:
+                break
+            scale = [input_size[1] / original_size[1], input_size[0] / original_size[0]]
+            scales = torch.tensor([scale] * len(masks), device=masks.device)
+            dialogue.hear(answer, Errors(missed, extra, scales, torch.zeros_like(scales)))
+        return (
+            masks,
+            answer.iou[:, 0].float(),
+            torch.stack(ious, 1) if ious else torch.zeros(len(masks), 1, dtype=torch.float64),
+        )
 
     @property
     def objects_at_once(self) -> int:
@@ -172,3 +242,24 @@ class PromptedSegmentation(nn.Module):
         """The context in which the model computes."""
         dtype = self.computed_in
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.model.device.type, dtype)
+
+
+def _in_original_frame(prompts: Prompts, input_size: Size, original_size: Size) -> Prompts:
+    """Boxes and points for drawing."""
+    boxes = None if prompts.boxes is None else scale_boxes(prompts.boxes, input_size, original_size)
+    points = None if prompts.points is None else scale_points(prompts.points, input_size, original_size)
+    return Prompts(boxes, points, prompts.point_labels)
+
+
+def raise_not_finite(done: list[tuple[list[Dialogue], dict[str, Tensor]]]) -> None:
+    """Stops all processes, with the images of the bad losses; if only a gradient is bad, with those of the step."""
+    bad, everything = [], []
+    for dialogues, losses in done:
+        names = [d.batch.names[image] for d in dialogues for image in d.batch.image_index.tolist()]  # one per object
+        bad += [name for name, loss in zip(names, losses["loss"].tolist(), strict=True) if not isfinite(loss)]
+        everything += names
+    bad, everything = distributed.gather(bad), distributed.gather(everything)
+    raise TrainingError(
+        "the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
+        f"{', '.join(sorted(set(bad or everything))[:16])}. Look at them, or lower optimizer.lr"
+    )

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
+# What prompts may hold; "one point" is `Prompts.ambiguous`, "clear" is anything else.
+KINDS = ("box", "object point", "background point", "mask", "no mask", "one point", "clear")
 T = TypeVar("T", bound="_TensorFields")
 
 
@@ -149,10 +151,14 @@ class Batch(_TensorFields):
         """(N,) positions on the axis M of the objects of one image."""
         return torch.nonzero(self.image_index == image).flatten()
 
-    def select(self, objects: slice) -> "Batch":
-        """The same images with some of their objects only; of a training batch."""
+    def select(self, objects: Tensor) -> "Batch":
+        """The same images with some of their objects only: (n,) int64 ascending positions on the axis M."""
         picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_ids")}
-        return replace(self, **picked, image_index=self.image_index[objects])
+        index, original_masks = self.image_index[objects], []
+        for image, masks in enumerate(self.original_masks):
+            first = torch.searchsorted(self.image_index, image)  # of the image's objects
+            original_masks.append(masks[objects[index == image] - first])
+        return replace(self, **picked, image_index=index, original_masks=original_masks)
 
     def valid_pixels(self) -> Tensor:
         """(M, S, S) bool, true where the input frame holds image and neither padding nor what is to be ignored."""
@@ -166,14 +172,20 @@ class Batch(_TensorFields):
 class Prompts(_TensorFields):
     """What is asked about each object, in the input frame; any field may be None.
 
-    boxes: (M, 4) x0, y0, x1, y1 · points: (M, K, 2) with point_labels: (M, K), 1 object, 0 background, -1 padding
-    masks: (M, 1, 4s, 4s) float logits of an earlier prediction
+    boxes: (M, 4) x0, y0, x1, y1 · points: (M, K, 2) x, y with point_labels: (M, K), 1 object, 0 background, -1 padding
+    masks: (M, 1, 4s, 4s) float logits of an earlier prediction, over the padded input; other sizes are resized
     """
 
     boxes: Tensor | None = None
     points: Tensor | None = None
     point_labels: Tensor | None = None
     masks: Tensor | None = None
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether all that is known is one point, which may mean a thing, its part, or what it is a part of."""
+        single = self.points is not None and self.points.shape[1] == 1
+        return single and self.boxes is None and self.masks is None
 
     def select(self, keep: Tensor | slice) -> "Prompts":
         """The prompts of the objects at `keep` only."""
@@ -189,6 +201,13 @@ class Prediction(_TensorFields):
 
     logits: Tensor
     iou: Tensor
+
+    def best(self) -> "Prediction":
+        """The one candidate of each object, C = 1, that the model itself thinks best."""
+        if self.iou.shape[1] == 1:
+            return self
+        rows, chosen = torch.arange(len(self.iou), device=self.iou.device), self.iou.argmax(dim=1)
+        return Prediction(self.logits[rows, chosen][:, None], self.iou[rows, chosen][:, None])
 
 
 def collate(samples: Sequence[Sample], image_size: int) -> Batch:

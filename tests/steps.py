@@ -1,6 +1,6 @@
 """Trains a tiny model for a few steps and saves what happened; run under torchrun to compare with one process.
 
-python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings [CHUNK]]
+python -m tests.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings [CHUNK [PROMPTER]]]
 """
 
 import sys
@@ -8,7 +8,7 @@ import sys
 import torch
 
 from sam_ft import distributed
-from sam_ft.adapt import Freeze
+from sam_ft.adapt import Freeze, freeze_unreached
 from sam_ft.data.features import encode_ahead
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
@@ -16,30 +16,28 @@ from sam_ft.data.store import FeatureStore
 from sam_ft.evaluation import evaluate
 from sam_ft.losses import BceIou
 from sam_ft.metrics import IouDice
+from sam_ft.models.compiled import compile_parts
 from sam_ft.parallel import wrap
-from sam_ft.prompts import Box
+from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import Augment, QuarterTurn
 from tests.blobs import Blobs
 from tests.tiny import tiny_sam
-from train import batched, compile_parts, train_step
+from train import batched, train_step
 
-UNUSED = [
-    "mask_decoder.output_hypernetworks_mlps.[123].*",
-    "prompt_encoder.point_embeddings.[01].*",
-    "prompt_encoder.not_a_point_embed.*",
-    "prompt_encoder.mask_downscaling.*",
-]
+PROMPTERS = {"box": lambda: Box(jitter=0.1), "iterative": lambda: Iterative(rounds=4)}
 
 
-def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None):
+def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None, prompter="box"):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
     dtype: of the embeddings in a store, None for no store
     backend: of torch.compile, None for none
     """
     model = tiny_sam()
-    Freeze([f"{adapt}*"], UNUSED)(model)
+    asking = PROMPTERS[prompter]()
+    Freeze([f"{adapt}*"])(model)
+    freeze_unreached(model, asking.asks)
     if backend:
         compile_parts(model, backend)
     task = PromptedSegmentation(model, BceIou(), store=FeatureStore(dtype) if dtype else None)
@@ -64,7 +62,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
         draws = [dataset.draw(epoch, image) for image in range(len(split))]
         encode_ahead(dataset, [(draw.image, draw.view) for draw in draws], task.encode_frozen, 1, 0, "train")
         for micro_batches in batched(loader, batches.per_step):
-            values = train_step(wrapped, micro_batches, Box(jitter=0.1), epoch, optimizer, clip_norm=1e9, chunk=chunk)
+            values = train_step(wrapped, micro_batches, asking, epoch, optimizer, clip_norm=1e9, chunk=chunk)
             losses.append(values)
     weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     val_set = EvaluationSet(split, model.image_size, task.store)
@@ -76,8 +74,9 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    output, adapt, micro, counts, dtype, chunk = [*arguments, *["", "32"][len(arguments) - 4 :]]
+    output, adapt, micro, counts, dtype, chunk, prompter = [*arguments, *["", "32", "box"][len(arguments) - 4 :]]
     torch.set_num_threads(1)
     with distributed.session():
-        result = steps(adapt, int(micro) or None, [int(count) for count in counts.split(",")], dtype, chunk=int(chunk))
+        counted = [int(count) for count in counts.split(",")]
+        result = steps(adapt, int(micro) or None, counted, dtype, chunk=int(chunk), prompter=prompter)
         torch.save(result, f"{output}.{distributed.rank()}")

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from sam_ft.adapt import Freeze
+from sam_ft.adapt import Freeze, freeze_unreached
 from sam_ft.errors import ConfigError, TrainingError
 from sam_ft.losses import BceIou
 from sam_ft.models import build_model
-from sam_ft.prompts import Box
+from sam_ft.prompts import Box, Clicks, Iterative, Mask, Point
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import ResizeLongestSide
 from sam_ft.types import collate
 from tests.blobs import Blobs
 from tests.cli import torchrun
-from tests.steps import UNUSED, steps
+from tests.steps import steps
 from tests.tiny import tiny_sam
 from train import train_step
 
@@ -44,7 +44,7 @@ def test_accumulation_gives_the_same_losses_and_gradients(single):
 
 
 def test_objects_in_chunks_give_the_same_losses_and_gradients(single):
-    assert_same(single, steps("mask_decoder", None, COUNTS, chunk=2))
+    assert_same(single, steps("mask_decoder", None, COUNTS, chunk=3))
 
 
 @pytest.mark.slow
@@ -106,14 +106,20 @@ def batch_of(indices, counts=COUNTS, side=64):
 
 def trainable(adapt=("mask_decoder.*",)):
     model = tiny_sam()
-    Freeze(adapt, UNUSED)(model)
+    Freeze(adapt)(model)
+    freeze_unreached(model, Box.asks)
     return PromptedSegmentation(model, BceIou())
+
+
+def losses_of(task, batch, prompter=None, seed=7):
+    passes = task.passes(batch, prompter or Box(jitter=0.1), seed)
+    return torch.cat([task(*given)["loss"] for given in passes])
 
 
 def test_a_batch_of_two_equals_two_batches_of_one():
     task = trainable()
-    together = task(batch_of([1, 4]), Box(jitter=0.1), 7)["loss"]
-    alone = torch.cat([task(batch_of([index]), Box(jitter=0.1), 7)["loss"] for index in (1, 4)])
+    together = losses_of(task, batch_of([1, 4]))
+    alone = torch.cat([losses_of(task, batch_of([index])) for index in (1, 4)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
@@ -132,13 +138,29 @@ def test_a_batch_without_any_object_trains_nothing_and_breaks_nothing():
     assert all(torch.equal(p, before[name]) for name, p in task.named_parameters())
 
 
-def test_parameters_that_no_prompt_reaches_are_refused_by_name():
+@pytest.mark.parametrize(
+    "prompter",
+    [Box(), Point(), Point(2, 1), Mask(), Clicks(rounds=1), Clicks(Box(), rounds=3), Iterative(rounds=6)],
+    ids=lambda prompter: f"{type(prompter).__name__}-{'-'.join(prompter.asks)}",
+)
+def test_what_prompts_reach_is_what_they_say(prompter):
     model = tiny_sam()
-    Freeze(["prompt_encoder.*"])(model)
+    Freeze(["mask_decoder.*", "prompt_encoder.*"])(model)
+    frozen = set(freeze_unreached(model, prompter.asks))
     task = PromptedSegmentation(model, BceIou())
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
-    with pytest.raises(ConfigError, match=r"prompt_encoder\.point_embeddings\.0\.weight.*adapt\.freeze"):
-        train_step(task, [batch_of([1])], Box(), 0, optimizer, 1.0)
+    model.requires_grad_(True)
+    model.image_encoder.requires_grad_(False)
+    for given in task.passes(batch_of([1, 4]), prompter, 0):
+        task(*given)["loss"].sum().backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert frozen == {n for n, _ in model.named_parameters() if not n.startswith("image_encoder")} - reached
+
+
+def test_prompts_that_reach_nothing_of_what_is_to_learn_are_refused():
+    model = tiny_sam()
+    Freeze(["prompt_encoder.mask_downscaling.*"])(model)
+    with pytest.raises(ConfigError, match=r"mask_downscaling.*train_prompt"):
+        freeze_unreached(model, Box.asks)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_image():
@@ -171,7 +193,8 @@ def test_a_loss_that_is_no_number_on_one_process_stops_both():
 @pytest.mark.parametrize("adapt", ["mask_decoder.*", "*"])
 def test_batchnorm_statistics_do_not_move_in_training(adapt):
     model = build_model("lite_medsam", checkpoint=None, image_size=64)
-    Freeze([adapt], UNUSED)(model)
+    Freeze([adapt])(model)
+    freeze_unreached(model, Box.asks)
     task = PromptedSegmentation(model, BceIou())
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
     assert any(name.endswith("running_mean") for name in statistics)

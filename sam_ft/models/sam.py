@@ -1,6 +1,7 @@
 """The whole model: image encoder, prompt encoder, mask decoder, and the arithmetic before and after them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -88,6 +89,9 @@ class Sam(nn.Module):
         prompts: in the input frame · image_index: (M,) int64, the image in `features` that holds each object
         → logits (M, C, 4s, 4s) over the padded input and iou (M, C); C is 3 if multimask else 1
         """
+        side = (self.mask_side, self.mask_side)
+        if prompts.masks is not None and prompts.masks.shape[-2:] != side:
+            prompts = replace(prompts, masks=F.interpolate(prompts.masks, side, mode="bilinear", align_corners=False))
         sparse, dense = self.prompt_encoder(prompts, num_objects=len(image_index))
         image_pe = self.prompt_encoder.dense_pe()
         return self.mask_decoder(features.embedding, image_pe, sparse, dense, image_index, multimask)

@@ -1,15 +1,14 @@
 """A box round each object."""
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from sam_ft.geometry import fit_boxes, grow_boxes, jitter_boxes
-from sam_ft.seeds import seed_of
+from sam_ft.prompts.base import Prompter
+from sam_ft.prompts.noise import normal
 from sam_ft.types import Batch, Prompts
 
 
-class Box:
+class Box(Prompter):
     """Prompts with the tight box of each object, scaled and jittered.
 
     jitter: standard deviation of each side's shift, as a share of the box's width (x) or height (y); SAM used 0.1
@@ -18,6 +17,8 @@ class Box:
 
     Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm".
     """
+
+    asks = ("box", "no mask", "clear")
 
     def __init__(self, jitter: float = 0.0, max_jitter: float = 20.0, scale: float = 1.0) -> None:
         if jitter < 0 or max_jitter < 0 or scale <= 0:
@@ -32,29 +33,13 @@ class Box:
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """boxes: (M, 4) in the input frame, inside the image and at least 1 pixel wide and high.
 
-        Without jitter and scale they are `batch.boxes`, untouched. The jitter of an object hangs on `seed`, its
-        image's name and its rank in the image: not on the batch, the order, or which other objects were chosen.
+        Without jitter and scale they are `batch.boxes`, untouched.
         """
         if self.jitter == 0 and self.scale == 1:
             return Prompts(boxes=batch.boxes)
         boxes = grow_boxes(batch.boxes, self.scale)
         if self.jitter > 0:
             max_shift = self.max_jitter * batch.image_size / 1024
-            boxes = jitter_boxes(boxes, self.jitter * _noise(batch, seed).to(boxes), max_shift)
+            boxes = jitter_boxes(boxes, self.jitter * normal(batch, seed, "box", 4), max_shift)
         sizes = torch.tensor(batch.input_sizes, device=boxes.device).reshape(-1, 2)[batch.image_index]
         return Prompts(boxes=fit_boxes(boxes, sizes))
-
-
-def _noise(batch: Batch, seed: int) -> Tensor:
-    """(M, 4) float32 standard normal, on the CPU whatever the batch is on, so that every device sees the same."""
-    object_ids, image_index = batch.object_ids.cpu(), batch.image_index.cpu()
-    noise = torch.zeros(len(object_ids), 4)
-    for index, name in enumerate(batch.names):
-        rows = image_index == index
-        if not bool(rows.any()):
-            continue
-        ids = object_ids[rows]
-        # NumPy and not torch: torch.randn(20) does not begin with the numbers of torch.randn(10)
-        table = np.random.default_rng(seed_of(seed, name)).standard_normal((int(ids.max()) + 1, 4))
-        noise[rows] = torch.from_numpy(table)[ids].float()
-    return noise

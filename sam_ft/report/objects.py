@@ -8,8 +8,9 @@ import torch
 
 from sam_ft.data.sets import EvaluationSet
 from sam_ft.geometry import masks_to_boxes
+from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import Panel, save_sheet, with_masks
-from sam_ft.task import PromptedSegmentation, Prompter
+from sam_ft.task import PromptedSegmentation
 from sam_ft.types import collate
 
 

@@ -12,24 +12,36 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from sam_ft.files import atomic_path
+from sam_ft.types import Prompts
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 
 # without its grey, which on a grey image looks like nothing at all
 _COLOURS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
+_POINT_COLOURS = {1: (40, 200, 40), 0: (230, 40, 40)}  # of the object, of the background; padding is not drawn
 
 
-def with_boxes(image: Tensor, boxes: Tensor) -> Tensor:
-    """The image (3, H, W) uint8 with boxes (N, 4) x0, y0, x1, y1 drawn in its frame."""
-    if not len(boxes):
-        return image
+def with_prompts(image: Tensor, groups: Sequence[Prompts]) -> Tensor:
+    """The image (3, H, W) uint8 with the boxes and points of all objects drawn, whose frame is the image's.
+
+    Boxes have a colour each; points of the object are green, those of the background red.
+    """
     width = max(1, round(max(image.shape[-2:]) / 400))
-    corners = boxes.round().to(torch.int64)
-    corners[:, 2:] = torch.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel inside, for drawing
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     pen = ImageDraw.Draw(picture)
-    for box, colour in zip(corners.tolist(), _colours(len(boxes)), strict=True):
-        pen.rectangle(box, outline=colour, width=width)
+    for prompts in groups:
+        if prompts.boxes is not None:
+            corners = prompts.boxes.cpu().round().to(torch.int64)
+            corners[:, 2:] = torch.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel inside, for drawing
+            for box, colour in zip(corners.tolist(), _colours(len(corners)), strict=True):
+                pen.rectangle(box, outline=colour, width=width)
+        if prompts.points is not None and prompts.point_labels is not None:
+            labels = prompts.point_labels.flatten().tolist()
+            for (x, y), label in zip(prompts.points.flatten(0, 1).tolist(), labels, strict=True):
+                if label in _POINT_COLOURS:
+                    reach = 2 * width
+                    spot = (x - reach, y - reach, x + reach, y + reach)
+                    pen.ellipse(spot, fill=_POINT_COLOURS[label], outline=(255, 255, 255))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from sam_ft import distributed
 from sam_ft.data.sets import EvaluationSet
 from sam_ft.geometry import areas
-from sam_ft.report.pictures import Panel, save_sheet, with_boxes, with_masks
-from sam_ft.task import PredictedImage, PromptedSegmentation, Prompter
+from sam_ft.prompts import Prompter
+from sam_ft.report.pictures import Panel, save_sheet, with_masks, with_prompts
+from sam_ft.task import PredictedImage, PromptedSegmentation
 from sam_ft.types import Sample, collate
 
 
@@ -63,9 +64,8 @@ class SamplePictures:
 
 
 def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
-    boxes = torch.zeros(0, 4) if before.boxes is None else before.boxes.cpu()
     return [
-        (f"{sample.name}: prompt", with_boxes(sample.image, boxes)),
+        (f"{sample.name}: prompt", with_prompts(sample.image, before.prompts)),
         ("truth", with_masks(sample.image, sample.masks)),
         _panel("zero-shot", sample, before),
     ]

@@ -1,0 +1,60 @@
+"""A coarse mask of each object, as an earlier and worse model might have drawn it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam_ft.prompts.base import Prompter, truths
+from sam_ft.prompts.noise import normal
+from sam_ft.types import Batch, Prompts
+
+CONFIDENCE = 8.0  # logit of a pixel that is surely inside, about what SAM's own logits have there
+SIDE = 256  # of the masks that SAM takes as prompts; models with other ones resize them
+GRID = 8  # the noise bends outlines in waves of about an eighth of the input
+
+
+class Mask(Prompter):
+    """Prompts with low-resolution logits of the blurred truth, whose outline is bent at random.
+
+    blur: standard deviation of the blur, in pixels of a 1024 input
+    noise: how far the outline is bent, as a share of the blur's range: at 0.5 it may move by all of it
+    """
+
+    asks = ("mask", "clear")
+
+    def __init__(self, blur: float = 16.0, noise: float = 0.2) -> None:
+        if blur < 0 or noise < 0:
+            raise ValueError(f"blur={blur} and noise={noise}; expected numbers of at least 0")
+        self.blur = blur
+        self.noise = noise
+
+    def __call__(self, batch: Batch, seed: int) -> Prompts:
+        """masks: (M, 1, 256, 256) logits over the padded input"""
+        inside = torch.zeros(batch.num_objects, 1, SIDE, SIDE, device=batch.image_index.device)
+        for truth in truths(batch):
+            inside[truth.objects] = self._coarse(batch, truth.masks, truth.objects)
+        inside = _blurred(inside, self.blur * SIDE / 1024)
+        if self.noise:
+            field = normal(batch, seed, "mask", GRID**2).unflatten(1, (1, GRID, GRID))
+            inside = inside + self.noise * F.interpolate(field, (SIDE, SIDE), mode="bicubic")
+        return Prompts(masks=CONFIDENCE * (2 * inside - 1))
+
+    def _coarse(self, batch: Batch, masks: Tensor, objects: Tensor) -> Tensor:
+        """(n, 1, SIDE, SIDE) the share of each cell that the mask covers, padded as the input is."""
+        if not batch.original_masks:
+            return F.adaptive_avg_pool2d(masks[:, None].float(), SIDE)
+        height, width = batch.input_sizes[int(batch.image_index[objects[0]])]
+        h, w = (max(1, round(length * SIDE / batch.image_size)) for length in (height, width))
+        return F.pad(F.adaptive_avg_pool2d(masks[:, None].float(), (h, w)), (0, SIDE - w, 0, SIDE - h))
+
+
+def _blurred(pictures: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of (M, 1, H, W), first along x, then along y."""
+    if deviation == 0:
+        return pictures
+    reach = max(1, round(3 * deviation))
+    places = torch.arange(-reach, reach + 1, device=pictures.device)
+    kernel = (-0.5 * (places / deviation) ** 2).exp()
+    kernel = (kernel / kernel.sum())[None, None, None]
+    pictures = F.conv2d(pictures, kernel, padding=(0, reach))
+    return F.conv2d(pictures, kernel.transpose(2, 3), padding=(reach, 0))

@@ -1,0 +1,51 @@
+"""Several kinds of prompts, drawn by chance."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam_ft.prompts.base import Prompter
+from sam_ft.prompts.noise import uniform
+from sam_ft.seeds import seed_of
+from sam_ft.types import Batch, Prompts
+
+
+class Mixed(Prompter):
+    """Asks about each object by one of several prompters.
+
+    weights: how often each is drawn, in proportion
+    per: "object": drawn for each object on its own; "batch": one for all objects of a training step
+    """
+
+    def __init__(self, prompters: Sequence[Prompter], weights: Sequence[float], per: str = "object") -> None:
+        if len(prompters) != len(weights) or min(weights, default=-1.0) < 0 or not sum(weights):
+            raise ValueError(
+                f"weights={list(weights)} for {len(prompters)} prompters; expected one number of at least 0 for each"
+            )
+        if per not in ("object", "batch"):
+            raise ValueError(f"per={per}; expected object or batch")
+        self.prompters = list(prompters)
+        self.weights = list(weights)
+        self.per = per
+        drawn = [prompter for prompter, weight in zip(prompters, weights, strict=True) if weight]
+        self.asks = sorted({kind for prompter in drawn for kind in prompter.asks})
+
+    def split(self, batch: Batch, seed: int) -> list[tuple[Prompter, Tensor]]:
+        if self.per == "object":
+            shares = uniform(batch, seed, "mixed", 1)[:, 0]
+        else:
+            shares = torch.full((batch.num_objects,), seed_of(seed, "mixed") / 2**63)
+        limits = torch.from_numpy(np.cumsum(self.weights) / sum(self.weights)).float()
+        chosen = torch.searchsorted(limits[:-1], shares, right=True)
+        groups = []
+        for index, prompter in enumerate(self.prompters):
+            objects = torch.nonzero(chosen == index).flatten()
+            if len(objects):
+                own = batch.select(objects)
+                groups += [(inner, objects[part]) for inner, part in prompter.split(own, seed)]
+        return groups
+
+    def __call__(self, batch: Batch, seed: int) -> Prompts:
+        raise TypeError("the objects are asked about in groups; call split")

@@ -1,0 +1,45 @@
+"""Random numbers that hang on a seed, an image's name and an object's rank in it, and on nothing else.
+
+Not on the batch, the order, the device, or which other objects were chosen. They are hashes of what they hang on,
+computed for all objects at once where these lie, so that nothing is read back from a GPU.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sam_ft.seeds import seed_of
+from sam_ft.types import Batch
+
+_GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
+
+
+def uniform(batch: Batch, seed: int, purpose: str, count: int) -> Tensor:
+    """(M, count) float32 in [0, 1): `count` numbers for each object, others for each `purpose`.
+
+    Source: the generator SplitMix64 (Steele, Lea and Flood 2014), entered at a place of its own for each object.
+    """
+    device = batch.image_index.device
+    names = torch.tensor([seed_of(seed, purpose, name) for name in batch.names], dtype=torch.int64, device=device)
+    objects = _mix(names[batch.image_index] + (batch.object_ids + 1) * _GOLDEN)
+    steps = torch.arange(1, count + 1, device=device) * _GOLDEN
+    return _shift(_mix(objects[:, None] + steps), 40).float() * 2**-24
+
+
+def normal(batch: Batch, seed: int, purpose: str, count: int) -> Tensor:
+    """(M, count) float32, standard normal (Box and Muller 1958)."""
+    first, second = uniform(batch, seed, purpose, 2 * count).split(count, dim=1)
+    return (-2 * torch.log1p(-first)).sqrt() * torch.cos(2 * math.pi * second)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Spreads every bit of (...) int64 over all 64; products wrap round."""
+    x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """To the right with zeros coming in: torch's own shift copies the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
