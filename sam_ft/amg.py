@@ -82,7 +82,7 @@ def generate(
     official = found.boxes.clone()
     official[:, 2:] = (official[:, 2:] - 1).clamp(min=0)
     keep = nms(official, found.iou, nms_thresh)
-    rles = [found.rles[place] for place in keep]
+    rles = [found.rles[place] for place in keep.tolist()]
     return FoundMasks(rles, found.iou[keep], found.stability[keep], found.boxes[keep], found.highest_guess)
 
 
