@@ -15,7 +15,7 @@ LAYERS = [
     (0.5, ("distributed",)),
     (1, ("transforms", "losses", "metrics", "optim", "prompts", "models", "adapt")),
     (2, ("data", "checkpoint", "parallel", "loggers")),
-    (3, ("task", "evaluation", "report")),
+    (3, ("task", "evaluation", "amg", "report")),
     (4, ("config", "runs", "predict", "export")),
 ]
 
