@@ -43,9 +43,10 @@ class Mixed(Prompter):
         for index, prompter in enumerate(self.prompters):
             objects = torch.nonzero(chosen == index).flatten()
             if len(objects):
-                own = batch.select(objects)
-                groups += [(inner, objects[part]) for inner, part in prompter.split(own, seed)]
-        return groups
+                # another seed: a mixture in a mixture must not follow the outer draw
+                inner = prompter.split(batch.select(objects), seed_of(seed, "mixed", index))
+                groups += [(who, objects[part]) for who, part in inner]
+        return groups or self.prompters[0].split(batch, seed)
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         raise TypeError("the objects are asked about in groups; call split")

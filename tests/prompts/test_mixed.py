@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from sam_ft.prompts import Box, Iterative, Mixed, Point
+from tests.prompts.test_box import batch, sample
+
+
+def many():
+    return batch(*[sample(str(index), objects=8) for index in range(50)])
+
+
+def test_objects_are_dealt_out_in_proportion_to_the_weights_and_each_once():
+    box, point = Box(), Point()
+    groups = Mixed([box, point], [3, 1]).split(many(), 0)
+    assert [who for who, _ in groups] == [box, point]
+    assert len(groups[0][1]) / 400 == pytest.approx(0.75, abs=0.06)
+    assert torch.cat([part for _, part in groups]).sort().values.tolist() == list(range(400))
+    assert all((part.diff() > 0).all() for _, part in groups)
+
+
+def test_who_asks_about_an_object_hangs_on_seed_name_and_rank_alone():
+    mixed = Mixed([Box(), Point()], [1, 1])
+    a, b = sample("a", objects=30), sample("b", objects=30)
+    together = mixed.split(batch(a, b), 5)[0][1]
+    assert torch.equal(mixed.split(batch(b), 5)[0][1], together[together >= 30] - 30)
+    assert not torch.equal(mixed.split(batch(a, b), 6)[0][1], together)
+
+
+def test_per_batch_all_objects_are_asked_alike_and_seeds_differ():
+    mixed = Mixed([Box(), Point()], [1, 1], per="batch")
+    groups = [mixed.split(many(), seed) for seed in range(40)]
+    assert all(len(group) == 1 and len(group[0][1]) == 400 for group in groups)
+    assert 10 < sum(isinstance(group[0][0], Box) for group in groups) < 30
+
+
+def test_mixtures_may_hold_mixtures():
+    inner = Mixed([Box(), Point()], [1, 1])
+    groups = Mixed([inner, Point(3)], [1, 1]).split(many(), 0)
+    assert torch.cat([part for _, part in groups]).sort().values.tolist() == list(range(400))
+    # a half of a half: the inner draw must not follow the outer one
+    assert [len(part) / 400 for _, part in groups] == pytest.approx([0.25, 0.25, 0.5], abs=0.08)
+
+
+def test_a_prompter_of_weight_zero_never_asks():
+    assert Iterative(point_probability=0).asks == ["background point", "box", "clear", "mask", "no mask", "object point"]
+    assert "box" not in Iterative(point_probability=1).asks
+
+
+def test_nothing_to_ask_about_is_one_empty_group():
+    ((who, objects),) = Mixed([Box(), Point()], [1, 1]).split(batch(sample("a", objects=0)), 0)
+    assert (type(who), len(objects)) == (Box, 0)
+
+
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0]])
+def test_weights_that_do_not_fit_are_refused(weights):
+    with pytest.raises(ValueError, match="weights="):
+        Mixed([Box(), Point()], weights)
