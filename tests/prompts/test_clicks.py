@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -115,7 +117,7 @@ def test_each_round_shows_the_last_answer_and_only_a_first_point_alone_has_three
     assert [multimask for _, multimask in asked] == [True] + [False] * 5
     counts = [prompts.points.shape[1] for prompts, _ in asked]
     assert (counts[0], counts[-1]) == (1, 4)
-    assert sum(after == before for before, after in zip(counts, counts[1:], strict=False)) == 2
+    assert sum(after == before for before, after in pairwise(counts)) == 2
     assert counts[-1] == counts[-2]
     assert asked[0][0].masks is None
     assert all(prompts.masks.shape == (3, 1, 16, 16) for prompts, _ in asked[1:])

@@ -42,7 +42,8 @@ def test_mixtures_may_hold_mixtures():
 
 
 def test_a_prompter_of_weight_zero_never_asks():
-    assert Iterative(point_probability=0).asks == ["background point", "box", "clear", "mask", "no mask", "object point"]
+    assert "one point" not in Iterative(point_probability=0).asks
+    assert "one point" in Iterative(point_probability=1).asks
     assert "box" not in Iterative(point_probability=1).asks
 
 
