@@ -5,6 +5,7 @@ not used: it prints, keeps each number of the file as an object of its own, and 
 """
 
 import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ def _read_json(file: Path) -> dict[str, list]:
             f"{file}: is damaged at line {error.lineno}, column {error.colno} ({error.msg}); expected JSON. "
             "Check that the file is complete, or export it again"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file}: cannot be read ({error}); expected COCO instance annotations in JSON. Name your files with "
             "data.train and data.val"
@@ -209,7 +210,7 @@ def _categories(file: Path, entries: list) -> dict[int, str]:
     known: dict[int, str] = {}
     for entry in entries:
         sound = isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
-        if not sound or entry["id"] in known:
+        if not sound or entry["id"] in known or not 0 <= entry["id"] < 2**31:
             raise DataError(f"{file}: has the category {entry}; expected each with a whole id of its own and a name")
         known[entry["id"]] = entry["name"]
     return known
@@ -252,7 +253,7 @@ def _images(entries: list, faults: Faults) -> dict[Hashable, tuple[str, Size]]:
 
 
 def _is_there(folder: Path, name: str, faults: Faults) -> bool:
-    there = (folder / name).is_file()
+    there = os.path.isfile(folder / name)  # Path.is_file raises on a name that is too long
     if not there:
         faults["images", f"have no file in {folder}"].append(name)
     return there

@@ -117,6 +117,13 @@ def test_objects_may_overlap_and_keep_the_order_of_the_file(tmp_path):
     assert (sample.masks[0] & sample.masks[1]).sum() == 6
 
 
+def test_many_annotations_of_mixed_images_keep_their_order(tmp_path):
+    entries = [annotation(key, 1 + key % 2, CATEGORIES[key % 3]["id"]) for key in range(300)]
+    found = split(make(tmp_path, entries, [image(1), image(2)]))
+    assert found[0].labels.tolist() == [3, 90, 17] * 50  # the annotations 0, 2, 4, ...
+    assert found[1].labels.tolist() == [17, 3, 90] * 50
+
+
 def test_an_image_without_annotations_has_no_objects(tmp_path):
     found = split(make(tmp_path, [annotation(1, 2)], [image(1), image(2), image(3)]))
     for index in (0, 2):
@@ -192,6 +199,7 @@ def test_all_faults_are_listed_in_one_error(tmp_path):
         image(7, "\ud800.png"),
         image(8, "narrow.png", width=7),
         {"id": 9, "width": 8, "height": 6},
+        image(10, "é" * 300),
     ]
     annotations = [
         annotation(1),
@@ -214,7 +222,7 @@ def test_all_faults_are_listed_in_one_error(tmp_path):
     ]
     found = split(make(tmp_path, annotations, images, missing=["gone.png"]))
     message = refusal(found.survey)
-    assert message.startswith(f"{tmp_path / 'train.json'}: 8 of 10 images and 16 of 17 annotations cannot be used")
+    assert message.startswith(f"{tmp_path / 'train.json'}: 9 of 11 images and 16 of 17 annotations cannot be used")
     assert "narrow.png: the image is 8 x 6 pixels but train.json says 7 x 6" in message
     for line in (
         "images that have no id or no file_name, 1: images[9]",
@@ -222,7 +230,7 @@ def test_all_faults_are_listed_in_one_error(tmp_path):
         "images that share their id with another image, 2: 003.png (3), 003b.png (3)",
         "images that share their file_name with another image, 2: twice.png (id 4), twice.png (id 5)",
         r"images that have a file_name that is not valid UTF-8, 1: '\ud800.png'",
-        f"images that have no file in {tmp_path / 'train'}, 1: gone.png",
+        f"images that have no file in {tmp_path / 'train'}, 2: gone.png, {'é' * 300}",
         "annotations that have an unknown image_id (expected the id of one in the file), 1: 10 (99)",
         "annotations that have an unknown category_id (expected the id of one in the file), 2: 11 (4), 23 (5)",
         "annotations that share their id with another annotation, 2: 12, 12",
