@@ -25,6 +25,7 @@ NOTES = f"""
   are in the cache; no encoder runs.
 - *bare step*: decoder, loss, backward pass and optimizer for the same objects, on tensors that lie in memory, in the
   same process with the same model and functions. The prompt encoder is part of the decoder on both sides.
+- *iterative*: 11 decoder rounds a step, on both sides; what it adds are the clicks drawn from each answer's errors.
 - *ratio*: step in train.py / bare step. Epochs of both take turns; the first of each is left out. In brackets the
   lowest and the highest of the epochs.
 - {BATCH} images of {SIDE} × {SIDE} a step, resized to the input side of the model, where the loss is taken.
@@ -37,19 +38,22 @@ def main() -> None:
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 8], help="in each image")
     parser.add_argument("--images", type=int, help="of an epoch; default: 32, and 16 with more than one object each")
     parser.add_argument("--epochs", type=int, default=5, help="the first is left out")
+    parser.add_argument("--prompts", nargs="+", default=["box_jitter", "iterative"], help="choices of train_prompt")
     options = parser.parse_args()
     if options.epochs < 2:
         parser.error("--epochs: the first is left out, so give at least 2")
     rows = []
-    for model in options.models:
-        for objects in options.objects:
-            images = options.images or (32 if objects == 1 else 16)
-            rows.append(measure(model, objects, images, options.epochs))
+    for prompt in options.prompts:
+        for model in options.models:
+            # 11 rounds with 8 objects would take as long as all the others together, and say the same
+            for objects in [min(options.objects[-1], 4)] if prompt == "iterative" else options.objects:
+                images = options.images or (32 if objects == 1 else 16 if prompt != "iterative" else 8)
+                rows.append(measure(model, prompt, objects, images, options.epochs))
     print(machine(), table(rows), NOTES.strip(), sep="\n\n")
 
 
-def measure(model: str, objects: int, images: int, epochs: int) -> dict:
-    say(f"{model}, {objects} objects an image: {epochs} epochs of {images} images, each followed by as many bare steps")
+def measure(model: str, prompt: str, objects: int, images: int, epochs: int) -> dict:
+    say(f"{model}, {prompt}, {objects} objects an image: {epochs} epochs of {images} images, each followed by as many bare steps")
     with tempfile.TemporaryDirectory() as name, Side(Trainer, ours=True) as side:
         folder = Path(name)
         data = write_cells(folder / "data", images, 1, SIDE, objects)
@@ -57,12 +61,14 @@ def measure(model: str, objects: int, images: int, epochs: int) -> dict:
             *jobs.TRAIN,
             *(f"data.root={data}", f"data.objects={'whole' if objects == 1 else 'instances'}"),
             *(f"model={model}", f"model.checkpoint={jobs.weights_of(model, folder)}"),
+            f"prompt@train_prompt={prompt}",
             *(f"run_dir={folder / 'run'}", f"epochs={epochs}", f"batch_size={BATCH}"),
         ]
         full, bare, image_size = side.ask("train", overrides, folder / "home").value
     steps = -(-images // BATCH)
     return {
         "model": model,
+        "train_prompt": prompt,
         "input side": image_size,
         "objects an image": objects,
         "ratio": ratio(full[1:], bare[1:]),
