@@ -5,7 +5,6 @@ import torch
 
 from sam_ft.adapt import Freeze
 from sam_ft.errors import ConfigError, TrainingError
-from sam_ft.losses import BceIou
 from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
@@ -14,7 +13,7 @@ from sam_ft.types import collate
 from tests.blobs import Blobs
 from tests.cli import torchrun
 from tests.steps import UNUSED, steps
-from tests.tiny import tiny_sam
+from tests.tiny import bce_iou, tiny_sam
 from train import train_step
 
 # 7 images of 0 to 6 objects in batches of 4: the last batch has 3, one image has none, and with 2 processes and
@@ -107,7 +106,7 @@ def batch_of(indices, counts=COUNTS, side=64):
 def trainable(adapt=("mask_decoder.*",)):
     model = tiny_sam()
     Freeze(adapt, UNUSED)(model)
-    return PromptedSegmentation(model, BceIou())
+    return PromptedSegmentation(model, bce_iou())
 
 
 def test_a_batch_of_two_equals_two_batches_of_one():
@@ -135,7 +134,7 @@ def test_a_batch_without_any_object_trains_nothing_and_breaks_nothing():
 def test_parameters_that_no_prompt_reaches_are_refused_by_name():
     model = tiny_sam()
     Freeze(["prompt_encoder.*"])(model)
-    task = PromptedSegmentation(model, BceIou())
+    task = PromptedSegmentation(model, bce_iou())
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
     with pytest.raises(ConfigError, match=r"prompt_encoder\.point_embeddings\.0\.weight.*adapt\.freeze"):
         train_step(task, [batch_of([1])], Box(), 0, optimizer, 1.0)
@@ -147,7 +146,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_image():
     optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
 
     def poisoned(prediction, masks, valid):
-        losses = BceIou()(prediction, masks, valid)
+        losses = bce_iou()(prediction, masks, valid)
         losses["loss"] = losses["loss"] * torch.where(torch.arange(len(masks)) == 4, torch.nan, 1.0)
         return losses
 
@@ -172,7 +171,7 @@ def test_a_loss_that_is_no_number_on_one_process_stops_both():
 def test_batchnorm_statistics_do_not_move_in_training(adapt):
     model = build_model("lite_medsam", checkpoint=None, image_size=64)
     Freeze([adapt], UNUSED)(model)
-    task = PromptedSegmentation(model, BceIou())
+    task = PromptedSegmentation(model, bce_iou())
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
     assert any(name.endswith("running_mean") for name in statistics)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
