@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def measure(model: str, prompt: str, objects: int, images: int, epochs: int) -> dict:
-    say(f"{model}, {prompt}, {objects} objects an image: {epochs} epochs of {images} images, each followed by as many bare steps")
+    say(f"{model}, {prompt}, {objects} objects an image: {epochs} epochs of {images} images and as many bare steps")
     with tempfile.TemporaryDirectory() as name, Side(Trainer, ours=True) as side:
         folder = Path(name)
         data = write_cells(folder / "data", images, 1, SIDE, objects)

@@ -23,7 +23,7 @@ PARTS = (
     ("embeddings on disk", "SCRIPT", "encode_ahead"),
     ("validation", "SCRIPT", "evaluate"),
     ("decode", "sam_ft.models.sam", "Sam.decode"),
-    ("loss", "sam_ft.losses", "BceIou.__call__"),
+    ("loss", "sam_ft.losses", "Combined.__call__"),
     ("backward", "torch", "Tensor.backward"),
     ("optimizer", "torch.optim", "AdamW.step"),
     ("optimizer", "train", "clip_grad_norm_"),

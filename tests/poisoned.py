@@ -6,26 +6,25 @@ import torch
 
 from sam_ft import distributed
 from sam_ft.config import user_errors
-from sam_ft.losses import BceIou
 from sam_ft.parallel import wrap
 from sam_ft.prompts import Box
 from tests.test_invariants import batch_of, trainable
+from tests.tiny import bce_iou
 from train import train_step
 
 
-class Poisoned(BceIou):
-    def __call__(self, prediction, masks, valid):
-        losses = super().__call__(prediction, masks, valid)
-        if distributed.rank() == 1:
-            losses["loss"] = losses["loss"] * torch.nan
-        return losses
+def poisoned(prediction, masks, valid):
+    losses = bce_iou()(prediction, masks, valid)
+    if distributed.rank() == 1:
+        losses["loss"] = losses["loss"] * torch.nan
+    return losses
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.session(), user_errors():
         task = trainable()
-        task.loss = Poisoned()
+        task.loss = poisoned
         wrapped = wrap(task)
         optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
         before = {name: p.clone() for name, p in task.named_parameters()}

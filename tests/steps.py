@@ -14,7 +14,6 @@ from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_load
 from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.data.store import FeatureStore
 from sam_ft.evaluation import evaluate
-from sam_ft.losses import BceIou
 from sam_ft.metrics import IouDice
 from sam_ft.models.compiled import compile_parts
 from sam_ft.parallel import wrap
@@ -22,7 +21,7 @@ from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import Augment, QuarterTurn
 from tests.blobs import Blobs
-from tests.tiny import tiny_sam
+from tests.tiny import bce_iou, tiny_sam
 from train import batched, train_step
 
 PROMPTERS = {"box": lambda: Box(jitter=0.1), "iterative": lambda: Iterative(rounds=4)}
@@ -40,7 +39,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     freeze_unreached(model, asking.asks)
     if backend:
         compile_parts(model, backend)
-    task = PromptedSegmentation(model, BceIou(), store=FeatureStore(dtype) if dtype else None)
+    task = PromptedSegmentation(model, bce_iou(), store=FeatureStore(dtype) if dtype else None)
     wrapped = wrap(task)
     # not AdamW: its first steps have the size of the rate whatever the gradient, which hides a wrong scale
     trained = [p for p in model.parameters() if p.requires_grad]

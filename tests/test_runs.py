@@ -93,7 +93,7 @@ def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
         "this",  # importing it would print a poem
         "sam_ft.files.os.system",
         "sam_ft.losses.nn.Linear",
-        "sam_ft.losses.BceIou.__class__",
+        "sam_ft.losses.Bce.__class__",
         "sam_ft.models.download.download",
         "sam_ft.transforms.resize_image",
         "torchvision.transforms.v2.functional.to_image",

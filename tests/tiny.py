@@ -1,7 +1,8 @@
-"""A model of the whole family's build that runs in milliseconds."""
+"""A model of the whole family's build that runs in milliseconds, and the loss of conf/loss/bce_iou.yaml."""
 
 import torch
 
+from sam_ft.losses import Bce, Combined, Iou
 from sam_ft.models.build import ModelSpec, build_sam
 from sam_ft.models.sam import Sam
 
@@ -18,6 +19,10 @@ def tiny_sam(seed: int = 0) -> Sam:
         sam = build_sam("tiny", spec=SPEC)
         randomize(sam)
     return sam
+
+
+def bce_iou() -> Combined:
+    return Combined({"bce": Bce(), "soft_iou": Iou()})
 
 
 def randomize(model: torch.nn.Module) -> None:

@@ -133,7 +133,7 @@ def test_two_runs_at_once_on_one_store_both_end_well(blobs, tmp_path, own_home, 
 @pytest.mark.parametrize("launch", [lambda *a: start(sys.executable, *a), torchrun], ids=["python", "torchrun"])
 def test_a_sweep_of_four_jobs_encodes_each_image_once(blobs, tmp_path, launch, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}/${{name}}", "epochs=1"]
-    done = launch("train.py", "-m", *arguments, "loss=bce_iou,dice_focal_iou", "optimizer.lr=1e-4,3e-5")
+    done = launch("train.py", "-m", *arguments, "loss=bce_iou,sam", "optimizer.lr=1e-4,3e-5")
     assert done.code == 0, done.err
     logs = "".join((tmp_path / f"sweep/{job}/train.log").read_text() for job in range(4))
     assert encoded(logs) == [(3, 3), (5, 5)]

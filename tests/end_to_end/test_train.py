@@ -231,7 +231,7 @@ def test_two_processes_reach_the_score_of_one(run, blobs, tmp_path):
 def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp_path, launch):
     # run_dir as train.yaml has it, below another folder: its name must do in a sweep too
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}/${{name}}", "epochs=1"]
-    done = launch("train.py", "-m", *arguments, "loss=bce_iou,dice_focal_iou", "optimizer.lr=1e-4,3e-5")
+    done = launch("train.py", "-m", *arguments, "loss=bce_iou,sam", "optimizer.lr=1e-4,3e-5")
     assert done.code == 0, done.err
     jobs = [json.loads(line) for line in (tmp_path / "sweep/sweep.jsonl").read_text().splitlines()]
     assert [job["job"] for job in jobs] == [0, 1, 2, 3]

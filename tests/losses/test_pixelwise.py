@@ -1,0 +1,97 @@
+"""Parts that look at each pixel alone, against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sam_ft.losses import Bce, BoundaryBce, Focal
+from sam_ft.losses.pixelwise import log_sigmoid, spread
+from tests.losses.small import ALL, LOGITS, MASK
+
+
+def test_bce_is_the_mean_of_minus_log_probability_of_the_truth():
+    by_hand = -(math.log(0.8) + math.log(0.5) + math.log(0.8) + math.log(0.8)) / 4
+    assert Bce()(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_wrong_logit_of_a_hundred_costs_a_hundred():
+    sure = torch.tensor([[[100.0, -100.0], [100.0, 100.0]]], requires_grad=True)  # one pixel of four is wrong
+    values = Bce()(sure, MASK, ALL)
+    assert values.item() == 25.0
+    values.backward()
+    torch.testing.assert_close(sure.grad, torch.tensor([[[0.0, 0.0], [0.0, 0.25]]]))
+
+
+def test_focal_discounts_easy_pixels():
+    # truth has probability .8 (object) twice, .5 and .8 (background): a (1 - p)^2 (-log p)
+    object_pixel = 0.25 * 0.2**2 * -math.log(0.8)
+    by_hand = (2 * object_pixel + 0.75 * 0.5**2 * -math.log(0.5) + 0.75 * 0.2**2 * -math.log(0.8)) / 4
+    assert Focal()(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_focal_with_gamma_zero_is_half_the_cross_entropy():
+    torch.testing.assert_close(Focal(alpha=0.5, gamma=0.0)(LOGITS, MASK, ALL), Bce()(LOGITS, MASK, ALL) / 2)
+
+
+def test_boundary_bce_is_the_mean_over_pixels_beside_the_edge():
+    # the object is the first two columns of six: columns 1 and 2 touch the edge
+    mask = (torch.arange(6) < 2).expand(1, 6, 6)
+    logits = torch.tensor([9.0, 1.0, -2.0, 9.0, 9.0, 9.0]).expand(1, 6, 6)
+    by_hand = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(-2))) / 2
+    assert BoundaryBce()(logits, mask, torch.ones_like(mask)).item() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_the_width_of_the_boundary_is_in_pixels_of_a_1024_input():
+    # at 256 a width of 8 is 2 pixels on each side of the edge between columns 99 and 100
+    mask = (torch.arange(256) < 100).expand(1, 256, 256)
+    logits = torch.zeros(1, 256, 256, requires_grad=True)
+    BoundaryBce(width=8.0)(logits, mask, torch.ones_like(mask)).backward()
+    touched = (logits.grad != 0)[0]
+    assert touched.any(0).nonzero().flatten().tolist() == [98, 99, 100, 101]
+    assert touched[:, 98:102].all()
+
+
+def test_the_border_of_the_image_and_pixels_that_are_not_valid_make_no_edge():
+    mask = torch.zeros(1, 6, 6, dtype=torch.bool)
+    mask[0, :, :3] = True
+    valid = torch.ones_like(mask)
+    valid[0, :, 3] = False  # between the object and the background nobody knows
+    assert BoundaryBce()(torch.zeros(1, 6, 6), mask, valid).item() == 0.0
+    whole = torch.ones_like(mask)
+    assert BoundaryBce()(torch.zeros(1, 6, 6), whole, whole).item() == 0.0
+
+
+@pytest.mark.parametrize("reach", [1, 2, 3, 5, 8, 30])
+def test_spread_reaches_as_far_as_max_pooling(reach):
+    pixels = torch.rand(2, 23, 23, generator=torch.Generator().manual_seed(reach)) < 0.01
+    before = pixels.clone()
+    kernel = 2 * reach + 1
+    pooled = F.max_pool2d(F.pad(pixels.float(), [reach] * 4), kernel, stride=1) > 0
+    assert torch.equal(spread(pixels, reach), pooled)
+    assert torch.equal(pixels, before)
+
+
+def test_log_sigmoid_and_its_gradient_are_those_of_float64():
+    x = torch.linspace(-120, 120, 2401)
+    ours, true = x.clone().requires_grad_(), x.double().requires_grad_()
+    log_sigmoid(ours).sum().backward()
+    F.logsigmoid(true).sum().backward()
+    torch.testing.assert_close(log_sigmoid(x), F.logsigmoid(x.double()).float(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(ours.grad, true.grad.float(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Focal(alpha=1.5), "alpha=1.5; expected a share from 0 to 1"),
+        (lambda: Focal(gamma=-1.0), "gamma=-1.0; expected 0"),
+        (lambda: Focal(gamma=0.5), "gamma=0.5; expected 0"),
+        (lambda: BoundaryBce(width=0.0), "width=0.0; expected a finite number above 0"),
+        (lambda: BoundaryBce(width=math.inf), "width=inf; expected a finite number above 0"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
