@@ -119,7 +119,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
             raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
         defaults = {
             "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
-            "metric": {"_target_": "sam_ft.metrics.IouDice"},
+            "metric": {"_target_": "sam_ft.metrics.Scores"},
             "cache": CACHE,
             "precision": cfg.precision or "auto",
         }

@@ -208,7 +208,7 @@ def evaluate_amg(
     metric, guesses = AveragePrecision(), []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
-        ignored = getattr(batch, "original_ignore", None) or [None] * len(batch.names)
+        ignored = batch.original_ignore or [None] * len(batch.names)
         on_device = batch.to(device, non_blocking=True)
         with torch.no_grad(), task.autocast():
             features = task.encode(on_device)

@@ -14,7 +14,7 @@ from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_load
 from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.data.store import FeatureStore
 from sam_ft.evaluation import evaluate
-from sam_ft.metrics import IouDice
+from sam_ft.metrics import Scores
 from sam_ft.models.compiled import compile_parts
 from sam_ft.parallel import wrap
 from sam_ft.prompts import Box, Iterative
@@ -67,7 +67,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     val_set = EvaluationSet(split, model.image_size, task.store)
     encode_ahead(val_set, [(image, 0) for image in range(len(split))], task.encode_frozen, 1, 0, "val")
     val = evaluation_loader(val_set, images_per_batch=2, workers=0)
-    scores = evaluate(task, val, Box(), IouDice()).scores
+    scores = evaluate(task, val, Box(), Scores()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 
 

@@ -1,5 +1,7 @@
 """The score against a loop over the official SamPredictor, with the same weights and the same boxes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sam_ft.adapt import Freeze
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.sets import EvaluationSet
 from sam_ft.evaluation import evaluate
-from sam_ft.metrics import IouDice
+from sam_ft.metrics import BoundaryIou, Scores
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
 from tests.blobs import Blobs
@@ -29,7 +31,7 @@ def pair():
 
 def scored(model, chunk=64, images_per_batch=3, counts=COUNTS):
     batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), images_per_batch, workers=0)
-    return evaluate(PromptedSegmentation(model), batches, Box(), IouDice(), chunk)
+    return evaluate(PromptedSegmentation(model), batches, Box(), Scores(), chunk)
 
 
 def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
@@ -57,6 +59,37 @@ def test_the_score_hangs_neither_on_the_batch_nor_on_the_chunk(pair):
         assert [row["name"] for row in other.rows] == [row["name"] for row in whole.rows]
 
 
+def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
+    batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
+    task, metric = PromptedSegmentation(pair[0]), Scores([BoundaryIou()])
+    result = evaluate(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
+    columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "guessed_iou", "boundary_iou"]
+    assert all(list(row) == columns for row in result.rows)
+    assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
+        (1, 2)
+    ).tolist()
+    for name in ("iou", "dice", "precision", "recall", "boundary_iou"):
+        assert result.scores[name] == pytest.approx(np.mean([row[name] for row in result.rows]), abs=1e-12)
+    disc = {"objects": 9, **{name: result.scores[name] for name in ("iou", "dice", "boundary_iou")}}
+    absent = {"objects": 0, "iou": None, "dice": None, "boundary_iou": None}
+    assert result.groups == {"class": {"disc": disc, "ring": absent}, "size": {"small": disc}}
+    assert result.scores["iou_per_class"] == result.scores["iou"]
+
+
+def test_ignored_pixels_are_left_out_of_the_score(pair):
+    class Ignoring(Blobs):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, ignore=~sample.masks.any(0))  # everything but the objects
+
+    batches = evaluation_loader(EvaluationSet(Ignoring([1]), 64), 1, workers=0)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores())
+    (row,) = result.rows
+    (plain,) = scored(pair[0], counts=[1]).rows
+    assert row["precision"] == 1 > plain["precision"]
+    assert row["iou"] == row["recall"] == plain["recall"]
+
+
 def test_jittered_evaluation_prompts_hang_on_the_name_alone(pair):
     def boxes(images_per_batch):
         task, found = PromptedSegmentation(pair[0]), []
@@ -76,7 +109,7 @@ def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
             return many
 
     batches = evaluation_loader(EvaluationSet(Split([300]), 64), 1, workers=0)
-    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), IouDice(), chunk=32)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores(), chunk=32)
     assert len({round(row["iou"], 6) for row in result.rows}) == 1
     assert result.scores["objects"] == 300
 

@@ -9,7 +9,7 @@ from sam_ft.errors import ConfigError
 from sam_ft.runs import FUNCTIONS, load_run, open_run
 from tests.test_architecture import CONFIGS
 
-METRIC = {"_target_": "sam_ft.metrics.IouDice"}
+METRIC = {"_target_": "sam_ft.metrics.Scores"}
 
 
 def write(directory, **settings):
@@ -103,7 +103,7 @@ def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
         "",
         None,
         5,
-        ["sam_ft.metrics.IouDice"],
+        ["sam_ft.metrics.Scores"],
     ],
 )
 def test_only_classes_of_the_parts_may_be_called(target, tmp_path, capsys):

@@ -7,24 +7,81 @@ from torch import nn
 TITLES = {
     "iou": "IoU (mean over objects)",
     "dice": "Dice (mean over objects)",
+    "precision": "precision (predicted pixels that are right)",
+    "recall": "recall (true pixels that are found)",
     "iou_per_image": "IoU (mean over images)",
     "dice_per_image": "Dice (mean over images)",
-    "iou_guess_error": "|guessed - true IoU|",
+    "iou_per_class": "IoU (mean over classes)",
+    "dice_per_class": "Dice (mean over classes)",
+    "iou_guess_error": "|guessed - true IoU| (less is better)",
+    "iou_guess_rank": "rank correlation of guessed and true IoU",
+    "boundary_iou": "boundary IoU",
+    "nsd": "outline within the tolerance (NSD)",
+    "hd95": "outline off by, HD95 in pixels (less is better)",
+    "iou_click_1": "IoU after 1 click",
+    "iou_click_3": "IoU after 3 clicks",
+    "iou_click_5": "IoU after 5 clicks",
+    "clicks_to_85": "clicks to IoU 0.85 (less is better)",
+    "clicks_to_90": "clicks to IoU 0.90 (less is better)",
 }
+SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
 
 def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None = None) -> str:
     """One row per metric: zero-shot | tuned | change; zero-shot alone if nothing was tuned."""
     names = [name for name in zero_shot if name not in ("objects", "images")]
-    header = ["", "zero-shot"] + (["tuned", "change"] if tuned else [])
-    rows = []
-    for name in names:
-        row = [TITLES.get(name, name), f"{zero_shot[name]:.4f}"]
-        if tuned:
-            row += [f"{tuned[name]:.4f}", f"{tuned[name] - zero_shot[name]:+.4f}"]
-        rows.append(row)
+    rows = [[TITLES.get(name, name), *_compared(zero_shot, tuned, name)] for name in names]
     counts = f"{zero_shot['objects']:.0f} objects in {zero_shot['images']:.0f} images"
-    return f"{plain_table(header, rows)}\n{counts}"
+    return f"{plain_table(['', *_columns('', tuned)], rows)}\n{counts}"
+
+
+def group_table(
+    zero_shot: Mapping[str, Mapping[str, Mapping]], tuned: Mapping[str, Mapping[str, Mapping]] | None = None
+) -> str:
+    """One row per class and per size: objects | IoU zero-shot | tuned | change; "absent" for a class without objects.
+
+    zero_shot, tuned: the groups of an `Evaluation`, of the same objects
+    """
+    columns = _columns("IoU ", tuned)
+    rows = []
+    for kind, groups in zero_shot.items():
+        for name, group in groups.items():
+            title = SIZE_TITLES[name] if kind == "size" else name
+            if group["objects"]:
+                after = tuned[kind][name] if tuned else None
+                rows.append([title, f"{group['objects']}", *_compared(group, after, "iou")])
+            else:
+                rows.append([title, "absent"] + [""] * len(columns))
+    return plain_table(["", "objects", *columns], rows)
+
+
+def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """One row per prompt: IoU, boundary IoU (Dice where it was not measured) and |guessed - true IoU|.
+
+    results: {name of the prompt: {"zero_shot": scores, "tuned": scores}}, without "tuned" if nothing was tuned
+    """
+    first = next(iter(results.values()))
+    tuned = first.get("tuned")
+    second, title = ("boundary_iou", "boundary ") if "boundary_iou" in first["zero_shot"] else ("dice", "Dice ")
+    columns = _columns("IoU ", tuned) + _columns(title, tuned)[:2] + _columns("guess error ", tuned)[:2]
+    rows = []
+    for prompt, scores in results.items():
+        iou, other, error = (
+            _compared(scores["zero_shot"], scores.get("tuned"), name) for name in ("iou", second, "iou_guess_error")
+        )
+        rows.append([prompt, *iou, *other[:2], *error[:2]])
+    return plain_table(["prompt", *columns], rows)
+
+
+def _columns(title: str, tuned: Mapping | None) -> list[str]:
+    return [f"{title}zero-shot", *([f"{title}tuned", "change"] if tuned else [])]
+
+
+def _compared(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None, name: str) -> list[str]:
+    """zero-shot, and where there is a tuned one that and the change; nan is a score that is not defined."""
+    before = zero_shot[name]
+    values = [f"{before:.4f}", *([f"{tuned[name]:.4f}", f"{tuned[name] - before:+.4f}"] if tuned else [])]
+    return [value.replace("+nan", "nan") for value in values]
 
 
 def parameter_table(model: nn.Module) -> str:

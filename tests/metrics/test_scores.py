@@ -1,0 +1,152 @@
+import json
+import math
+
+import pytest
+import torch
+
+from sam_ft.errors import ConfigError
+from sam_ft.metrics import BoundaryIou, Scores, SurfaceDistance
+from tests.cli import torchrun
+from tests.metrics.masks import rows, square
+from tests.metrics.shared import COUNTS, scored
+
+ONE = torch.ones(1, dtype=torch.int64)
+
+
+def update(metric, predicted, true, **more):
+    count = len(true)
+    return metric.update(predicted, true, torch.ones(count), torch.ones(count, dtype=torch.int64), **more)
+
+
+def test_scores_are_those_worked_out_by_hand():
+    metric = Scores()
+    own = metric.update(rows("##..", "#..."), rows(".##.", "...."), torch.tensor([0.5]), ONE)
+    # 1 pixel in both, 3 predicted, 2 true
+    assert own["area"].tolist() == [2]
+    by_hand = {"iou": 1 / 4, "dice": 2 / 5, "precision": 1 / 3, "recall": 1 / 2}
+    assert {name: own[name].item() for name in by_hand} == pytest.approx(by_hand)
+    scores = metric.compute().scores
+    assert {name: scores[name] for name in by_hand} == pytest.approx(by_hand)
+    assert scores["iou_guess_error"] == pytest.approx(0.5 - 1 / 4)
+
+
+def test_means_over_objects_and_over_images_differ_when_images_hold_different_numbers():
+    metric = Scores()
+    right, wrong = rows("#."), rows(".#")
+    update(metric, torch.cat([right, right, right]), torch.cat([right, right, right]))
+    update(metric, wrong, right)
+    scores = metric.compute().scores
+    assert scores["iou"] == pytest.approx(3 / 4)
+    assert scores["iou_per_image"] == pytest.approx(1 / 2)
+    assert (scores["objects"], scores["images"]) == (4, 2)
+
+
+def test_an_image_without_objects_counts_for_nothing():
+    metric = Scores([BoundaryIou(), SurfaceDistance()])
+    none = torch.zeros(0, 2, 2, dtype=torch.bool)
+    assert len(update(metric, none, none)["iou"]) == 0
+    assert metric.compute().scores["images"] == 0
+
+
+def test_no_objects_at_all_is_nan_and_never_better():
+    scores, groups = Scores([BoundaryIou()]).compute({1: "cell"})
+    counts = scores.pop("objects"), scores.pop("images")
+    assert counts == (0, 0)
+    assert {"iou", "precision", "iou_per_class", "iou_guess_rank", "boundary_iou"} < scores.keys()
+    assert all(math.isnan(score) for score in scores.values())
+    assert not scores["iou"] > 0.0
+    assert groups == {"class": {"cell": {"objects": 0, "iou": None, "dice": None, "boundary_iou": None}}, "size": {}}
+
+
+def test_an_empty_prediction_scores_zero():
+    metric = Scores()
+    update(metric, rows(".."), rows("#."))
+    scores = metric.compute().scores
+    assert [scores[name] for name in ("iou", "dice", "precision", "recall")] == [0, 0, 0, 0]
+
+
+def test_reset_forgets():
+    metric = Scores()
+    update(metric, rows("#."), rows("#."))
+    metric.reset()
+    assert metric.compute().scores["objects"] == 0
+
+
+def test_ignored_pixels_count_for_nothing_in_any_score():
+    # true is the left half but for its last column, which is ignored; predicted is all of the image
+    true, ignore = square(8, 3, 0, 0), square(8, 1, 0, 3)[0]
+    metric = Scores([BoundaryIou(), SurfaceDistance()])
+    own = update(metric, square(8, 8, 0, 0), true, ignore=ignore)
+    assert own["iou"].item() == 24 / (64 - 8)
+    # a prediction that differs from the truth in ignored pixels only is right
+    own = update(metric, square(8, 4, 0, 0), true, ignore=ignore)
+    names = ("iou", "dice", "precision", "recall", "boundary_iou", "nsd", "hd95")
+    assert [own[name].item() for name in names] == [1, 1, 1, 1, 1, 1, 0]
+    assert update(metric, square(8, 4, 0, 0), true)["iou"].item() == 24 / 32
+
+
+def test_measures_are_taken_of_each_object_and_averaged():
+    metric = Scores([BoundaryIou()])
+    true = square(4, 4, top=2, left=3)
+    own = update(metric, torch.cat([true, square(4, 4, top=2, left=2)]), torch.cat([true, true]))
+    assert own["boundary_iou"].tolist() == [1, 6 / 18]
+    assert metric.compute().scores["boundary_iou"] == pytest.approx(2 / 3)
+    assert "boundary_iou" in metric.monitors
+
+
+def test_less_is_better_for_a_distance_so_it_cannot_be_monitored():
+    assert "nsd" in Scores([SurfaceDistance()]).monitors
+    assert "hd95" not in Scores([SurfaceDistance()]).monitors
+
+
+def test_everything_that_can_be_monitored_is_a_score():
+    metric = Scores([BoundaryIou(), SurfaceDistance()])
+    assert {*metric.monitors, *metric.class_monitors} < metric.compute({1: "cell"}).scores.keys()
+
+
+def test_a_measure_given_twice_is_refused():
+    with pytest.raises(ConfigError, match=r"metric\.measures: hd95, nsd would be measured twice"):
+        Scores([SurfaceDistance(1.0), SurfaceDistance(2.0)])
+
+
+def test_clicks_are_counted_until_the_iou_is_reached_once():
+    metric = Scores()
+    true = rows("#.").repeat(3, 1, 1)
+    ious = torch.tensor([[0.9, 0.5, 0.9, 0.9], [0.2, 0.85, 0.8, 0.9], [0.1, 0.2, 0.3, 0.4]])  # the third: never, so 4
+    own = update(metric, true, true, click_ious=ious)
+    assert own["clicks_to_85"].tolist() == [1, 2, 4]
+    assert own["clicks_to_90"].tolist() == [1, 4, 4]
+    assert own["iou_click_2"].tolist() == pytest.approx([0.5, 0.85, 0.2])
+    scores = metric.compute().scores
+    assert scores["iou_click_1"] == pytest.approx(1.2 / 3)
+    assert scores["iou_click_3"] == pytest.approx(2.0 / 3)
+    assert scores["clicks_to_90"] == 3
+    assert not {"iou_click_2", "iou_click_4", "iou_click_5"} & scores.keys()
+
+
+def test_without_clicks_there_are_no_scores_of_clicks():
+    metric = Scores()
+    own = update(metric, rows("#."), rows("#."))
+    assert not [name for name in (*own, *metric.compute().scores) if "click" in name]
+
+
+@pytest.mark.slow
+def test_two_processes_give_exactly_the_scores_of_one(tmp_path):
+    done = torchrun("-m", "tests.metrics.shared", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    alone = json.loads(json.dumps(scored()))
+    assert alone[0]["objects"] == sum(COUNTS)
+    assert alone[1]["class"]["absent"]["objects"] == 0
+    for rank in range(2):
+        assert json.loads((tmp_path / f"out.{rank}").read_text()) == alone
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_masks_on_a_gpu_give_the_scores_of_the_cpu():
+    tensors = square(4, 4, 2, 2), square(4, 4, 2, 3), torch.ones(1), ONE, square(8, 1, 0, 2)[0], torch.rand(1, 3)
+    results = []
+    for device in ("cpu", "cuda"):
+        metric = Scores([BoundaryIou(), SurfaceDistance()])
+        own = metric.update(*(tensor.to(device) for tensor in tensors))
+        results.append(({name: value.tolist() for name, value in own.items()}, metric.compute().scores))
+    assert str(results[0]) == str(results[1])  # as text, in which nan is nan

@@ -1,0 +1,63 @@
+from sam_ft.report.tables import group_table, prompt_table, score_table
+
+ZERO_SHOT = {"iou": 0.5, "hd95": 7.25, "iou_guess_rank": float("nan"), "hits": 0.1, "objects": 9, "images": 2}
+TUNED = {"iou": 0.75, "hd95": 3.0, "iou_guess_rank": 0.5, "hits": 0.2, "objects": 9, "images": 2}
+
+
+def cells(table):
+    return [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if "|" in line]
+
+
+def test_scores_have_a_row_each_with_the_change():
+    table = score_table(ZERO_SHOT, TUNED)
+    assert cells(table) == [
+        ["", "zero-shot", "tuned", "change"],
+        ["IoU (mean over objects)", "0.5000", "0.7500", "+0.2500"],
+        ["outline off by, HD95 in pixels (less is better)", "7.2500", "3.0000", "-4.2500"],
+        ["rank correlation of guessed and true IoU", "nan", "0.5000", "nan"],
+        ["hits", "0.1000", "0.2000", "+0.1000"],
+    ]
+    assert table.splitlines()[-1] == "9 objects in 2 images"
+
+
+def test_zero_shot_alone_has_one_column():
+    assert cells(score_table(ZERO_SHOT))[:2] == [["", "zero-shot"], ["IoU (mean over objects)", "0.5000"]]
+
+
+def test_groups_have_a_row_each_and_an_absent_class_says_so():
+    zero_shot = {
+        "class": {
+            "cell": {"objects": 3, "iou": 0.25, "dice": 0.4},
+            "debris": {"objects": 0, "iou": None, "dice": None},
+        },
+        "size": {"small": {"objects": 3, "iou": 0.25, "dice": 0.4}},
+    }
+    better = {"objects": 3, "iou": 0.5, "dice": 0.6}
+    tuned = {"class": {**zero_shot["class"], "cell": better}, "size": {"small": better}}
+    assert cells(group_table(zero_shot, tuned)) == [
+        ["", "objects", "IoU zero-shot", "IoU tuned", "change"],
+        ["cell", "3", "0.2500", "0.5000", "+0.2500"],
+        ["debris", "absent", "", "", ""],
+        ["small (< 32² px)", "3", "0.2500", "0.5000", "+0.2500"],
+    ]
+    assert cells(group_table(zero_shot))[1:3] == [["cell", "3", "0.2500"], ["debris", "absent", ""]]
+
+
+def test_prompts_are_compared_by_iou_outline_and_guess():
+    before = {"iou": 0.5, "dice": 0.6, "iou_guess_error": 0.2}
+    after = {"iou": 0.75, "dice": 0.8, "iou_guess_error": 0.1}
+    table = prompt_table({"box": {"zero_shot": before, "tuned": after}, "point": {"zero_shot": after, "tuned": before}})
+    pairs = [f"{what} {which}" for what in ("Dice", "guess error") for which in ("zero-shot", "tuned")]
+    assert cells(table) == [
+        ["prompt", "IoU zero-shot", "IoU tuned", "change", *pairs],
+        ["box", "0.5000", "0.7500", "+0.2500", "0.6000", "0.8000", "0.2000", "0.1000"],
+        ["point", "0.7500", "0.5000", "-0.2500", "0.8000", "0.6000", "0.1000", "0.2000"],
+    ]
+
+
+def test_boundary_iou_takes_the_place_of_dice_where_it_was_measured():
+    scores = {"iou": 0.5, "dice": 0.6, "boundary_iou": 0.3, "iou_guess_error": 0.2}
+    assert cells(prompt_table({"box": {"zero_shot": scores}})) == [
+        ["prompt", "IoU zero-shot", "boundary zero-shot", "guess error zero-shot"],
+        ["box", "0.5000", "0.3000", "0.2000"],
+    ]
