@@ -2,21 +2,26 @@
 
 python evaluate.py run=outputs/NAME
 python evaluate.py run=outputs/NAME data=folder data.root=/other/cells
+python evaluate.py run=outputs/NAME 'eval_prompts=[box,point_1,clicks_5]' amg=true
 """
 
 import csv
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from sam_ft import distributed
+from sam_ft.amg import evaluate_amg
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, check_whole_numbers, user_errors
+from sam_ft.config import build, check_whole_numbers, load_choice, user_errors
 from sam_ft.data.features import encode_ahead
 from sam_ft.data.loader import evaluation_loader, survey
 from sam_ft.data.sets import EvaluationSet, Split
@@ -26,14 +31,14 @@ from sam_ft.evaluation import Evaluation, evaluate
 from sam_ft.files import atomic_path
 from sam_ft.models import Sam
 from sam_ft.report.objects import draw_worst_and_best
-from sam_ft.report.tables import score_table
+from sam_ft.report.tables import group_table, prompt_table, score_table
 from sam_ft.runs import load_run, log_to
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch
 
 log = logging.getLogger("sam_ft")
 
-CHOICES = ("data", "model", "eval_prompt", "metric", "cache")  # what a run decides unless the command line does
+CHOICES = ("data", "model", "metric", "cache")  # what a run decides unless the command line does
 
 CACHE = {"_target_": "sam_ft.data.store.FeatureStore"}  # also of runs from before there was one
 
@@ -50,36 +55,49 @@ def run(cfg: DictConfig) -> float:
     parts, checkpoint, output = choose(cfg)
     distributed.from_main(lambda: make_folder(output))
 
-    dataset_split = build(parts.data).split(cfg.split)
-    distributed.from_main(lambda: survey(dataset_split, cfg.split))
+    split = build(parts.data).split(cfg.split)
+    distributed.from_main(lambda: survey(split, cfg.split))
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
-    prompter, metric = build(parts.eval_prompt), build(parts.metric)
+    prompters = {name: build(prompt) for name, prompt in parts.prompts.items()}
+    metric = build(parts.metric)
     log.info("%s at %d px, precision=%s", model.model_type, model.image_size, parts.precision)
 
-    # Zero-shot first, then the same with what was learned on top.
-    task, dataset, batches = prepare(cfg, parts, model, dataset_split)
-    results: dict[str, Evaluation] = {
-        "zero_shot": evaluate(task, batches, prompter, metric, cfg.eval_chunk, "zero-shot")
-    }
-    if checkpoint is not None:
-        if "image_encoder" in load_partial_weights(model, checkpoint)["parts"]:  # other weights, other embeddings
-            task, dataset, batches = prepare(cfg, parts, model, dataset_split)
-        results["tuned"] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, "tuned")
+    # Zero-shot first, then the same with what was learned on top; each with all prompts.
+    results: dict[str, dict[str, Evaluation]] = {name: {} for name in prompters}
+    generated: dict[str, dict[str, float]] = {}
+    for which in ("zero_shot",) if checkpoint is None else ("zero_shot", "tuned"):
+        if which == "tuned" and checkpoint is not None:
+            load_partial_weights(model, checkpoint)
+        task, dataset, batches = prepare(cfg, parts, model, split)  # other weights of the encoder, other embeddings
+        for name, prompter in prompters.items():
+            title = f"{which}, {name}"
+            results[name][which] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, title, split.classes)
+        if cfg.amg:
+            generated[which] = evaluate_amg(task, batches, cfg.amg_points_per_side, cfg.eval_chunk, f"{which}, amg")
 
-    tuned = results.get("tuned")
-    log.info("\n%s", score_table(results["zero_shot"].scores, tuned.scores if tuned else None))
+    for name, result in results.items():
+        before, after = result["zero_shot"], result.get("tuned")
+        log.info("\n%s\n%s", name, score_table(before.scores, after and after.scores))
+        log.info("%s", group_table(before.groups, after and after.groups))
+    if len(results) > 1:
+        log.info("\n%s", prompt_table({n: {w: e.scores for w, e in result.items()} for n, result in results.items()}))
+    if cfg.amg:
+        log.info("\nautomatic masks\n%s", score_table(generated["zero_shot"], generated.get("tuned")))
     rows = join_rows(results)
     if distributed.is_main():
-        write(output, cfg, checkpoint, results, rows)
+        write(output, cfg, checkpoint, results, generated, rows)
         if cfg.pictures:
+            name = next(iter(results))
+            own = [row for row in rows if row["prompt"] == name]
             path = output / "worst_and_best.png"
-            draw_worst_and_best(path, task, dataset, prompter, rows, cfg.pictures, cfg.eval_chunk)
+            draw_worst_and_best(path, task, dataset, prompters[name], own, cfg.pictures, cfg.eval_chunk)
         log.info(
             "\nwritten to %s: scores.json, objects.csv%s",
             output,
             ", worst_and_best.png" if cfg.pictures else "",
         )
-    return float((tuned or results["zero_shot"]).scores["iou"])
+    first = next(iter(results.values()))
+    return float(first.get("tuned", first["zero_shot"]).scores["iou"])
 
 
 def prepare(
@@ -94,8 +112,10 @@ def prepare(
 
 
 def check_settings(cfg: DictConfig) -> None:
-    check_whole_numbers(cfg, 1, ("images_per_batch",), or_null=("eval_chunk",))
+    check_whole_numbers(cfg, 1, ("images_per_batch", "amg_points_per_side"), or_null=("eval_chunk",))
     check_whole_numbers(cfg, 0, ("workers", "pictures"))
+    if type(cfg.amg) is not bool:
+        raise ConfigError(f"amg={cfg.amg}; expected true or false")
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
 
@@ -118,13 +138,13 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         if missing:
             raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
         defaults = {
-            "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
             "metric": {"_target_": "sam_ft.metrics.Scores"},
             "cache": CACHE,
             "precision": cfg.precision or "auto",
         }
         parts = OmegaConf.create(defaults)
         parts.merge_with(own)
+        parts.prompts = choose_prompts(cfg, {"_target_": "sam_ft.prompts.Box"})
         checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint)
         return parts, checkpoint, output or Path("outputs/evaluation")
     directory, settings = load_run(cfg.run)
@@ -134,40 +154,88 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
     for key, value in own.items():
         # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
         parts[key] = value if "_target_" in value else OmegaConf.merge(parts[key], value)
+    parts.prompts = choose_prompts(cfg, settings.eval_prompt)
     # a run's own scores and its masks are those of its precision: bfloat16 moves pixels at the edges
     parts.precision = cfg.precision or settings.precision
     checkpoint = Path(cfg.checkpoint or directory / "checkpoints/best.safetensors")
-    return parts, checkpoint, output or directory / "evaluation"
+    return parts, checkpoint, output or directory / ("evaluation" if cfg.split == "val" else "evaluation-train")
 
 
-def join_rows(results: dict[str, Evaluation]) -> list[dict]:
-    """One row per object of all processes: zero-shot beside tuned, in order of image and object."""
+def choose_prompts(cfg: DictConfig, usual: Any) -> dict[str, Any]:
+    """The prompts to evaluate, by name: those listed, or the one that was given, or the usual one."""
+    if cfg.eval_prompts is None:
+        own = cfg.get("eval_prompt") or {}
+        prompt = own if "_target_" in own else OmegaConf.merge(usual, own)
+        return {prompt["_target_"].rpartition(".")[2].lower(): prompt}
+    if not OmegaConf.is_list(cfg.eval_prompts) or not cfg.eval_prompts:
+        raise ConfigError(f"eval_prompts={cfg.eval_prompts}; expected a list of choices of prompt, as [box,point_1]")
+    return {
+        str(name): load_choice("evaluate", "prompt@eval_prompt", str(name)).eval_prompt for name in cfg.eval_prompts
+    }
+
+
+def join_rows(results: dict[str, dict[str, Evaluation]]) -> list[dict]:
+    """One row per prompt and object of all processes: zero-shot beside tuned, in order of image and object."""
     keys = ("name", "object", "label", "area")
     rows: dict[tuple, dict] = {}
-    for which, result in results.items():
-        for row in distributed.gather(result.rows):
-            place = rows.setdefault((row["name"], row["object"]), {key: row[key] for key in keys})
-            place |= {f"{which}_{key}": value for key, value in row.items() if key not in keys}
+    for place, (prompt, result) in enumerate(results.items()):
+        for which, evaluation in result.items():
+            for row in distributed.gather(evaluation.rows):
+                own = rows.setdefault(
+                    (place, row["name"], row["object"]), {"prompt": prompt} | {k: row[k] for k in keys}
+                )
+                own |= {f"{which}_{key}": value for key, value in row.items() if key not in keys}
     return [rows[key] for key in sorted(rows)]
 
 
 def write(
-    output: Path, cfg: DictConfig, checkpoint: Path | None, results: dict[str, Evaluation], rows: list[dict]
+    output: Path,
+    cfg: DictConfig,
+    checkpoint: Path | None,
+    results: dict[str, dict[str, Evaluation]],
+    generated: dict[str, dict[str, float]],
+    rows: list[dict],
 ) -> None:
+    """scores.json, with the first prompt's scores on top as if there were no others, and objects.csv."""
+    prompts = {
+        name: {which: {**evaluation.scores, "groups": evaluation.groups} for which, evaluation in result.items()}
+        for name, result in results.items()
+    }
     scores = {
         "run": cfg.run,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "split": cfg.split,
-        **{which: result.scores for which, result in results.items()},
+        "prompt": next(iter(prompts)),
+        **next(iter(prompts.values())),
+        **({"prompts": prompts} if len(prompts) > 1 else {}),
+        **({"amg": generated} if generated else {}),
     }
     with atomic_path(output / "scores.json") as path:
-        path.write_text(json.dumps(scores, indent=2) + "\n")
+        path.write_text(json.dumps(_nan_to_none(scores), indent=2) + "\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # clicks have some that others lack
     with atomic_path(output / "objects.csv") as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
 
 
+def _nan_to_none(value: Any) -> Any:
+    """nan is no JSON"""
+    if isinstance(value, dict):
+        return {key: _nan_to_none(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def added(argument: str) -> str:
+    """`data.root=DIR` as Hydra wants it said of a group that the command line leaves to the run: `++data.root=DIR`."""
+    return (
+        f"++{argument}"
+        if argument.startswith(tuple(f"{choice}." for choice in (*CHOICES, "eval_prompt")))
+        else argument
+    )
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = [added(argument) for argument in sys.argv[1:]]
     with user_errors(), distributed.session():
         main()

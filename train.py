@@ -90,8 +90,11 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     val_set = EvaluationSet(val_split, model.image_size, task.store)
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
 
-    if cfg.monitor not in metric.monitors:
-        raise ConfigError(f"monitor={cfg.monitor} cannot be raised; choose one of {', '.join(metric.monitors)}")
+    monitors = [*metric.monitors, *(metric.class_monitors if val_split.classes else ())]
+    if cfg.monitor not in monitors:
+        raise ConfigError(
+            f"monitor={cfg.monitor} is not a score of which more is better; choose of {', '.join(monitors)}"
+        )
 
     # Parallel wrapper first, then the optimizer over the parameters that it looks after.
     wrapped = wrap(task)
@@ -104,6 +107,12 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     prepare(val_set, [(index, 0) for index in range(len(val_split))], title="val")
     pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
     pictures.draw_zero_shot(task)
+
+    def score(title: str) -> tuple[dict[str, float], dict[str, float]]:
+        """The validation scores, and the IoU of each class that is there."""
+        found = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, val_split.classes)
+        return found.scores, {n: g["iou"] for n, g in found.groups["class"].items() if g["iou"] is not None}
+
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
 
     # Go on where an earlier run of the same command stopped; else score the model before its first step. That is
@@ -113,11 +122,11 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
         run_log.rewind(progress["epoch"] * batches.steps)
     else:
-        scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "zero-shot").scores
+        scores, by_class = score("zero-shot")
         progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
         log.info("zero-shot: %s", _short(scores))
         run_log.rewind(-1)
-        run_log.log(0, {"epoch": 0, **_prefixed("val", scores)})
+        run_log.log(0, {"epoch": 0, **_prefixed("val", scores), **_prefixed("val_class", by_class)})
         save(cfg, model, best_path, progress)
 
     if store is not None:
@@ -134,7 +143,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         trained["encode_seconds"] = encode_seconds
 
         # Validation is shared by all processes; each image is scored once.
-        scores = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, "validate").scores
+        scores, by_class = score("validate")
         progress["epoch"], step = epoch, epoch * batches.steps
         improved = scores[cfg.monitor] > progress["best"][cfg.monitor]
         if improved:
@@ -144,7 +153,8 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
                 run_log.picture(step, "predictions", picture)
         mark = "  * best" if improved else ""
         log.info("epoch %d: %s, loss %.4f%s", epoch, _short(scores), trained["loss"], mark)
-        run_log.log(step, {"epoch": epoch, **_prefixed("val", scores), **_prefixed("epoch", trained)})
+        val = {**_prefixed("val", scores), **_prefixed("val_class", by_class)}
+        run_log.log(step, {"epoch": epoch, **val, **_prefixed("epoch", trained)})
         if distributed.is_main():  # last: what is logged after a crash's last state is dropped and written again
             save_training_state(last_path, model, optimizer, progress)
 

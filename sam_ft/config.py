@@ -60,6 +60,18 @@ def build(cfg: Any, **arguments: Any) -> Any:
         raise cause from cause.__cause__
 
 
+def load_choice(script: str, group: str, name: str) -> DictConfig:
+    """The configuration of a script with one choice made, from inside a script that Hydra started.
+
+    Raises:
+        ConfigError: there is no such choice, naming those that there are.
+    """
+    try:
+        return hydra.compose(script, [f"{group}={name}"])
+    except CompactHydraException as error:
+        raise ConfigError(f"{group}={name}: {str(error).strip()}") from error
+
+
 def check_options(node: Any, arguments: dict[str, Any]) -> None:
     """Compares the options of a node, and of the nodes in it, with the signatures of what they will be given to.
 

@@ -23,6 +23,10 @@ TITLES = {
     "iou_click_5": "IoU after 5 clicks",
     "clicks_to_85": "clicks to IoU 0.85 (less is better)",
     "clicks_to_90": "clicks to IoU 0.90 (less is better)",
+    "ap50": "average precision, masks right from IoU 0.50 on",
+    "ap75": "average precision, masks right from IoU 0.75 on",
+    "masks_per_image": "masks found in an image",
+    "highest_guess": "highest guess of a mask's IoU in an image",
 }
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
@@ -31,8 +35,10 @@ def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | Non
     """One row per metric: zero-shot | tuned | change; zero-shot alone if nothing was tuned."""
     names = [name for name in zero_shot if name not in ("objects", "images")]
     rows = [[TITLES.get(name, name), *_compared(zero_shot, tuned, name)] for name in names]
-    counts = f"{zero_shot['objects']:.0f} objects in {zero_shot['images']:.0f} images"
-    return f"{plain_table(['', *_columns('', tuned)], rows)}\n{counts}"
+    table = plain_table(["", *_columns("", tuned)], rows)
+    if "objects" not in zero_shot:
+        return table
+    return f"{table}\n{zero_shot['objects']:.0f} objects in {zero_shot['images']:.0f} images"
 
 
 def group_table(
