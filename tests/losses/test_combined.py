@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from sam_ft.config import build
-from sam_ft.losses import Bce, Combined, Dice, Focal, Iou
+from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
 from sam_ft.losses.combined import at_input_side, iou_now
 from sam_ft.runs import check_trusted
 from sam_ft.types import Prediction
-from tests.losses.small import ALL, LOGITS, MASK, PARTS, named, sam_loss
+from tests.losses.small import ALL, LOGITS, MASK, named, sam_loss
+from tests.test_architecture import hydra_compose
 from tests.tiny import bce_iou
 
 CHOICES = sorted((Path(__file__).parents[2] / "conf/loss").glob("*.yaml"))
@@ -51,7 +52,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
 
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.stem)
 def test_every_choice_of_conf_can_be_built_trusted_and_trained(path):
-    node = OmegaConf.load(path)
+    node = hydra_compose("train", [f"loss={path.stem}"]).loss
     check_trusted(OmegaConf.to_container(node), path)
     loss = build(node)
     assert list(loss.parts) == list(node.parts)
@@ -105,7 +106,7 @@ def test_each_object_has_its_own_number(loss):
     torch.testing.assert_close(both[1:], alone)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=named)
+@pytest.mark.parametrize("part", [Bce(), Focal(), Dice(), Lovasz()], ids=named)
 def test_only_the_best_candidate_learns_its_mask(part):
     asked, masks, valid = candidates()
     loss = Combined({"part": part})
