@@ -9,9 +9,10 @@ import torch
 from pycocotools import mask as coco_mask
 
 from sam_ft import amg
-from sam_ft.amg import AveragePrecision, FoundMasks, encode_masks, evaluate_amg, generate, point_grid, stability_scores
+from sam_ft.amg import FoundMasks, evaluate_amg, generate, point_grid, stability_scores
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.sets import EvaluationSet
+from sam_ft.metrics.average_precision import AveragePrecision, encode_masks
 from sam_ft.task import PromptedSegmentation
 from tests.blobs import Blobs
 from tests.reference import segment_anything, small_sam
