@@ -230,7 +230,8 @@ def test_an_evaluation_compares_each_image_with_its_own_objects_and_ignored_regi
 
     def scores(ignore):
         (batch,) = loader()
-        batch.original_ignore = ignore and [torch.ones(masks.shape[-2:], dtype=torch.bool) for masks in truth.values()]
+        if ignore:
+            batch.original_ignore = [torch.ones(masks.shape[-2:], dtype=torch.bool) for masks in truth.values()]
         return evaluate_amg(pair[0], [batch])
 
     monkeypatch.setattr(amg, "generate", find_all_and_a_corner)
