@@ -77,7 +77,7 @@ def test_what_is_predicted_on_ignored_pixels_changes_no_score(tmp_path):
     def everywhere(features, prompts, image_index, multimask=False):
         answer = type(task.model).decode(task.model, features, prompts, image_index, multimask)
         answer.logits[:] = -1
-        answer.logits[..., -4:, :] = 1  # the last rows of the input, and with them the void corner
+        answer.logits[..., -4:] = 1  # the right edge, at whose foot the void corner is
         return answer
 
     task.model.decode = everywhere
