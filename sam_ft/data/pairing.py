@@ -85,18 +85,21 @@ def read_list(path: Path, known: set[str]) -> list[str]:
 
 
 def check_share(val_fraction: float) -> None:
-    if not 0 < val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={val_fraction}; expected a share between 0 and 1, such as 0.2")
+    if not 0 < val_fraction <= 1:
+        raise ConfigError(
+            f"data.val_fraction={val_fraction}; expected a share above 0, such as 0.2, or 1 for a folder that is only "
+            "to be scored"
+        )
 
 
 def drawn(items: Sequence[Item], split: str, val_fraction: float, seed: int, where: tuple[Path, str]) -> list[Item]:
     """The items of "train" or "val": a share drawn by a seeded hash of each name, so that new ones move no others.
 
     where: the file or folder, and how to choose oneself, for the error
-    Raises: DataError when one side is left without any.
+    Raises: DataError when one side is left without any; with a share of 1 there is to be nothing but "val".
     """
     chosen = [item for item in items if (seed_of(seed, item.name) < val_fraction * 2**63) == (split == "val")]
-    if not chosen or len(chosen) == len(items):
+    if not chosen or (len(chosen) == len(items) and val_fraction < 1):
         side = split if not chosen else {"train": "val", "val": "train"}[split]
         root, choose = where
         raise DataError(

@@ -141,6 +141,13 @@ def test_a_split_that_leaves_one_side_empty_is_refused(tmp_path):
     assert "leaves train without" in refusal(lambda: Folder(tmp_path, val_fraction=0.999).split("val"))
 
 
+def test_a_folder_that_is_only_to_be_scored_has_all_images_in_val(tmp_path):
+    make(tmp_path, "ab")
+    data = Folder(tmp_path, val_fraction=1)
+    assert data.split("val").names == ["a", "b"]
+    assert "leaves train without" in refusal(lambda: data.split("train"))
+
+
 def test_senseless_settings_are_refused(tmp_path):
     assert "data.objects=cells is not known; expected one of whole, " in refusal(
         lambda: Folder(tmp_path, objects="cells")
