@@ -56,7 +56,9 @@ def run(cfg: DictConfig) -> float:
     distributed.from_main(lambda: make_folder(output))
 
     split = build(parts.data).split(cfg.split)
-    distributed.from_main(lambda: survey(split, cfg.split))
+    found = distributed.from_main(lambda: survey(split, cfg.split))
+    if found.bad:
+        split = split.without(found.bad)
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)
     prompters = {name: build(prompt) for name, prompt in parts.prompts.items()}
     metric = build(parts.metric)

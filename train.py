@@ -64,7 +64,9 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     # Data: two splits of samples; loaders that deal them out to the processes.
     data = build(cfg.data)
     train_split, val_split = data.split("train"), data.split("val")
-    train_found, _ = distributed.from_main(lambda: (survey(train_split, "train"), survey(val_split, "val")))
+    train_found, val_found = distributed.from_main(lambda: (survey(train_split, "train"), survey(val_split, "val")))
+    if train_found.bad or val_found.bad:
+        train_split, val_split = train_split.without(train_found.bad), val_split.without(val_found.bad)
 
     # Model with its official weights, what learns of it, and the loss.
     model = build(cfg.model).to(device)

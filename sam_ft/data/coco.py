@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.coco_json import read_coco
-from sam_ft.data.folder import Survey
 from sam_ft.data.pairing import SHOWN, listed
-from sam_ft.data.reading import read_image, read_size
+from sam_ft.data.reading import INTENSITIES, read_image, read_size
+from sam_ft.data.survey import Survey
 from sam_ft.errors import ConfigError, DataError
 from sam_ft.types import Sample, Size
 
@@ -32,6 +32,7 @@ class Coco:
     root: `~` is the home folder · train, val: JSON files below root · train_images, val_images: folders below root
     categories: names of those whose annotations are objects, None for all; the others are background
     min_area: pixels of a mask; smaller objects are ignored like crowds, being neither object nor background
+    intensity: how images of more than 8 bits are scaled, see `reading.INTENSITIES`
     on_bad: what to do with annotations and images that cannot be used: "stop", or "skip" them with a warning as long
         as they are at most 1 % (or one) of all
     """
@@ -45,13 +46,17 @@ class Coco:
         val_images: str = "val",
         categories: Sequence[str] | None = None,
         min_area: int = 0,
+        intensity: str = "percentile",
         on_bad: str = "stop",
     ) -> None:
         self.root = Path(root).expanduser()
         self.files = {"train": (train, train_images), "val": (val, val_images)}
         self.categories = categories
         self.min_area = min_area
+        self.intensity = intensity
         self.on_bad = on_bad
+        if intensity not in INTENSITIES:
+            raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
         if on_bad not in ("stop", "skip"):
             raise ConfigError(f"data.on_bad={on_bad} is not known; expected stop or skip")
         if isinstance(categories, str) or (categories is not None and not categories):
@@ -71,7 +76,7 @@ class Coco:
         folder = self.root / images
         if not folder.is_dir():
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{name}_images")
-        return CocoSplit(self.root / file, folder, self.categories, self.min_area, self.on_bad)
+        return CocoSplit(self.root / file, folder, self.categories, self.min_area, self.intensity, self.on_bad)
 
 
 class CocoSplit:
@@ -89,10 +94,12 @@ class CocoSplit:
         folder: Path,
         categories: Sequence[str] | None = None,
         min_area: int = 0,
+        intensity: str = "percentile",
         on_bad: str = "stop",
     ) -> None:
         self.file = file
         self.folder = folder
+        self.intensity = intensity
         self.content = read_coco(file, folder, categories, min_area)
         self.names = unique_names(self.content.files)
         self.classes = self.content.classes
@@ -113,7 +120,7 @@ class CocoSplit:
 
         Raises: DataError when there are faults that are not skipped, or the image cannot be read or has another size.
         """
-        image = read_image(self._path(index))
+        image = read_image(self._path(index), self.intensity)
         size = (image.shape[0], image.shape[1])
         return self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from sam_ft.data.pairing import Item, check_share, drawn, files_by_stem, find_pairs, listed, read_list
 from sam_ft.data.rules import Rules
 from sam_ft.data.split import FileSplit
-from sam_ft.data.survey import Survey as Survey
 from sam_ft.errors import ConfigError, DataError
 
 

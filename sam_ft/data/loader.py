@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft import distributed
-from sam_ft.data.folder import Survey
 from sam_ft.data.sets import Draw, EvaluationSet, Split, TrainingSet
+from sam_ft.data.survey import Survey
 from sam_ft.errors import DataError, UserError
 from sam_ft.seeds import seed_of
 from sam_ft.types import Batch, Sample, collate

@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch.utils.data import Dataset
 
-from sam_ft.data.folder import Survey
 from sam_ft.data.store import FeatureStore
+from sam_ft.data.survey import Survey
 from sam_ft.errors import ConfigError, UserError
 from sam_ft.seeds import seed_of
 from sam_ft.transforms import Augment, ResizeLongestSide, lay
@@ -23,7 +23,8 @@ class Split(Protocol):
 
     `annotations` gives the same sample without its pixels, for images whose embedding is known; a data set that
     cannot read one without the other may return the whole sample. `classes` names the labels of the objects where
-    they are classes; it is empty where they are numbers of instances.
+    they are classes; it is empty where they are numbers of instances. A split whose survey can name bad samples also
+    has `without(names)`.
     """
 
     names: Sequence[str]
