@@ -158,8 +158,8 @@ class Predictor:
 def _check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray):
         raise ValueError(
-            f"image is a {type(image).__name__}; expected an array (H, W, 3) of uint8 in RGB order, such as "
-            'np.array(PIL.Image.open(path).convert("RGB"))'
+            f"image is of type {type(image).__name__}; expected an array (H, W, 3) of uint8 in RGB order, such as "
+            'np.array(Image.open(path).convert("RGB"))'
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")

@@ -43,9 +43,9 @@ def test_another_type_is_refused_even_with_the_values_of_the_last_image(predicto
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("cell.png", r"image is a str; expected an array .* Image\.open\(path\)"),
-        (Image.fromarray(IMAGE), "image is a Image; expected an array"),
-        (IMAGE.tolist(), "image is a list; expected an array"),
+        ("cell.png", r"image is of type str; expected an array .*Image\.open\(path\)"),
+        (Image.fromarray(IMAGE), "image is of type Image; expected an array"),
+        (IMAGE.tolist(), "image is of type list; expected an array"),
         (IMAGE[:0], r"image is uint8 \(0, 30, 3\)"),
     ],
 )
