@@ -34,6 +34,12 @@ def test_no_objects_have_no_masks_in_the_shapes_of_some(predictor, nothing, mult
     assert [array.dtype for array in found] == [array.dtype for array in some]
 
 
+def test_for_no_objects_nothing_is_encoded(monkeypatch):
+    predictor = Predictor(tiny_sam())
+    monkeypatch.setattr(predictor.model, "encode", None)
+    assert len(predictor.predict(IMAGE, boxes=[])[0]) == 0
+
+
 def test_another_type_is_refused_even_with_the_values_of_the_last_image(predictor):
     predictor.predict(IMAGE, boxes=[[3, 4, 9, 9]])
     with pytest.raises(ValueError, match=r"image is float64 \(20, 30, 3\); expected uint8"):

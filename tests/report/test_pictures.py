@@ -23,6 +23,11 @@ def test_a_dark_image_is_stretched_between_its_1st_and_99th_percentile():
     assert (bright[0, 0, 0], bright[0, 0, 50], bright[0, 0, 100]) == (0, 128, 255)  # 255 · 25 / 50 = 127.5
 
 
+def test_a_few_hot_and_dead_pixels_do_not_count():
+    values = torch.tensor([0] * 5 + [20] * 495 + [40] * 495 + [255] * 5, dtype=torch.uint8)
+    assert readable(values.expand(3, 1, 1000))[2, 0, [0, 5, 994, 999]].tolist() == [0, 0, 255, 255]
+
+
 def test_all_channels_are_stretched_alike_so_that_colours_stay():
     green = torch.zeros(3, 10, 10, dtype=torch.uint8)
     green[1] = 60
