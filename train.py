@@ -61,23 +61,28 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     forget_peak()
     device = distributed.device()
 
+    # What costs nothing to build, so that a wrong setting is refused before all masks are read.
+    train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
+    store = build(cfg.cache)
+
     # Data: two splits of samples; loaders that deal them out to the processes.
     data = build(cfg.data)
     train_split, val_split = data.split("train"), data.split("val")
+    monitors = [*metric.monitors, *(metric.class_monitors if val_split.classes else ())]
+    if cfg.monitor not in monitors:
+        raise ConfigError(f"monitor={cfg.monitor} is no score of which more is better; choose of {', '.join(monitors)}")
     train_found, val_found = distributed.from_main(lambda: (survey(train_split, "train"), survey(val_split, "val")))
     if train_found.bad or val_found.bad:
         train_split, val_split = train_split.without(train_found.bad), val_split.without(val_found.bad)
 
     # Model with its official weights, what learns of it, and the loss.
     model = build(cfg.model).to(device)
-    train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
     build(cfg.adapt)(model)
     freeze_unreached(model, train_prompter.asks)
     model.image_encoder.recompute = cfg.recompute
     if cfg.compile:
         compile_parts(model)
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
-    store = build(cfg.cache)
     task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, store)
 
     augment = build(cfg.train_transform)
@@ -91,12 +96,6 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     train_loader = training_loader(train_set, batches, cfg.workers)
     val_set = EvaluationSet(val_split, model.image_size, task.store)
     val_loader = evaluation_loader(val_set, batches.micro_batch_size, cfg.workers)
-
-    monitors = [*metric.monitors, *(metric.class_monitors if val_split.classes else ())]
-    if cfg.monitor not in monitors:
-        raise ConfigError(
-            f"monitor={cfg.monitor} is not a score of which more is better; choose of {', '.join(monitors)}"
-        )
 
     # Parallel wrapper first, then the optimizer over the parameters that it looks after.
     wrapped = wrap(task)
@@ -170,6 +169,8 @@ def check_settings(cfg: DictConfig) -> None:
     for key in ("recompute", "compile"):
         if type(cfg[key]) is not bool:
             raise ConfigError(f"{key}={cfg[key]}; expected true or false")
+    if cfg.precision not in ("auto", "float32", "bfloat16"):
+        raise ConfigError(f"precision={cfg.precision} is not one of auto, float32, bfloat16")
     if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 

@@ -1,8 +1,12 @@
 """Between YAML and plain values: the only module below the scripts that knows Hydra."""
 
+import difflib
 import inspect
 import json
+import os
+import signal
 import sys
+import threading
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator
@@ -12,13 +16,18 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    InstantiationException,
+    OverrideParseException,
+)
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from sam_ft import distributed
-from sam_ft.errors import ConfigError, UserError
+from sam_ft.errors import ConfigError, Terminated, UserError
 from sam_ft.files import atomic_path
 
 
@@ -42,20 +51,22 @@ def build(cfg: Any, **arguments: Any) -> Any:
     """Instantiates a config node with plain Python values; lists arrive as lists, not as Hydra's own kind.
 
     Raises:
-        ConfigError: an option is missing, unknown or of another type, or the class refuses its value (ValueError).
+        ConfigError: an option is missing, unknown or of another type, or the class refuses its value (ValueError);
+            named as it is typed on the command line, such as cache.max_gb=0.
     """
     if not OmegaConf.is_dict(cfg) or "_target_" not in cfg:
         raise ConfigError(
             f"{cfg!r} stands where one of the choices in conf/ is expected; write the whole name of the group, "
             "such as prompt@train_prompt=box"
         )
-    check_options(OmegaConf.to_container(cfg, resolve=True), arguments)
+    where = cfg._get_full_key("")  # of a node without a place in a larger configuration: nothing
+    check_options(OmegaConf.to_container(cfg, resolve=True), arguments, where)
     try:
         return hydra.utils.instantiate(cfg, **arguments, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if cause is None or isinstance(cause, ValueError):
-            raise ConfigError(f"{cfg._target_}: {cause or error}") from error
+            raise ConfigError(_at(where or cfg._target_, cfg, cause or error)) from error
         # A mistake that was already put into words, or a fault of the program: Hydra would hide where it was raised.
         raise cause from cause.__cause__
 
@@ -72,29 +83,32 @@ def load_choice(script: str, group: str, name: str) -> DictConfig:
         raise ConfigError(f"{group}={name}: {str(error).strip()}") from error
 
 
-def check_options(node: Any, arguments: dict[str, Any]) -> None:
+def check_options(node: Any, arguments: dict[str, Any], where: str = "") -> None:
     """Compares the options of a node, and of the nodes in it, with the signatures of what they will be given to.
 
     It is done beforehand, since a TypeError out of the call may as well be a fault inside it.
 
+    where: what the node is called on the command line
+
     Raises:
-        ConfigError: naming the class, the option, what came and what it takes.
+        ConfigError: naming the node, the option, what came and what it takes.
     """
-    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        check_options(inner, {})
+    inside = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in inside:
+        check_options(inner, {}, f"{where}.{key}".lstrip("."))
     # what is called later or by position is for the user's own conf/, and Hydra checks it
     if not isinstance(node, dict) or "_target_" not in node or node.keys() & {"_partial_", "_args_"}:
         return
-    name = node["_target_"]
+    where = where or str(node["_target_"])
     options = {key: value for key, value in node.items() if key not in ("_target_", "_convert_", "_recursive_")}
-    signature = inspect.signature(_find(name))
+    signature = inspect.signature(_find(node["_target_"], where))
     try:
         signature.bind(**{**options, **arguments})
     except TypeError as error:
-        raise ConfigError(f"{name}: {error}; it takes {', '.join(signature.parameters)}") from error
+        raise ConfigError(f"{where}: {error}; it takes {', '.join(signature.parameters) or 'no options'}") from error
     for key, value in options.items():
         if key in signature.parameters:
-            _check_type(name, key, value, signature.parameters[key].annotation)
+            _check_type(where, key, value, signature.parameters[key].annotation)
 
 
 def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_null: Collection[str] = ()) -> None:
@@ -109,17 +123,22 @@ def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_n
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
 
 
-def _find(name: Any) -> Callable:
+def _find(name: Any, where: str) -> Callable:
     try:
         target = hydra.utils.get_object(name)
     except Exception as error:
-        raise ConfigError(f"_target_: {name} cannot be found: {error}") from error
+        raise ConfigError(f"{where}: _target_={name} cannot be found: {error}") from error
     if not callable(target):
-        raise ConfigError(f"_target_: {name} is a {type(target).__name__}; expected a class or a function")
+        raise ConfigError(f"{where}: _target_={name} is a {type(target).__name__}; expected a class or a function")
     return target
 
 
-def _check_type(name: str, key: str, value: Any, annotation: Any) -> None:
+def _at(where: str, options: Collection[str], problem: Any) -> str:
+    """Puts the node before what is wrong in it: max_gb=0 of cache becomes cache.max_gb=0."""
+    return f"{where}{'.' if str(problem).split('=')[0] in options else ': '}{problem}"
+
+
+def _check_type(where: str, key: str, value: Any, annotation: Any) -> None:
     """A word for a number would only fail in the first step."""
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     kinds = typing.get_args(annotation) if union else (annotation,)
@@ -129,18 +148,36 @@ def _check_type(name: str, key: str, value: Any, annotation: Any) -> None:
     # a whole number is a float too, but True is not a number
     if type(value) not in ((*kinds, int) if float in kinds else kinds):
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ConfigError(f"{name}: {key}={'null' if value is None else value} was given; expected {names}")
+        raise ConfigError(f"{where}.{key}={'null' if value is None else value} was given; expected {names}")
 
 
 @contextmanager
 def user_errors(debug: bool = False) -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
 
-    In a sweep the mistake is noted in sweep.jsonl and the other jobs go on; Hydra repeats it at the end and exits
-    with 1.
+    So it does with Ctrl-C and with SIGTERM, which exit with 130 and 143. In a sweep the mistake is noted in
+    sweep.jsonl and the other jobs go on; Hydra repeats it at the end and exits with 1.
     """
     try:
-        yield
+        with _signals():
+            _check_names()
+            yield
+    except KeyboardInterrupt as stop:
+        if distributed.is_main():
+            then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
+            line = "\n" if sys.stderr.isatty() else ""  # where a progress bar may stand
+            print(f"{line}interrupted; run the same command again to {then}", file=sys.stderr, flush=True)
+        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
+    except SystemExit as stop:
+        # Hydra has said what it does not understand; for a wrong name it offers to add it, which would do nothing
+        problem = stop.__context__
+        if not isinstance(problem, ConfigCompositionException | OverrideParseException):
+            raise
+        if isinstance(problem.__cause__, ConfigAttributeError | ConfigKeyError):
+            name, node = str(problem.__cause__.full_key), problem.__cause__.parent_node
+            known = list(node) if isinstance(node, DictConfig) else ()
+            print(f"error: {_unknown(name, known)}", file=sys.stderr, flush=True)
+        raise SystemExit(ConfigError.exit_code) from None
     except (UserError, OmegaConfBaseException) as error:
         if debug:
             raise
@@ -155,6 +192,49 @@ def user_errors(debug: bool = False) -> Iterator[None]:
             if distributed.world_size() == 1:
                 raise CompactHydraException(f"error: {text}") from None
         raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Lets SIGTERM unwind the program as Ctrl-C does: files that are being written are cleaned up, locks given back."""
+
+    def stop(number: int, _: Any) -> None:
+        # The second one ends a program that hangs on its way out; torchrun, though, always sends two.
+        signal.signal(number, signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):  # torch would raise an error for each loader worker that the same signal ended
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_names() -> None:
+    """Refuses +epoch=1, which Hydra adds to the configuration, where nobody would ever look for it."""
+    if not HydraConfig.initialized():
+        return
+    settings = HydraConfig.get()
+    folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
+    primary: Any = OmegaConf.load(Path(folder, f"{settings.job.config_name}.yaml"))
+    groups = [str(key).split("@")[-1] for entry in primary.pop("defaults") if OmegaConf.is_dict(entry) for key in entry]
+    known = {*primary, *groups}
+    for override in settings.overrides.task:
+        name = override.lstrip("+").split("=")[0].split("@")[-1].split(".")[0]
+        if override.startswith("+") and name not in known:
+            raise ConfigError(_unknown(name, known))
+
+
+def _unknown(name: str, known: Collection[Any]) -> str:
+    close = difflib.get_close_matches(name.split(".")[-1], [str(key) for key in known], n=1)
+    hint = f"did you mean {'.'.join([*name.split('.')[:-1], *close])}?" if close else "see conf/ for those there are"
+    return f"{name} is not a setting; {hint}"
 
 
 def run_directory(cfg: DictConfig) -> Path:

@@ -32,3 +32,7 @@ class TrainingError(UserError):
     """A run that cannot go on: its loss is no longer a number."""
 
     exit_code = 5
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which schedulers end a job: nobody's mistake, and handled as Ctrl-C is."""

@@ -16,7 +16,7 @@ from sam_ft.models import Sam
 from sam_ft.runs import load_run
 from sam_ft.task import PromptedSegmentation
 from sam_ft.transforms import resize_image
-from sam_ft.types import Prompts
+from sam_ft.types import Prompts, Size
 
 
 class Predictor:
@@ -63,15 +63,27 @@ class Predictor:
         image: (H, W, 3) uint8 RGB · boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
         points: (N, K, 2) x, y in pixels, with point_labels: (N, K), 1 object, 0 background, -1 padding
         mask_input: (N, 1, 4s, 4s) logits of an earlier prediction
+        Of no objects ([] for every prompt given, from a detector that found none) there are no masks: N is 0.
+
         Returns masks (N, C, H, W) bool, scores (N, C) the model's guess of each mask's IoU, and logits
         (N, C, 4s, 4s); C is 3 with `multimask_output`, else 1.
 
         Raises:
-            ValueError: an array has another shape or type, saying which, or no prompt was given.
+            ValueError: an array has another shape or type, saying which, no prompt was given, or a box has no inside
+                or lies outside of the image.
         """
-        self._set_image(image)
-        prompts = self._to_input_frame(boxes, points, point_labels, mask_input)
+        _check_image(image)
+        size = (image.shape[0], image.shape[1])
+        prompts = self._to_input_frame(size, boxes, points, point_labels, mask_input)
         count = next(len(p) for p in (prompts.boxes, prompts.points, prompts.masks) if p is not None)
+        if not count:
+            shape, side = (0, 3 if multimask_output else 1), self.model.mask_side
+            return (
+                np.zeros((*shape, *size), bool),
+                np.zeros(shape, np.float32),
+                np.zeros((*shape, side, side), np.float32),
+            )
+        self._set_image(image)
         index = torch.zeros(count, dtype=torch.int64, device=self.model.device)
         with self._task.autocast():
             prediction = self.model.decode(self._features, prompts, index, multimask_output)
@@ -84,8 +96,6 @@ class Predictor:
         # by content: arrays are changed in place
         if self._image is not None and np.array_equal(image, self._image) and weights == self._weights:
             return
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
         side = self.model.image_size
         self._original_size = (image.shape[0], image.shape[1])
         self._input_size = resized_size(self._original_size, side)
@@ -103,13 +113,14 @@ class Predictor:
         # torch counts what is written to a tensor, but not to one made in inference mode
         return [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
 
-    def _to_input_frame(self, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
+    def _to_input_frame(self, size: Size, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
+        """The prompts, once they are checked against each other and against the image's size."""
         side = self.model.mask_side
         prompts = Prompts(
-            boxes=self._tensor("boxes", boxes, (None, 4)),
-            points=self._tensor("points", points, (None, None, 2)),
-            point_labels=self._tensor("point_labels", point_labels, (None, None)),
-            masks=self._tensor("mask_input", mask_input, (None, 1, side, side)),
+            boxes=self._tensor("boxes", boxes, ("N", 4)),
+            points=self._tensor("points", points, ("N", "K", 2)),
+            point_labels=self._tensor("point_labels", point_labels, ("N", "K")),
+            masks=self._tensor("mask_input", mask_input, ("N", 1, side, side)),
         )
         if (prompts.points is None) != (prompts.point_labels is None):
             raise ValueError("points and point_labels go together; one of them is missing")
@@ -118,20 +129,50 @@ class Predictor:
             raise ValueError("no prompt was given; pass boxes, points with point_labels, or mask_input")
         if len(set(given.values())) > 1:
             raise ValueError(f"prompts are for different numbers of objects: {given}")
+        input_size = resized_size(size, self.model.image_size)
         if prompts.boxes is not None:
-            prompts.boxes = scale_boxes(prompts.boxes, self._original_size, self._input_size)
-        if prompts.points is not None:
-            prompts.points = scale_points(prompts.points, self._original_size, self._input_size)
+            _check_boxes(prompts.boxes, size)
+            prompts.boxes = scale_boxes(prompts.boxes, size, input_size)
+        if prompts.points is not None and prompts.point_labels is not None:
+            if prompts.points.shape[:2] != prompts.point_labels.shape:
+                shapes = [tuple(tensor.shape) for tensor in (prompts.points, prompts.point_labels)]
+                raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
+            prompts.points = scale_points(prompts.points, size, input_size)
         return prompts
 
-    def _tensor(self, name: str, value: Any, shape: tuple[int | None, ...]) -> Tensor | None:
+    def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:
+        """shape: lengths, and letters for those that are free"""
         if value is None:
             return None
         tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
+        if tensor.shape == (0,):  # [], which says no more than that there are no objects
+            return tensor.reshape([0 if isinstance(length, str) else length for length in shape])
         fits = tensor.ndim == len(shape) and all(
-            want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+            isinstance(want, str) or have == want for have, want in zip(tensor.shape, shape, strict=True)
         )
         if not fits:
-            wanted = ", ".join("N" if size is None else str(size) for size in shape)
-            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({wanted})")
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({', '.join(map(str, shape))})")
         return tensor
+
+
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(
+            f"image is of type {type(image).__name__}; expected an array (H, W, 3) of uint8 in RGB order, such as "
+            'np.array(Image.open(path).convert("RGB"))'
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
+
+
+def _check_boxes(boxes: Tensor, size: Size) -> None:
+    """Refuses what SAM would answer with some mask all the same, though the box is a mistake."""
+    height, width = size
+    x0, y0, x1, y1 = boxes.cpu().T
+    upright = (x0 < x1) & (y0 < y1)  # not so with nan
+    inside = (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)
+    for row, box in enumerate(boxes.tolist()):
+        if not upright[row]:
+            raise ValueError(f"boxes[{row}] is {box}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+        if not inside[row]:
+            raise ValueError(f"boxes[{row}] is {box}, outside of the image, which is {width} wide and {height} high")

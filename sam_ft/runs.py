@@ -7,12 +7,14 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
+from safetensors import safe_open
 from torch import nn
 
 from sam_ft import distributed
@@ -87,8 +89,21 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
         distributed.from_main(lambda: _prepare(directory, lock, cfg))
         with log_to(directory / "train.log"):
             yield directory
+    except KeyboardInterrupt as stop:
+        if done := _epochs_done(directory):
+            stop.args = (f"go on after epoch {done}{', but without overwrite=true' if cfg.overwrite else ''}",)
+        raise
     finally:
         lock.release()
+
+
+def _epochs_done(directory: Path) -> int:
+    """After how many epochs the run would go on; 0 if it would begin anew."""
+    try:
+        with safe_open(directory / "checkpoints/last.safetensors", framework="pt") as file:
+            return json.loads(file.metadata()["epoch"])
+    except Exception:  # it is asked on the way out, where nothing may go wrong any more
+        return 0
 
 
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
@@ -114,13 +129,17 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(new)))
 
 
-def _make_absolute(settings: dict) -> None:
-    """Lets the run be used from another working directory."""
+def _make_absolute(settings: dict, real: bool = False) -> None:
+    """Lets the run be used from another working directory.
+
+    real: without .. and links; to compare, since a link may lead to a file whose name says nothing
+    """
     for section, option, word in (("data", "root", "???"), ("model", "checkpoint", "official")):
         part = settings.get(section)
         value = part.get(option) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(value, str) and value != word:
-            part[option] = str(Path(value).expanduser().absolute())
+            path = Path(value).expanduser()
+            part[option] = str(path.resolve() if real else path.absolute())
 
 
 def _wipe(directory: Path, old: dict) -> None:
@@ -138,7 +157,9 @@ def _wipe(directory: Path, old: dict) -> None:
 
 
 def _check_same(directory: Path, old: dict, new: dict) -> None:
-    _make_absolute(old)
+    new = deepcopy(new)
+    for settings in (old, new):
+        _make_absolute(settings, real=True)
     changes = _differences(old, new)
     if changes:
         raise ConfigError(

@@ -36,20 +36,33 @@ def test_options_and_arguments_arrive_as_plain_values():
     ("options", "words"),
     [
         ({}, "missing a required argument: 'number'"),
-        ({"number": 5, "speed": 1}, "unexpected keyword argument 'speed'; it takes number, factor, limit, inner"),
+        ({"number": 5, "speed": 1}, "got an unexpected .* 'speed'; it takes number, factor, limit, inner"),
         ({"number": "five"}, "number=five was given; expected int"),
         ({"number": None}, "number=null was given; expected int"),
         ({"number": True}, "number=True was given; expected int"),
         ({"number": [5]}, r"number=\[5\] was given; expected int"),
         ({"number": 5, "limit": 0.5}, "limit=0.5 was given; expected int or null"),
         ({"number": 1}, "number=1 is too few"),
-        ({"number": 5, "inner": {"_target_": "tests.test_config.Part", "n": 1}}, "missing a required .* 'number'"),
-        ({"number": 5, "inner": [{"_target_": "tests.test_config.Part", "number": "x"}]}, "number=x was given"),
+        ({"number": 5, "inner": {"_target_": "tests.test_config.Part", "n": 1}}, "inner: missing .* 'number'"),
+        ({"number": 5, "inner": [{"_target_": "tests.test_config.Part", "number": "x"}]}, r"inner\.0\.number=x was"),
     ],
 )
-def test_a_wrong_option_is_named_with_its_class(options, words):
-    with pytest.raises(ConfigError, match=rf"^tests\.test_config\.Part: .*{words}"):
-        build(node(**options))
+def test_a_wrong_option_is_named_as_it_is_typed(options, words):
+    with pytest.raises(ConfigError, match=rf"^part(\.|: ){words}"):
+        build(OmegaConf.create({"part": node(**options)}).part)
+
+
+def test_without_a_place_in_a_configuration_the_class_is_named():
+    with pytest.raises(ConfigError, match=r"^tests\.test_config\.Part\.number=1 is too few"):
+        build(node(number=1))
+    with pytest.raises(ConfigError, match=r"^tests\.test_config\.Part\.number=x was given"):
+        build(node(number="x"))
+
+
+def test_a_choice_without_options_says_so():
+    cfg = OmegaConf.create({"cache": {"_target_": "sam_ft.data.store.no_store", "views": 8}})
+    with pytest.raises(ConfigError, match=r"^cache: .*'views'; it takes no options$"):
+        build(cfg.cache)
 
 
 @pytest.mark.parametrize("target", ["tests.test_config.Nothing", "tests.test_config", "nothing.at.all"])
@@ -87,3 +100,36 @@ def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(tm
     assert all("expected a whole number" in job["error"] for job in jobs)
     assert done.code == 1
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "sam_ft.export"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+outputs=here", "outputs is not a setting; did you mean output?"),
+        ("++debg=true", "debg is not a setting; did you mean debug?"),
+        ("+zebra.stripes=2", "zebra is not a setting; see conf/ for those there are"),
+        ("debg=true", "debg is not a setting; did you mean debug?"),  # of which Hydra says to write +debg=true
+    ],
+)
+def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, script, override, message):
+    if script == "train.py":
+        override, message = override.replace("outputs", "epoch"), message.replace("outputs", "epoch")
+        message = message.replace("output?", "epochs?")
+    done = cli(script, override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[-1] == f"error: {message}"
+
+
+def test_an_unknown_option_of_a_choice_is_refused_likewise(cli):
+    done = cli("train.py", "optimizer.weight_dcay=0")
+    assert done.code == 2
+    last = done.err.splitlines()[-1]
+    assert last == "error: optimizer.weight_dcay is not a setting; did you mean optimizer.weight_decay?"
+
+
+def test_other_words_that_hydra_does_not_understand_end_with_the_same_code(cli):
+    for override in ("data=fold", "epochs=[1"):
+        done = cli("train.py", override)
+        assert done.code == 2
+        assert "Traceback" not in done.err

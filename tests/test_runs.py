@@ -146,6 +146,19 @@ def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch
         pass
 
 
+def test_the_same_folder_by_another_path_is_no_other_setting(tmp_path, monkeypatch):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cells")
+    monkeypatch.chdir(tmp_path / "here")
+    for root in (str(tmp_path / "cells"), "../cells", "../here/.././cells", "../link"):
+        with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
+            (directory / "checkpoints").mkdir(exist_ok=True)
+    assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # what was asked for, not what it is
+    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
+        pass
+
+
 def test_official_weights_and_a_missing_root_are_no_paths(tmp_path):
     with open_run(settings(tmp_path, data={"root": "???"}, model={"checkpoint": "official"})):
         pass

@@ -23,6 +23,7 @@ from sam_ft.types import Features, Size
 
 log = logging.getLogger("sam_ft")
 
+SILENCE = 30  # seconds without a word
 PREPROCESSING = "1"  # to be raised when an image would become another embedding than before
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def encode_ahead(
     dataset.keys |= {view: key if key in plan.kept else "" for view, key in keys.items()}
     if not plan.missing:
         return
-    log.info("%s: encoding %d of %d images, once for all runs", title, len(plan.missing), len(keys))
+    log.info("%s: encoding %d images that no run has encoded yet (of %d)", title, len(plan.missing), len(keys))
     views_of = {key: view for view, key in keys.items()}
     pixels.with_images = True
     missing = [views_of[key] for key in _share(plan.missing)]
@@ -142,13 +143,20 @@ def _share(items: list[T]) -> list[T]:
 
 
 def _through(pixels: Pixels, views: list[View], at_once: int, workers: int, title: str) -> Iterator[list[Item]]:
-    """The items in lists of `at_once`, behind a progress bar that tells how long it will take."""
+    """The items in lists of `at_once`, behind a progress bar that tells how long it will take; else the log does."""
     batches = [views[start : start + at_once] for start in range(0, len(views), at_once)]
     loader = make_loader(pixels, batches, workers, _items_or_error, persistent=False)
+    started = told = time.perf_counter()
+    done = 0
     with tqdm(total=len(views), desc=title, leave=False, disable=None if distributed.is_main() else True) as bar:
         for items in loader:
             yield items
             bar.update(len(items))
+            done, now = done + len(items), time.perf_counter()
+            if bar.disable and now - told >= SILENCE and done < len(views):  # in a batch job there is no bar
+                told = now
+                left = tqdm.format_interval((now - started) / done * (len(views) - done))
+                log.info("%s: %.0f %% done, about %s left", title, 100 * done / len(views), left)
 
 
 def _items_or_error(items: list[Item | UserError]) -> list[Item] | UserError:

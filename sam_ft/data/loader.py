@@ -6,6 +6,7 @@ processes, workers and micro-batches, and a resumed run sees what an uninterrupt
 
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -113,7 +114,13 @@ def make_loader(dataset: Dataset, batches, workers: int, collate_fn: Callable, p
         pin_memory=torch.cuda.is_available(),
         persistent_workers=persistent and workers > 0,
         timeout=300 if workers else 0,  # a worker that hangs must not hang the run
+        worker_init_fn=_leave_interrupts_to_main,
     )
+
+
+def _leave_interrupts_to_main(_: int) -> None:
+    """A terminal sends Ctrl-C to all processes; the main one ends its workers, and speaks for them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _collate_or_error(samples: Sequence[Sample | UserError], image_size: int) -> Batch | UserError:

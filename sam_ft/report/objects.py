@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-import torch
+from torch import Tensor
 
 from sam_ft.data.sets import EvaluationSet
 from sam_ft.geometry import masks_to_boxes
 from sam_ft.prompts import Prompter
-from sam_ft.report.pictures import Panel, save_sheet, with_masks
+from sam_ft.report.pictures import DPI, Panel, readable, save_sheet, with_masks
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import collate
+
+INCHES = 2.4  # of a panel
 
 
 def draw_worst_and_best(
@@ -30,25 +32,29 @@ def draw_worst_and_best(
     which = "tuned_iou" if "tuned_iou" in rows[0] else "zero_shot_iou"
     ranked = sorted(rows, key=lambda row: row[which])
     count = min(count, len(ranked) // 2) or 1
-    chosen = ranked[:count] + ranked[-count:]
+    parts = {"lowest IoU": ranked[:count], "highest IoU": ranked[max(count, len(ranked) - count) :]}
+    chosen = list(chain(*parts.values()))
     places = {name: index for index, name in enumerate(dataset.split.names)}
     drawn: dict[tuple[str, int], list[Panel]] = {}
     for name in {row["name"] for row in chosen}:
         wanted = [row for row in chosen if row["name"] == name]
         batch = collate([dataset.sample(places[name])], dataset.resize.side).to(task.model.device)
-        image = dataset.split[places[name]].image
+        image = readable(dataset.split[places[name]].image)
         for predicted in task.predict(batch, prompter, chunk):
             for row in wanted:
                 place = batch.object_ids.tolist().index(row["object"])
                 true = batch.original_masks[0][place].cpu()
                 answer = predicted.masks[place].cpu()
                 drawn[name, row["object"]] = _panels(image, true, answer, row, row[which])
-    lines = [drawn[row["name"], row["object"]] for row in chosen]
-    # two objects a line: the sheet stays about square
-    save_sheet(path, [list(chain(*lines[i : i + 2])) for i in range(0, len(lines), 2)], inches=2.4)
+    sheet = {}
+    for heading, part in parts.items():
+        pairs = [drawn[row["name"], row["object"]] for row in part]
+        # two objects a line: the sheet stays about square
+        sheet[heading] = [list(chain(*pairs[i : i + 2])) for i in range(0, len(pairs), 2)]
+    save_sheet(path, {heading: lines for heading, lines in sheet.items() if lines}, INCHES)
 
 
-def _panels(image: torch.Tensor, true: torch.Tensor, answer: torch.Tensor, row: dict, iou: float) -> list[Panel]:
+def _panels(image: Tensor, true: Tensor, answer: Tensor, row: dict, iou: float) -> list[Panel]:
     """Truth and answer on a cut-out three times the size of the object."""
     x0, y0, x1, y1 = masks_to_boxes((true | answer)[None])[0].int().tolist()
     margin = max(x1 - x0, y1 - y0, 8)
@@ -57,8 +63,14 @@ def _panels(image: torch.Tensor, true: torch.Tensor, answer: torch.Tensor, row: 
         slice(max(0, y0 - margin), min(height, y1 + margin)),
         slice(max(0, x0 - margin), min(width, x1 + margin)),
     )
-    cut = image[:, rows, columns]
+    cut, truth, found = (_enlarged(part[:, rows, columns]) for part in (image, true[None], answer[None]))
     return [
-        (f"{row['name']} #{row['object']}", with_masks(cut, true[None, rows, columns])),
-        (f"IoU {iou:.3f}", with_masks(cut, answer[None, rows, columns])),
+        (f"{row['name']} object {row['object']}: truth", with_masks(cut, truth, alpha=0.2)),
+        (f"prediction, IoU {iou:.3f}", with_masks(cut, found, alpha=0.2)),
     ]
+
+
+def _enlarged(picture: Tensor) -> Tensor:
+    """(C, H, W) with each pixel repeated up to the size of a panel, so that an outline is as thin as the screen's."""
+    times = max(1, int(INCHES * DPI / max(picture.shape[-2:])))
+    return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)

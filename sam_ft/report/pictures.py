@@ -1,6 +1,6 @@
 """Pictures of prompts, truth and predictions, at the images' original size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,23 @@ from sam_ft.files import atomic_path
 from sam_ft.types import Prompts
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
+DPI = 110
 
 # without its grey, which on a grey image looks like nothing at all
 _COLOURS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
 _POINT_COLOURS = {1: (40, 200, 40), 0: (230, 40, 40)}  # of the object, of the background; padding is not drawn
+
+
+def readable(image: Tensor) -> Tensor:
+    """The image (3, H, W) uint8, brightened for the eye alone where it is so dark that little could be seen.
+
+    Where 99 % of all values lie below 100, what is between the 1st and the 99th percentile of the three channels
+    together is stretched to 0..255. Fluorescence microscopy is like that; the model sees the image as it is.
+    """
+    low, high = np.percentile(image.numpy(), (1, 99))
+    if high >= 100:
+        return image
+    return ((image - low) * (255 / max(1.0, high - low))).clamp(0, 255).round().to(torch.uint8)
 
 
 def with_prompts(image: Tensor, groups: Sequence[Prompts]) -> Tensor:
@@ -65,18 +78,25 @@ def outlines(masks: Tensor) -> Tensor:
     return masks & ~inner
 
 
-def save_sheet(path: Path, rows: Sequence[Sequence[Panel]], inches: float = 3.0) -> None:
-    """Writes a PNG with one row of titled panels under the other."""
-    columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(inches * columns, (inches + 0.3) * len(rows)), dpi=110, layout="constrained")
+def save_sheet(path: Path, parts: Mapping[str, Sequence[Sequence[Panel]]], inches: float = 3.0) -> None:
+    """Writes a PNG with one row of titled panels under the other.
+
+    parts: rows under their heading, which may be empty
+    """
+    columns = max(len(row) for rows in parts.values() for row in rows)
+    heights = [(inches + 0.3) * len(rows) + (0.4 if heading else 0) for heading, rows in parts.items()]
+    figure = Figure(figsize=(inches * columns, sum(heights)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)  # no display, no global state
-    axes = np.atleast_2d(figure.subplots(len(rows), columns, squeeze=False))
-    for line, row in zip(axes, rows, strict=True):
-        for axis in line:
-            axis.axis("off")
-        for axis, (title, picture) in zip(line, row, strict=False):
-            axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
-            axis.set_title(title, fontsize=8)
+    sheets = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for sheet, (heading, rows) in zip(sheets, parts.items(), strict=True):
+        if heading:
+            sheet.suptitle(heading, fontsize=12, fontweight="bold")
+        for line, row in zip(sheet.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+            for axis in line:
+                axis.axis("off")
+            for axis, (title, picture) in zip(line, row, strict=False):
+                axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
+                axis.set_title(title, fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 

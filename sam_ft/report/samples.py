@@ -11,7 +11,7 @@ from sam_ft import distributed
 from sam_ft.data.sets import EvaluationSet
 from sam_ft.geometry import areas
 from sam_ft.prompts import Prompter
-from sam_ft.report.pictures import Panel, save_sheet, with_masks, with_prompts
+from sam_ft.report.pictures import Panel, readable, save_sheet, with_masks, with_prompts
 from sam_ft.task import PredictedImage, PromptedSegmentation
 from sam_ft.types import Sample, collate
 
@@ -59,21 +59,22 @@ class SamplePictures:
         if not rows:
             return []
         path = self._folder / f"{name}.png"
-        save_sheet(path, rows)
+        save_sheet(path, {"": rows})
         return [path]
 
 
 def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
+    image = readable(sample.image)
     return [
-        (f"{sample.name}: prompt", with_prompts(sample.image, before.prompts)),
-        ("truth", with_masks(sample.image, sample.masks)),
+        (f"{sample.name}: prompt", with_prompts(image, before.prompts)),
+        ("truth", with_masks(image, sample.masks)),
         _panel("zero-shot", sample, before),
     ]
 
 
 def _panel(title: str, sample: Sample, answer: PredictedImage) -> Panel:
     iou = _mean_iou(answer.masks, sample.masks)
-    return f"{title}, IoU {iou:.3f}", with_masks(sample.image, answer.masks)
+    return f"{title}, IoU {iou:.3f}", with_masks(readable(sample.image), answer.masks)
 
 
 def _mean_iou(predicted: Tensor, true: Tensor) -> float:

@@ -1,6 +1,7 @@
 import torch
 from torchvision.transforms import v2
 
+from sam_ft.data import features
 from sam_ft.data.features import encode_ahead, encoder_digest
 from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.data.store import FeatureStore
@@ -55,6 +56,27 @@ def test_only_missing_images_are_encoded(tmp_path, monkeypatch):
     _, again, encoder = ready(tmp_path, monkeypatch)
     ahead(again, encoder)
     assert encoder.images == 2
+
+
+def test_the_log_says_how_many_images_are_new_and_how_long_it_will_take(tmp_path, monkeypatch, caplog):
+    _, dataset, encoder = ready(tmp_path, monkeypatch, counts=[1] * 5)
+    ahead(dataset, encoder, [(1, 0)])
+    _, again, encoder = ready(tmp_path, monkeypatch, counts=[1] * 5)
+    caplog.clear()
+    with caplog.at_level("INFO", "sam_ft"):
+        ahead(again, encoder)
+    assert caplog.messages == ["test: encoding 4 images that no run has encoded yet (of 5)"]
+    caplog.clear()
+    _, more, encoder = ready(tmp_path, monkeypatch, counts=[2] * 8)
+    monkeypatch.setattr(features.time, "perf_counter", lambda: 40.0 * encoder.images)
+    with caplog.at_level("INFO", "sam_ft"):
+        ahead(more, encoder)  # two at once, 40 s an image
+    assert caplog.messages == [
+        "test: encoding 8 images that no run has encoded yet (of 8)",
+        "test: encoding: 25 % done, about 04:00 left",
+        "test: encoding: 50 % done, about 02:40 left",
+        "test: encoding: 75 % done, about 01:20 left",
+    ]
 
 
 def test_other_weights_or_another_precision_never_meet_the_same_embedding(tmp_path, monkeypatch):

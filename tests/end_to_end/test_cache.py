@@ -28,7 +28,7 @@ def losses(directory):
 
 def encoded(text):
     """(images encoded, of so many) for each time that the log speaks of it."""
-    return [(int(some), int(all_)) for some, all_ in re.findall(r"encoding (\d+) of (\d+) images", text)]
+    return [(int(some), int(all_)) for some, all_ in re.findall(r"encoding (\d+) images .* \(of (\d+)\)", text)]
 
 
 def test_each_image_is_encoded_once_by_training_and_never_by_evaluation(blobs, tmp_path, cli, own_home, run):

@@ -75,8 +75,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli, monkeyp
         saved.append(save_training_state(*state))
 
     monkeypatch.setattr("sam_ft.checkpoint.save_training_state", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
+    done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
+    assert (done.code, done.err) == (130, "interrupted; run the same command again to go on after epoch 1\n")
     monkeypatch.setattr("sam_ft.checkpoint.save_training_state", save_training_state)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert done.code == 0, done.err

@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM: one line that says what the same command will do, and nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli import ROOT, SMALL
+from tests.conftest import of
+
+LONG = [*SMALL, "workers=2", "patience=null", "epochs=500"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+def interrupted(number, word, *command):
+    """(exit code, stderr) of a command that gets a signal, with all its processes, once it has printed `word`."""
+    running = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as a terminal has it: a group of its own, that the signal goes to
+    )
+    assert any(word in line for line in running.stdout), running.stderr.read()
+    os.killpg(running.pid, number)
+    _, err = running.communicate(timeout=120)
+    return running.returncode, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_says_where_it_will_go_on_and_does(number, code, blobs, tmp_path, cli):
+    arguments = [*LONG, *of(blobs), f"run_dir={tmp_path}"]
+    ended, err = interrupted(number, "epoch 2: ", "train.py", *arguments)
+    line, epoch = err.rstrip().rsplit(" ", 1)
+    assert (ended, line) == (code, "interrupted; run the same command again to go on after epoch")
+    done = cli("train.py", *arguments[:-1], f"run_dir={tmp_path}", f"epochs={epoch}")
+    assert f"continuing after epoch {epoch} of {epoch}" in done.out
+    assert not list(tmp_path.rglob("*tmp-*"))
+
+
+@pytest.mark.slow
+def test_before_the_first_epoch_there_is_nothing_to_go_on_from(blobs, tmp_path):
+    ended, err = interrupted(signal.SIGINT, "lite_medsam at 64", "train.py", *LONG, *of(blobs), f"run_dir={tmp_path}")
+    message = "interrupted; run the same command again to start anew; what was encoded is kept\n"
+    assert (ended, err) == (130, message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_of_several_processes_the_main_one_speaks(number, blobs, tmp_path):
+    _, err = interrupted(number, "epoch 2: ", *TORCHRUN, "train.py", *LONG, *of(blobs), f"run_dir={tmp_path}")
+    assert err.count("interrupted; run the same command again to go on after epoch") == 1
+    assert err.count("Traceback") == err.count("SignalException: Process") == 1  # torchrun's own
+
+
+def test_with_overwrite_the_same_command_would_not_go_on(blobs, tmp_path, cli, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam_ft.report.tables.score_table", stop)
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "overwrite=true")
+    message = "interrupted; run the same command again to go on after epoch 1, but without overwrite=true\n"
+    assert (done.code, done.err) == (130, message)
+
+
+def test_an_evaluation_starts_anew(run, cli, monkeypatch, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam_ft.report.tables.score_table", stop)
+    done = cli("evaluate.py", f"run={run}", "workers=0", f"output={tmp_path}")
+    message = "interrupted; run the same command again to start anew; what was encoded is kept\n"
+    assert (done.code, done.err) == (130, message)
+    assert not list(tmp_path.iterdir())
