@@ -158,7 +158,7 @@ def test_evaluate_scores_both_as_training_did(run, evaluated):
             assert scores[which][name] == line[f"val/{name}"], (which, name)
     rows = (evaluated / "objects.csv").read_text().splitlines()
     assert len(rows) == 1 + 9
-    assert rows[0].startswith("name,object,label,area,zero_shot_iou,zero_shot_dice")
+    assert rows[0].startswith("prompt,name,object,label,area,zero_shot_iou,zero_shot_dice")
     assert (evaluated / "worst_and_best.png").stat().st_size > 1000
 
 
