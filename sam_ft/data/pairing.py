@@ -4,22 +4,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_ft.errors import DataError
+from sam_ft.errors import ConfigError, DataError
+from sam_ft.seeds import seed_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 SHOWN = 10  # names that an error lists of each kind
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An image and its mask: two files of one stem, which is their name."""
+class Item:
+    """An image and its masks under one name; in a folder there is one mask, and the files' stem is the name.
+
+    labels: one per mask, for all of its objects; empty where the masks say it themselves
+    """
 
     name: str
     image: Path
-    mask: Path
+    masks: tuple[Path, ...]
+    labels: tuple[int, ...] = ()
 
 
-def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[str] | None = None) -> list[Pair]:
+def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[str] | None = None) -> list[Item]:
     """Pairs the files of two folders by stem, sorted by name.
 
     only: pair these names and let all other files be; without it every file must have its partner.
@@ -42,7 +47,7 @@ def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[s
         )
     if not names:
         raise DataError(f"{root / image_folder}: holds no images; expected files of {', '.join(SUFFIXES)}")
-    return [Pair(name, images[name][0], masks[name][0]) for name in names]
+    return [Item(name, images[name][0], (masks[name][0],)) for name in names]
 
 
 def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
@@ -77,6 +82,28 @@ def read_list(path: Path, known: set[str]) -> list[str]:
     if not names:
         raise DataError(f"{path}: is empty; expected file names of the image folder, one a line")
     return names
+
+
+def check_share(val_fraction: float) -> None:
+    if not 0 < val_fraction < 1:
+        raise ConfigError(f"data.val_fraction={val_fraction}; expected a share between 0 and 1, such as 0.2")
+
+
+def drawn(items: Sequence[Item], split: str, val_fraction: float, seed: int, where: tuple[Path, str]) -> list[Item]:
+    """The items of "train" or "val": a share drawn by a seeded hash of each name, so that new ones move no others.
+
+    where: the file or folder, and how to choose oneself, for the error
+    Raises: DataError when one side is left without any.
+    """
+    chosen = [item for item in items if (seed_of(seed, item.name) < val_fraction * 2**63) == (split == "val")]
+    if not chosen or len(chosen) == len(items):
+        side = split if not chosen else {"train": "val", "val": "train"}[split]
+        root, choose = where
+        raise DataError(
+            f"{root}: data.val_fraction={val_fraction} leaves {side} without any of the {len(items)} images; change "
+            f"data.val_fraction or data.seed, or {choose}"
+        )
+    return chosen
 
 
 def listed(names: Sequence[str]) -> str:

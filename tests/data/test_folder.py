@@ -1,106 +1,10 @@
-import logging
 import os
-import pickle
-import re
-import time
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 from sam_ft.data import pairing
 from sam_ft.data.folder import Folder
-from sam_ft.data.objects import components, instances
-from sam_ft.errors import ConfigError, DataError
-
-MASK = np.zeros((6, 8), np.uint8)
-MASK[1:3, 1:4] = 255  # 6 pixels
-MASK[4:6, 5:8] = 255  # 6 pixels
-MASK[0, 7] = 255  # 1 pixel
-IDS = np.where(MASK, np.arange(8, dtype=np.uint8) // 4 + 1, 0).astype(np.uint16) * 300
-
-
-def save(path, array, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
-
-
-def make(root, names="abcdefghij", mask=MASK, suffix="png", masks="masks", **options):
-    for name in names:
-        save(root / "images" / f"{name}.png", np.full((6, 8, 3), ord(name[0]), np.uint8))
-        save(root / masks / f"{name}.{suffix}", mask, **options)
-    return root
-
-
-def refusal(act):
-    with pytest.raises((DataError, ConfigError)) as caught:
-        act()
-    return str(caught.value)
-
-
-def test_a_sample_holds_image_and_mask_of_one_name(tmp_path):
-    split = Folder(make(tmp_path)).split("train")
-    sample = split[2]
-    assert sample.name == split.names[2]
-    assert sample.image.shape == (3, 6, 8)
-    assert sample.image.dtype == torch.uint8
-    assert sample.image.unique().tolist() == [ord(sample.name)]
-    assert sample.original_size == (6, 8)
-    assert torch.equal(sample.masks, torch.from_numpy(MASK > 0)[None])
-    assert sample.labels.tolist() == [1]
-    assert sample.object_ids.tolist() == [0]
-
-
-def test_components_are_objects_and_specks_are_dropped(tmp_path):
-    make(tmp_path)
-    sample = Folder(tmp_path, objects="components", min_area=2).split("train")[0]
-    assert sample.masks.sum((1, 2)).tolist() == [6, 6]
-    assert sample.masks[0, 1, 1]
-    assert sample.masks[1, 5, 7]
-    assert len(Folder(tmp_path, objects="components", min_area=1).split("train")[0].masks) == 3
-    assert len(Folder(tmp_path, objects="components", min_area=7).split("train")[0].masks) == 0
-
-
-def test_pixels_that_touch_at_a_corner_are_one_component():
-    masks, labels = instances(components(np.eye(3, dtype=bool), min_area=1))
-    assert masks.shape == (1, 3, 3)
-    assert labels.tolist() == [1]
-
-
-def test_instance_ids_are_objects_and_labels(tmp_path):
-    make(tmp_path, mask=IDS, masks="ids")
-    sample = Folder(tmp_path, mask_folder="ids", objects="instances").split("val")[0]
-    assert sample.labels.tolist() == [300, 600]
-    assert torch.equal(sample.masks[1], torch.from_numpy(IDS == 600))
-    assert sample.object_ids.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("objects", ["whole", "components", "instances"])
-def test_an_empty_mask_is_an_image_without_objects(tmp_path, objects):
-    sample = Folder(make(tmp_path, mask=MASK * 0), objects=objects).split("train")[0]
-    assert sample.masks.shape == (0, 6, 8)
-    assert sample.labels.shape == sample.object_ids.shape == (0,)
-    assert sample.masks.dtype == torch.bool
-    assert sample.labels.dtype == torch.int64
-
-
-def test_two_hundred_objects_of_a_large_image_are_cut_quickly():
-    ids = np.kron(np.arange(225, dtype=np.uint16).reshape(15, 15), np.ones((84, 84), np.uint16))
-    start = time.process_time()
-    masks, labels = instances(ids)
-    assert time.process_time() - start < 2
-    assert masks.shape == (224, 1260, 1260)
-    assert labels.tolist() == list(range(1, 225))
-    assert (masks.sum((1, 2)) == 84 * 84).all()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 500)])
-def test_tiny_and_thin_images_are_read(tmp_path, size):
-    for name in "abcdef":
-        save(tmp_path / "images" / f"{name}.png", np.zeros(size, np.uint8))
-        save(tmp_path / "masks" / f"{name}.png", np.full(size, 255, np.uint8))
-    assert Folder(tmp_path, val_fraction=0.5).split("train")[0].masks.shape == (1, *size)
+from tests.data.files import MASK, make, refusal, save
 
 
 def test_files_pair_by_stem_whatever_the_suffix(tmp_path):
@@ -222,7 +126,7 @@ def test_a_new_image_moves_no_other_one_to_another_split(tmp_path):
 
 
 def test_the_split_takes_about_its_share_and_depends_on_the_seed(tmp_path, monkeypatch):
-    pairs = [pairing.Pair(f"image_{n}", tmp_path, tmp_path) for n in range(2000)]
+    pairs = [pairing.Item(f"image_{n}", tmp_path, (tmp_path,)) for n in range(2000)]
     monkeypatch.setattr("sam_ft.data.folder.find_pairs", lambda *_: pairs)
     first, other = (Folder(tmp_path, val_fraction=0.2, seed=seed).split("val").names for seed in (0, 1))
     assert 340 < len(first) < 460
@@ -243,63 +147,3 @@ def test_senseless_settings_are_refused(tmp_path):
     )
     assert "data.val_fraction=20; expected" in refusal(lambda: Folder(tmp_path, val_fraction=20))
     assert "split test is not known; expected train or val" in refusal(lambda: Folder(tmp_path).split("test"))
-
-
-def test_nothing_is_decoded_before_it_is_asked_for(tmp_path):
-    make(tmp_path)
-    for file in tmp_path.glob("*/*.png"):
-        file.write_bytes(b"broken")
-    split = Folder(tmp_path).split("train")
-    assert "cannot be read" in refusal(lambda: split[0])
-
-
-def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
-    split = Folder(make(tmp_path, mask=np.zeros((3, 4), np.uint8))).split("train")
-    message = refusal(lambda: split[0])
-    assert re.search(r"masks/\w\.png: the mask is 4 x 3 pixels but its image \w\.png is 8 x 6; resave", message)
-
-
-def test_a_transposed_mask_has_its_own_hint(tmp_path):
-    split = Folder(make(tmp_path, mask=MASK.T.copy())).split("train")
-    assert "the mask is 6 x 8 pixels but its image" in refusal(lambda: split[0])
-    assert "looks turned by 90 degrees: check the EXIF orientation" in refusal(lambda: split[0])
-
-
-def test_lossy_masks_are_told_once(tmp_path, caplog):
-    split = Folder(make(tmp_path, mask=np.kron(MASK, np.ones((1, 1), np.uint8)), suffix="jpg", quality=80)).split(
-        "train"
-    )
-    with caplog.at_level(logging.WARNING, "sam_ft"):
-        masks = [split[index].masks for index in range(len(split))]
-    assert len(caplog.messages) == 1
-    assert re.search(r"\w\.jpg is lossy: grey edges.*cut at half", caplog.messages[0])
-    assert torch.equal(masks[0][0], torch.from_numpy(MASK > 0))
-
-
-def test_a_survey_counts_objects_empty_images_and_lossy_masks(tmp_path, caplog):
-    make(tmp_path, "abc")
-    make(tmp_path, "de", mask=MASK * 0)
-    make(tmp_path, "fgh", suffix="jpg", quality=80)
-    (tmp_path / "train.txt").write_text("a\nb\nd\ne\nf\ng\nh")
-    (tmp_path / "val.txt").write_text("c")
-    split = Folder(tmp_path, objects="components", min_area=2).split("train")
-    with caplog.at_level(logging.WARNING, "sam_ft"):
-        survey = split.survey()
-        pickle.loads(pickle.dumps(split))[4]  # a worker's copy knows that it was told
-    assert (survey.images, survey.objects, survey.empty, survey.lossy) == (7, 10, ["d", "e"], 3)
-    assert len(caplog.messages) == 1
-    assert "3 of 7 masks are lossy, first" in caplog.messages[0]
-    assert "f.jpg: grey edges" in caplog.messages[0]
-
-
-def test_a_survey_lists_all_files_that_cannot_be_used(tmp_path):
-    make(tmp_path)
-    (tmp_path / "train.txt").write_text("a\nb\nc\nd")
-    (tmp_path / "val.txt").write_text("e")
-    (tmp_path / "masks" / "a.png").write_bytes(b"")
-    save(tmp_path / "masks" / "b.png", np.arange(48, dtype=np.uint8).reshape(6, 8))
-    save(tmp_path / "masks" / "c.png", MASK.T.copy())
-    first, second, third = refusal(Folder(tmp_path).split("train").survey).split("\n")
-    assert "a.png: cannot be read" in first
-    assert "b.png: the mask has the values 0, 1, 2" in second
-    assert "c.png: the mask is 6 x 8 pixels" in third

@@ -1,0 +1,132 @@
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_ft.data.masks import read_binary_mask, read_instance_mask, read_mask
+from sam_ft.errors import DataError
+from tests.data.files import ORIENTATION, palette, save
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+DISC = np.zeros((96, 128), np.uint8)
+cv2.circle(DISC, (60, 45), 30, 255, -1)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [DISC, DISC // 255, DISC > 0, palette(DISC // 255), (DISC // 255).astype(np.uint16), np.dstack([DISC] * 3)],
+    ids=["0-255", "0-1", "1 bit", "palette", "16 bit", "three equal channels"],
+)
+def test_binary_masks_are_read(tmp_path, stored):
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", stored))
+    assert np.array_equal(mask, DISC > 0)
+    assert not lossy
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_mask_of_one_value_is_empty_or_full(tmp_path, value):
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", np.full((3, 4), value, np.uint8)))
+    assert mask.mean() == (value > 0)
+    assert not lossy
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 95, 100])
+@pytest.mark.parametrize("thickness", [-1, 2], ids=["disc", "thin ring"])
+def test_jpeg_masks_are_cut_at_half(tmp_path, quality, thickness):
+    drawn = np.zeros((96, 128), np.uint8)
+    cv2.circle(drawn, (60, 45), 30, 255, thickness)
+    path = save(tmp_path / "m.jpg", drawn, quality=quality)
+    assert len(np.unique(read_mask(path))) > 2
+    mask, _, lossy = read_binary_mask(path)
+    assert lossy
+    assert np.array_equal(mask, drawn > 0) or quality < 90
+    assert (mask == (drawn > 0)).mean() > 0.99
+
+
+def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
+    large = cv2.resize(DISC, (300, 200), interpolation=cv2.INTER_LINEAR)
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", large))
+    assert lossy
+    assert np.array_equal(mask, large > 127)
+
+
+@pytest.mark.parametrize(
+    ("levels", "shown"),
+    [
+        ([0, 1, 2, 3], "0, 1, 2, 3;"),
+        ([0, 128, 255], "0, 128, 255;"),
+        ([0, 1, 255], "0, 1, 255;"),
+        ([0, 7], "0, 7;"),
+        ([5, 255], "5, 255;"),
+        ([0, *range(10, 250, 20), 255], r"0, 10, 30, 50, 70, 90, 110, 130, \.\.\.;"),
+    ],
+)
+def test_a_mask_of_other_values_is_refused_and_named(tmp_path, levels, shown):
+    bands = np.repeat(np.array(levels, np.uint8), 8)[None].repeat(16, 0)
+    path = save(tmp_path / "m.png", bands)
+    with pytest.raises(DataError, match=rf"m\.png: the mask has the values {shown}") as caught:
+        read_binary_mask(path)
+    assert "data.objects=instances" in str(caught.value)
+    assert "data.objects=classes" in str(caught.value)
+
+
+def test_many_instance_ids_are_not_mistaken_for_a_lossy_mask(tmp_path):
+    tiles = np.kron(np.arange(256, dtype=np.uint8).reshape(16, 16), np.ones((6, 6), np.uint8))
+    with pytest.raises(DataError, match="instances"):
+        read_binary_mask(save(tmp_path / "m.png", tiles))
+
+
+def test_classes_with_a_void_border_are_not_mistaken_for_a_lossy_mask(tmp_path):
+    classes = np.zeros((96, 128), np.uint8)
+    for x, value in ((20, 3), (60, 12), (100, 17)):
+        cv2.circle(classes, (x, 45), 15, value, -1)
+        cv2.circle(classes, (x, 45), 15, 255, 3)
+    with pytest.raises(DataError, match="0, 3, 12, 17, 255;"):
+        read_binary_mask(save(tmp_path / "m.png", classes))
+
+
+def test_a_photograph_is_not_taken_for_a_mask(tmp_path):
+    photo = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), (0, 0), 3)
+    photo = cv2.normalize(photo, None, 0, 255, cv2.NORM_MINMAX)
+    with pytest.raises(DataError, match="the mask has the values"):
+        read_binary_mask(save(tmp_path / "m.png", photo))
+
+
+def test_a_mask_with_colours_is_refused(tmp_path):
+    path = save(tmp_path / "m.png", np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8))
+    with pytest.raises(DataError, match=r"m\.png: the mask has colours; expected one value a pixel"):
+        read_binary_mask(path)
+
+
+def test_a_mask_of_fractions_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as float32"):
+        read_binary_mask(save(tmp_path / "m.tif", GREY.astype(np.float32)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_instance_ids_are_read_as_stored(tmp_path, suffix, dtype):
+    ids = np.array([[0, 1, 255], [7, 7, 200 if dtype == np.uint8 else 60000]], dtype)
+    assert read_instance_mask(save(tmp_path / f"m.{suffix}", ids))[0].tolist() == ids.tolist()
+
+
+def test_instance_ids_of_a_palette_are_its_indices(tmp_path):
+    ids = np.array([[0, 1], [2, 3]])
+    assert read_instance_mask(save(tmp_path / "m.png", palette(ids)))[0].tolist() == ids.tolist()
+
+
+def test_16_bit_masks_are_turned_upright_too(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    ids = np.array([[1000, 2000, 3000], [0, 0, 4000]], np.uint16)
+    assert read_instance_mask(save(tmp_path / "m.png", ids, exif=exif))[0].tolist() == np.rot90(ids, -1).tolist()
+
+
+def test_instance_ids_in_a_jpeg_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.JPG: JPEG changes pixel values.*save the ids as PNG"):
+        read_instance_mask(save(tmp_path / "m.JPG", DISC))
+
+
+def test_instance_ids_out_of_range_are_refused(tmp_path):
+    with pytest.raises(DataError, match="from 0 to 70000; expected 0"):
+        read_instance_mask(save(tmp_path / "m.tif", np.array([[0, 70000]], np.int32)))
