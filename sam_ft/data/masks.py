@@ -82,7 +82,7 @@ def read_instance_mask(
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535")
-    return values, ignored
+    return values if values.itemsize == 1 else values.astype(np.uint16, copy=False), ignored
 
 
 def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tuple[NDArray[np.integer], Ignored]:
@@ -98,12 +98,12 @@ def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tu
         places[codes == code] = place
     known = (places > 0) | (kept == 0)
     if not known.all():
-        found, counts = np.unique(codes[~known], return_counts=True)
-        shown = [f"{classes.shown(code)} ({n} pixels)" for code, n in zip(found[:8], counts, strict=False)]
+        found, counts = (column.tolist() for column in np.unique(codes[~known], return_counts=True))
+        shown = [f"{classes.shown(code)} ({count} pixels)" for code, count in zip(found[:8], counts, strict=False)]
         raise DataError(
-            f"{path}: {len(found)} {'colours are' if classes.are_colours else 'class ids are'} not in data.classes: "
-            f"{', '.join(shown)}{', ...' if len(found) > 8 else ''}; the table has {classes}. Add them to it, or have "
-            "one ignored with data.ignore_index"
+            f"{path}: the {'colours' if classes.are_colours else 'class ids'} {', '.join(shown)}"
+            f"{f' and {len(found) - 8} more' if len(found) > 8 else ''} are not in data.classes, which has {classes}. "
+            "Add them to it, or have one ignored with data.ignore_index"
         )
     return places, ignored
 

@@ -62,7 +62,10 @@ def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]
     low, high = _limits(path, values, intensity)
     if low == high:  # one value all over
         return np.zeros(values.shape, np.uint8)
-    scaled = (values.astype(np.float64) - low) * (255 / (high - low))
+    scaled = values.astype(np.float64)
+    scaled -= low
+    scaled *= 255
+    scaled /= high - low
     return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
 
 

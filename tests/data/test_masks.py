@@ -1,9 +1,12 @@
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from sam_ft.data.masks import read_binary_mask, read_instance_mask, read_mask
+from sam_ft.data.objects import read_objects
+from sam_ft.data.rules import Rules
 from sam_ft.errors import DataError
 from tests.data.files import ORIENTATION, palette, save
 
@@ -130,3 +133,71 @@ def test_instance_ids_in_a_jpeg_are_refused(tmp_path):
 def test_instance_ids_out_of_range_are_refused(tmp_path):
     with pytest.raises(DataError, match="from 0 to 70000; expected 0"):
         read_instance_mask(save(tmp_path / "m.tif", np.array([[0, 70000]], np.int32)))
+
+
+VOID = 255
+VALUES = np.kron(np.array([[0, 1, 1, VOID], [0, 0, 1, VOID]], np.uint8), np.ones((4, 4), np.uint8))
+
+
+def test_pixels_to_ignore_are_no_object_and_no_background(tmp_path):
+    path = save(tmp_path / "m.png", VALUES)
+    with pytest.raises(DataError, match=r"the mask has the values 0, 1, 255; .*set data\.ignore_index"):
+        read_binary_mask(path)
+    mask, ignored, lossy = read_binary_mask(path, ignore_index=VOID)
+    assert np.array_equal(mask, VALUES == 1)
+    assert np.array_equal(ignored, VALUES == VOID)
+    assert not lossy
+    ids, ignored = read_instance_mask(path, ignore_index=VOID)
+    assert np.array_equal(ids, VALUES == 1)
+    assert np.array_equal(ignored, VALUES == VOID)
+
+
+def test_a_value_between_0_and_255_may_be_ignored(tmp_path):
+    mask, ignored, _ = read_binary_mask(save(tmp_path / "m.png", np.array([[0, 128, 255]], np.uint8)), ignore_index=128)
+    assert mask.tolist() == [[False, False, True]]
+    assert ignored.tolist() == [[False, True, False]]
+
+
+def test_what_is_ignored_is_never_an_object(tmp_path):
+    path = save(tmp_path / "m.png", DISC)  # 0 and 255, which would be an object
+    mask, ignored, _ = read_binary_mask(path, ignore_index=255)
+    assert not mask.any()
+    assert np.array_equal(ignored, DISC > 0)
+
+
+@pytest.mark.parametrize("read", [read_binary_mask, read_instance_mask])
+def test_nothing_is_ignored_where_there_is_nothing_to_ignore(tmp_path, read):
+    kept, ignored, *_ = read(save(tmp_path / "m.png", DISC), ignore_index=128)
+    assert np.array_equal(kept > 0, DISC > 0)
+    assert ignored is None
+
+
+def test_a_mask_with_values_to_ignore_must_be_exact(tmp_path):
+    blurred = cv2.GaussianBlur(DISC, (5, 5), 0)
+    with pytest.raises(DataError, match=r"the mask has the values .* besides data\.ignore_index=128; expected 0 and 1"):
+        read_binary_mask(save(tmp_path / "m.png", blurred), ignore_index=128)
+    with pytest.raises(DataError, match=r"m\.jpg: JPEG changes pixel values, so data\.ignore_index=128 cannot be"):
+        read_binary_mask(save(tmp_path / "m.jpg", DISC), ignore_index=128)
+
+
+def test_a_negative_value_may_be_ignored(tmp_path):
+    ids, ignored = read_instance_mask(save(tmp_path / "m.tif", np.array([[-1, 0, 7]], np.int32)), ignore_index=-1)
+    assert ids.tolist() == [[0, 0, 7]]
+    assert ignored.tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+def test_a_tiff_mask_is_read_whatever_its_integers(tmp_path, dtype):
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, VALUES.astype(dtype))
+    assert np.array_equal(read_mask(path), VALUES)
+    found = read_objects(path, Rules("instances", ignore_index=VOID))
+    assert found.count == 1
+    assert np.array_equal(found.cut()[0][0], VALUES == 1)
+    assert read_objects(path, Rules("whole", ignore_index=VOID)).count == 1
+
+
+def test_a_page_of_a_mask_may_be_chosen(tmp_path):
+    first, second = (Image.fromarray(values) for values in (DISC, DISC // 255 * 7))
+    path = save(tmp_path / "m.tif", first, save_all=True, append_images=[second])
+    assert read_mask(path, page=1).max() == 7

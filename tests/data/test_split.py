@@ -6,10 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam_ft.data.folder import Folder
 from sam_ft.data.objects import components, instances
-from tests.data.files import MASK, make, refusal, save
+from tests.data.files import MASK, ORIENTATION, make, refusal, save
 
 IDS = np.where(MASK, np.arange(8, dtype=np.uint8) // 4 + 1, 0).astype(np.uint16) * 300
 
@@ -136,3 +137,120 @@ def test_a_survey_lists_all_files_that_cannot_be_used(tmp_path):
     assert "a.png: cannot be read" in first
     assert "b.png: the mask has the values 0, 1, 2" in second
     assert "c.png: the mask is 6 x 8 pixels" in third
+
+
+def write_lists(root, train, val):
+    (root / "train.txt").write_text("\n".join(train))
+    (root / "val.txt").write_text("\n".join(val))
+    return root
+
+
+def damaged(root, count, bad, **options):
+    """A folder whose train split has `count` images, of which `bad` are cut off in their pixels."""
+    names = [f"n{number:03d}" for number in range(count)]
+    write_lists(make(root, [*names, "v"]), names, "v")
+    for name in names[:bad]:
+        path = root / "images" / f"{name}.png"
+        save(path, np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
+        path.write_bytes(path.read_bytes()[:-60])  # the header is whole
+    return Folder(root, **options).split("train")
+
+
+def test_bad_files_are_left_out_if_they_are_to_be_skipped(tmp_path, caplog):
+    split = damaged(tmp_path, 5, 1, on_bad="skip")
+    with caplog.at_level(logging.WARNING, "sam_ft"):
+        survey = split.survey()
+    assert (survey.images, survey.objects, survey.bad) == (4, 4, ["n000"])
+    assert len(caplog.messages) == 1
+    assert "1 of 5 images are left out (data.on_bad=skip):\n" in caplog.messages[0]
+    assert "n000.png: cannot be read" in caplog.messages[0]
+    left = split.without(survey.bad)
+    assert left.names == ["n001", "n002", "n003", "n004"]
+    assert [sample.name for sample in left] == left.names
+    assert left.survey().bad == []
+
+
+@pytest.mark.parametrize(("count", "allowed"), [(2, 1), (199, 1), (200, 2), (300, 3)])
+def test_more_than_one_percent_of_bad_files_stops(tmp_path, count, allowed):
+    assert len(damaged(tmp_path / "some", count, allowed, on_bad="skip").survey().bad) == allowed
+    message = refusal(damaged(tmp_path / "more", count, allowed + 1, on_bad="skip").survey)
+    assert "n000.png: cannot be read" in message
+    assert f"\n{allowed + 1} of {count} images cannot be used: more than the 1 % (and more than one)" in message
+
+
+def test_bad_masks_and_sizes_are_skipped_too(tmp_path):
+    names = [f"n{number:03d}" for number in range(300)]
+    write_lists(make(tmp_path, [*names, "v"]), names, "v")
+    (tmp_path / "masks" / "n000.png").write_bytes(b"")
+    save(tmp_path / "masks" / "n001.png", MASK.T.copy())
+    (tmp_path / "images" / "n002.png").write_bytes(b"<html>")
+    assert Folder(tmp_path, on_bad="skip").split("train").survey().bad == ["n000", "n001", "n002"]
+
+
+def test_a_split_without_some_samples_keeps_its_classes_and_what_it_told(tmp_path, caplog):
+    make(tmp_path, "abcd", suffix="jpg", quality=80)
+    split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
+    with caplog.at_level(logging.WARNING, "sam_ft"):
+        split.survey()
+        split.without(["b"])[1]
+    assert len(caplog.messages) == 1
+
+
+def test_floats_are_looked_through_before_training(tmp_path):
+    make(tmp_path, "abcd")
+    for name in "ab":
+        (tmp_path / "images" / f"{name}.png").unlink()
+        save(tmp_path / "images" / f"{name}.tif", np.full((6, 8), np.nan if name == "b" else 1, np.float32))
+    split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
+    message = refusal(split.survey)
+    assert "b.tif: 48 of its values are NaN or infinite" in message
+    assert "a.tif" not in message
+
+
+def test_how_more_than_8_bits_are_scaled_is_said_once(tmp_path, caplog):
+    make(tmp_path, "abcd")
+    for name in "bc":
+        save(tmp_path / "images" / f"{name}.png", np.arange(48, dtype=np.uint16).reshape(6, 8) * 1000)
+    split = Folder(write_lists(tmp_path, "abc", "d"), intensity="range").split("train")
+    with caplog.at_level(logging.INFO, "sam_ft"):
+        split.survey()
+    (message,) = caplog.messages
+    assert message.startswith("2 of 3 images have values other than unsigned 8 bits, first ")
+    assert (
+        "b.png (uint16): each image's own smallest and largest value become 0 and 255 (data.intensity=range)" in message
+    )
+    assert split[1].image[0, 0, :3].tolist() == [0, 5, 11]  # 255 / 47 = 5.43 a step
+
+
+def test_a_page_is_chosen_for_images_and_masks_alike(tmp_path):
+    pages = [Image.fromarray(np.full((6, 8), value, np.uint8)) for value in (10, 20)]
+    for name in "abcd":
+        save(tmp_path / "images" / f"{name}.tif", pages[0], save_all=True, append_images=pages[1:])
+        save(tmp_path / "masks" / f"{name}.png", MASK)
+    lists = write_lists(tmp_path, "abc", "d")
+    assert "a.tif: holds 2 pages; expected one" in refusal(Folder(lists).split("train").survey)
+    split = Folder(lists, page=1).split("train")
+    assert split.survey().objects == 3
+    assert split[0].image.unique().tolist() == [20]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_annotations_lie_as_the_whole_sample_does(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    for name in "abcd":
+        save(tmp_path / "images" / f"{name}.tif", MASK, exif=exif)
+        save(tmp_path / "masks" / f"{name}.png", MASK, exif=exif)
+    split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
+    sample, annotations = split[0], split.annotations(0)
+    assert sample.original_size == annotations.original_size == sample.masks.shape[1:]
+    assert torch.equal(sample.masks, annotations.masks)
+    assert torch.equal(sample.masks[0], sample.image[0] > 0)
+
+
+@pytest.mark.parametrize("name", ["a b", "a=1", "a#1", "a,b", "a(1)", "ä", "a'b", "a%20b", "~a"])
+def test_names_of_all_kinds_are_read(tmp_path, name):
+    root = make(tmp_path / name, [name, "v"])
+    split = Folder(write_lists(root, [name], ["v"])).split("train")
+    assert split.names == [name]
+    assert len(split[0].masks) == 1
