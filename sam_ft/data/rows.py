@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_ft.data.pairing import SHOWN
+from sam_ft.data.faults import SHOWN, Fault
 from sam_ft.errors import DataError
 
 SPLITS = ("train", "val")
@@ -69,8 +69,12 @@ def path_of(table: Path, cell: str) -> Path:
     return Path(os.path.normpath(table.parent / Path(cell).expanduser()))
 
 
-def check_rows(table: Path, rows: list[Row], labels: Collection[str]) -> None:
-    """labels: that are known. Raises: DataError that lists all that is wrong, by line."""
+def check_rows(table: Path, rows: list[Row], labels: Collection[str], found: list[Fault] | None = None) -> list[Row]:
+    """The rows that can be used.
+
+    labels: that are known · found: takes what is wrong with the others; without it that is an error
+    Raises: DataError that lists all that is wrong, by line.
+    """
     faults = []
     seen: dict[tuple, int] = {}
     split_of: dict[Path, Row] = {}
@@ -94,9 +98,14 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str]) -> None:
             faults.append(
                 f"line {row.line}: {row.image} is of {row.split} here, and of {other.split} in line {other.line}"
             )
+    if faults and found is not None:
+        lines = [fault.removeprefix("line ").split(": ", 1) for fault in faults]
+        found += [Fault(str(table), line, what, kind="line") for line, what in lines]
+        return [row for row in rows if str(row.line) not in dict(lines)]
     if faults:
         more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
         raise DataError(f"{table}: {len(faults)} faults\n" + "\n".join(faults[:SHOWN]) + more)
+    return rows
 
 
 def _delimiter(table: Path, text: str, image_column: str) -> str:
