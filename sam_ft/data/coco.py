@@ -152,7 +152,7 @@ class CocoSplit:
         level = "error" if self._faults else "warning"
         advice = "mend them, or leave out up to 1 % of them with data.on_bad=skip" if self._faults else "left out"
         faults = [
-            Fault(str(self.file), name, f"{kind} that {what}", advice, level, kind.removesuffix("s"))
+            Fault(str(self.file), name, f"{kind} that {what}; {advice}", "", level, kind.removesuffix("s"))
             for (kind, what), which in self.content.faults.items()
             for name in which
         ]

@@ -112,8 +112,9 @@ def read_list(path: Path, known: set[str], faults: list[Fault] | None = None) ->
     unknown = [name for name in names if name not in known]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if faults is not None:
-        for which, what in ((unknown, "has neither an image nor a mask"), (repeated, "is there more than once")):
-            faults += [Fault(str(path), name, what, "name each image once, one a line", kind="name") for name in which]
+        missing, twice = "has neither an image nor a mask", "is there more than once"
+        faults += [Fault(str(path), name, missing, "correct it, or take the line out", kind="name") for name in unknown]
+        faults += [Fault(str(path), name, twice, "take the other lines out", kind="name") for name in repeated]
         names = [name for name in dict.fromkeys(names) if name in known]
     elif unknown:
         raise DataError(

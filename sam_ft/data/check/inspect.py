@@ -117,19 +117,23 @@ def _read(part: Part, split: Split, name: str, input_side: int) -> list[Fault]:
     faults = [fault for look in part.looks for fault in look.faults]
     bad = len(split) - len(part.usable)
     if hasattr(split, "tolerates") and split.tolerates(bad):
-        return [replace(f, level="warning") if f.level == "error" else f for f in faults]
+        left_out = "left out (data.on_bad=skip)"
+        return [replace(f, level="warning", advice=left_out) if f.level == "error" else f for f in faults]
     return faults
 
 
-def _look_at(split: Split, index: int, input_side: int) -> Look:
-    sample: Sample | None = None
+def examined(split: Split, index: int) -> tuple[Sample | None, list[Fault]]:
+    """A sample and what there is to say about it; a split that cannot say it reads all of it or nothing."""
+    if hasattr(split, "examine"):
+        return split.examine(index)
     try:
-        if hasattr(split, "examine"):
-            sample, faults = split.examine(index)
-        else:
-            sample, faults = split[index], []
+        return split[index], []
     except DataError as error:
-        faults = [_whole(error)]
+        return None, [_whole(error)]
+
+
+def _look_at(split: Split, index: int, input_side: int) -> Look:
+    sample, faults = examined(split, index)
     if sample is None:
         return Look(faults)
     boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, resized_size(sample.size, input_side))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam_ft.data.check.inspect import Inspection
+from sam_ft.data.check.inspect import Inspection, examined
 from sam_ft.geometry import resize_masks, resized_size, scale_boxes, scale_points
 from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import Panel, save_sheet, with_masks, with_prompts
@@ -25,8 +25,10 @@ def draw_samples(path: Path, found: Inspection, prompter: Prompter, seed: int = 
     for name, part in found.parts.items():
         usable, count = part.usable, min(EACH, len(part.usable))
         for place in range(count):
+            sample = None
             if part.split is not None:
-                sample = part.split[usable[place * len(usable) // count]]
+                sample, _ = examined(part.split, usable[place * len(usable) // count])
+            if sample is not None:
                 panels.append(_panel(name, sample, found.input_side, prompter, seed))
     if panels:
         rows = [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
