@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam_ft.data.faults import Fault, listed
-from sam_ft.data.pairing import Item, check_share, drawn, files_by_stem, find_pairs, read_list
+from sam_ft.data.pairing import Item, check_share, drawn, files_by_stem, find_pairs, read_list, shown
 from sam_ft.data.rules import Rules
 from sam_ft.data.split import FileSplit
 from sam_ft.data.survey import Survey as Survey
@@ -73,6 +73,9 @@ class Folder:
             if faults is not None:
                 both = "is in train.txt and in val.txt"
                 faults += [Fault(str(self.root), name, both, LEAK, kind="name") for name in shared]
+                neither = "is in neither train.txt nor val.txt, and let be"
+                left = sorted(known - {*lists["train"], *lists["val"]})
+                faults += [Fault(str(self.root), shown(name), neither, level="note", kind="name") for name in left]
             elif shared:
                 raise DataError(
                     f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {listed(shared)}; {LEAK}"

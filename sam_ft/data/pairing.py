@@ -44,7 +44,7 @@ def find_pairs(
         (f"without an image in {image_folder}/", [n for n in names if n not in images]),
         ("with several files of that name", [f.name for n in names for f in _doubles(images, masks, n)]),
         # the name becomes a seed, a line of a log, a cell of a table
-        ("whose name is not valid UTF-8", [ascii(n) for n in names if not _is_utf8(n)]),
+        ("whose name is not valid UTF-8", [shown(n) for n in names if not _is_utf8(n)]),
     ]
     found = [f"{len(which)} {what}: {listed(which)}" for what, which in problems if which]
     if faults is not None:
@@ -74,15 +74,19 @@ def _unpaired(
     for folder, own, what, other_folder, others in sides:
         inside = str(root / folder)
         for name in names:
-            shown = [ascii(f.name) if not _is_utf8(name) else f.name for f in own.get(name, ())]
-            if shown and name not in others:
+            files = [shown(file.name) for file in own.get(name, ())]
+            if files and name not in others:
                 advice = f"add one of the same name, whatever its suffix, to {other_folder}/, or take the file out"
-                faults.append(Fault(inside, shown[0], f"has no {what}", advice))
-            if len(shown) > 1:
+                faults.append(Fault(inside, files[0], f"has no {what}", advice))
+            if len(files) > 1:
                 one = "several files have this name, and only one of them can be meant"
-                faults += [Fault(inside, file, one, "rename or remove the others") for file in shown]
-            if shown and not _is_utf8(name):
-                faults.append(Fault(inside, shown[0], "has a name that is not valid UTF-8", "rename it"))
+                faults += [Fault(inside, file, one, "rename or remove the others") for file in files]
+            if files and not _is_utf8(name):
+                faults.append(Fault(inside, files[0], "has a name that is not valid UTF-8", "rename it"))
+        for path in sorted((root / folder).iterdir()):
+            if not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
+                what = "is a folder, and not looked into" if path.is_dir() else "is no image by its suffix, and let be"
+                faults.append(Fault(inside, shown(path.name), what, level="note"))
     return faults
 
 
@@ -153,6 +157,11 @@ def drawn(items: Sequence[Item], split: str, val_fraction: float, seed: int, whe
 def _doubles(images: dict[str, list[Path]], masks: dict[str, list[Path]], name: str) -> list[Path]:
     both = (images.get(name, []), masks.get(name, []))
     return [file for files in both if len(files) > 1 for file in files]
+
+
+def shown(name: str) -> str:
+    """A name that can be printed, whatever its bytes are."""
+    return name if _is_utf8(name) else ascii(name)
 
 
 def _is_utf8(name: str) -> bool:

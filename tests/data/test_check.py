@@ -6,10 +6,14 @@ from PIL import Image
 
 from sam_ft.data.check.inspect import inspect
 from sam_ft.data.check.report import as_text
+from sam_ft.data.check.samples import draw_samples
 from sam_ft.data.faults import Fault, said
 from sam_ft.data.folder import Folder
 from sam_ft.data.loader import open_both, survey_both
 from sam_ft.data.table import Table
+from sam_ft.errors import DataError
+from sam_ft.prompts import Box
+from tests.blobs import Blobs
 from tests.data.files import ORIENTATION, refusal, save
 from tests.data.test_coco import annotation, image
 from tests.data.test_coco import make as make_coco
@@ -210,6 +214,49 @@ def test_a_split_that_cannot_be_opened_does_not_hide_the_other(tmp_path):
     text = as_text(inspect(Folder(tmp_path, objects="instances"), 1024))
     assert f"[val] {tmp_path}/val: has no folder masks/; the folders there are: images." in text
     assert "a.png: cannot be read" in text
+
+
+def test_what_is_let_be_is_said(tmp_path):
+    pairs(tmp_path, "a", "b", "c", "é")
+    (tmp_path / "images" / "deep").mkdir()
+    (tmp_path / "masks" / "a.npy").write_bytes(b"")
+    (tmp_path / "masks" / ".hidden").write_bytes(b"")
+    (tmp_path / "train.txt").write_text("a\na\nb\ngone")
+    (tmp_path / "val.txt").write_text("b")
+    found = inspect(Folder(tmp_path, objects="instances"), 1024)
+    assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
+        ("error", "gone", "has neither an image nor a mask"),
+        ("error", "a", "is there more than once"),
+        ("error", "b", "is in train.txt and in val.txt"),
+        ("note", "c", "is in neither train.txt nor val.txt, and let be"),
+        ("note", "é", "is in neither train.txt nor val.txt, and let be"),
+        ("note", "deep", "is a folder, and not looked into"),
+        ("note", "a.npy", "is no image by its suffix, and let be"),
+        ("error", "b = b", "has the same pixels in train and in val"),
+    ]
+    assert [len(part.usable) for part in found.parts.values()] == [2, 1]
+
+
+def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
+    class Own:
+        def split(self, name):
+            if name == "val":
+                raise DataError("/data/val: is gone; fetch it")
+            return Broken([1, 2, 3])
+
+    class Broken(Blobs):
+        def __getitem__(self, index):
+            if index == 1:
+                raise DataError("/data/blobs_1: is odd; mend it")
+            return super().__getitem__(index)
+
+    found = inspect(Own(), 1024)
+    assert [str(fault.inside) for fault in found.faults] == ["/data/blobs_1", "/data/val"]
+    assert (found.parts["train"].usable, len(found.parts["train"].sides)) == ([0, 2], 1 + 3)
+    assert draw_samples(tmp_path / "sheet.png", found, Box())
+    text = as_text(found)
+    assert "[train] /data/blobs_1: is odd; mend it" in text
+    assert "\nval        -       -      -        -\n" in text
 
 
 def test_a_folder_without_any_objects_is_an_error(tmp_path):

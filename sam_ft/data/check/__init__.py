@@ -1,1 +1,1 @@
-"""One report about a data set before anything is trained: `inspect` reads, `report` tells, `samples` draws."""
+"""One report about a data set before anything is trained: `inspect` reads it all, `report` tells, `samples` draws."""

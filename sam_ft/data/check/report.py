@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from sam_ft.data.check.inspect import SMALL, Inspection, Part
+from sam_ft.data.check.inspect import Inspection
+from sam_ft.data.check.looks import Part
+from sam_ft.data.check.together import SMALL
 from sam_ft.data.faults import Group, in_groups
 
 LEVELS = {"error": "Errors", "warning": "Warnings", "note": "Notes"}

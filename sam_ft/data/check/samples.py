@@ -4,7 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam_ft.data.check.inspect import Inspection, examined
+from sam_ft.data.check.inspect import Inspection
+from sam_ft.data.check.looks import examined
 from sam_ft.geometry import resize_masks, resized_size, scale_boxes, scale_points
 from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import Panel, save_sheet, with_masks, with_prompts
