@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -235,6 +236,23 @@ def test_what_is_let_be_is_said(tmp_path):
         ("error", "b = b", "has the same pixels in train and in val"),
     ]
     assert [len(part.usable) for part in found.parts.values()] == [2, 1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_is_not_utf8_is_said_and_can_be_printed(tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "val", "c")
+    for folder in ("images", "masks"):
+        try:
+            os.rename(tmp_path / "train" / folder / "a.png", os.fsencode(tmp_path / "train" / folder) + b"/caf\xe9.png")
+        except OSError:
+            pytest.skip("this file system allows UTF-8 names only")
+    found = inspect(Folder(tmp_path, objects="instances"), 1024)
+    assert [(fault.name, fault.what) for fault in found.faults] == [
+        (r"'caf\udce9.png'", "has a name that is not valid UTF-8")
+    ] * 2
+    assert found.parts["train"].split.names == ["b"]
+    as_text(found).encode()
 
 
 def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
