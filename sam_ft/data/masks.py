@@ -11,6 +11,7 @@ from sam_ft.data.decoding import decode, read_header
 from sam_ft.data.reading import read_image
 from sam_ft.errors import DataError
 
+ODD_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
 Ignored = NDArray[np.bool_] | None  # (H, W), where pixels count for nothing; None if there are none
 
 
@@ -20,14 +21,15 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
     → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colours, or has fractions.
     """
     mask = decode(path, page)
-    kind = f"Pillow mode {mask.mode}" if isinstance(mask, Image.Image) else str(mask.dtype)
-    if isinstance(mask, Image.Image) and mask.mode == "LA":
-        mask = mask.getchannel("L")
     values = np.array(mask)
-    if values.ndim == 3 and values.shape[-1] == 2 and kind.startswith("uint"):  # grey with alpha
-        values = values[..., 0]
-    if values.ndim == 3 and (kind in ("Pillow mode RGB", "Pillow mode RGBA") or not isinstance(mask, Image.Image)):
-        values = values[..., :3]
+    kind = f"Pillow mode {mask.mode}" if isinstance(mask, Image.Image) else str(values.dtype)
+    if values.dtype.kind not in "bui" or kind in ODD_MODES:
+        raise DataError(
+            f"{path}: the mask is stored as {kind}; expected one channel of integers. "
+            "Save it as an 8-bit PNG with 0 and 255, or integer ids"
+        )
+    if values.ndim == 3:
+        values = values[..., : 1 if values.shape[-1] == 2 else 3]  # without alpha
         if (values != values[..., :1]).any():
             raise DataError(
                 f"{path}: the mask has colours; expected one value a pixel. Save it as a single channel: 0 and 255 "
@@ -35,11 +37,6 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
                 "name the colours in data.classes"
             )
         values = values[..., 0]
-    if values.ndim != 2 or values.dtype.kind not in "bui":
-        raise DataError(
-            f"{path}: the mask is stored as {kind}; expected one channel of integers. "
-            "Save it as an 8-bit PNG with 0 and 255, or integer ids"
-        )
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 

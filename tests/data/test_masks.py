@@ -201,3 +201,15 @@ def test_a_page_of_a_mask_may_be_chosen(tmp_path):
     first, second = (Image.fromarray(values) for values in (DISC, DISC // 255 * 7))
     path = save(tmp_path / "m.tif", first, save_all=True, append_images=[second])
     assert read_mask(path, page=1).max() == 7
+
+
+def test_a_mask_of_printing_colours_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as Pillow mode CMYK; expected one channel"):
+        read_mask(save(tmp_path / "m.tif", DISC, "CMYK"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bands", [2, 4])
+def test_alpha_is_no_value_of_a_mask(tmp_path, suffix, bands):
+    path = save(tmp_path / f"m.{suffix}", np.dstack([*[DISC] * (bands - 1), np.full_like(DISC, 77)]))
+    assert np.array_equal(read_mask(path), DISC)

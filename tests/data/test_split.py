@@ -150,8 +150,8 @@ def damaged(root, count, bad, **options):
     names = [f"n{number:03d}" for number in range(count)]
     write_lists(make(root, [*names, "v"]), names, "v")
     for name in names[:bad]:
-        path = root / "images" / f"{name}.png"
-        save(path, np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
+        (root / "images" / f"{name}.png").unlink()
+        path = save(root / "images" / f"{name}.jpg", np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8))
         path.write_bytes(path.read_bytes()[:-60])  # the header is whole
     return Folder(root, **options).split("train")
 
@@ -163,7 +163,7 @@ def test_bad_files_are_left_out_if_they_are_to_be_skipped(tmp_path, caplog):
     assert (survey.images, survey.objects, survey.bad) == (4, 4, ["n000"])
     assert len(caplog.messages) == 1
     assert "1 of 5 images are left out (data.on_bad=skip):\n" in caplog.messages[0]
-    assert "n000.png: cannot be read" in caplog.messages[0]
+    assert "n000.jpg: cannot be read" in caplog.messages[0]
     left = split.without(survey.bad)
     assert left.names == ["n001", "n002", "n003", "n004"]
     assert [sample.name for sample in left] == left.names
@@ -174,8 +174,8 @@ def test_bad_files_are_left_out_if_they_are_to_be_skipped(tmp_path, caplog):
 def test_more_than_one_percent_of_bad_files_stops(tmp_path, count, allowed):
     assert len(damaged(tmp_path / "some", count, allowed, on_bad="skip").survey().bad) == allowed
     message = refusal(damaged(tmp_path / "more", count, allowed + 1, on_bad="skip").survey)
-    assert "cannot be read (image file is truncated); check" in message
-    assert f"\n  {allowed + 1} files in {tmp_path}/more/images: n000.png, n001.png" in message
+    assert "cannot be read (" in message
+    assert re.search(rf"  {allowed + 1} files in {tmp_path}/more/images:\s+n000.jpg", message)
     assert f"\n{allowed + 1} of {count} images cannot be used: more than the 1 % (and more than one)" in message
 
 
