@@ -1,4 +1,6 @@
-.PHONY: test slow lint bench
+.PHONY: check test slow lint bench
+
+check: lint test  # before every commit
 
 test:
 	pytest

@@ -26,7 +26,7 @@ from sam_ft.adapt import freeze_unreached
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.config import build, check_whole_numbers, record_sweep_job, user_errors
 from sam_ft.data.features import encode_ahead, explain_cost
-from sam_ft.data.loader import TrainingBatches, evaluation_loader, survey, training_loader
+from sam_ft.data.loader import TrainingBatches, evaluation_loader, open_both, survey_both, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
 from sam_ft.errors import ConfigError
 from sam_ft.evaluation import evaluate
@@ -67,11 +67,11 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     # Data: two splits of samples; loaders that deal them out to the processes.
     data = build(cfg.data)
-    train_split, val_split = data.split("train"), data.split("val")
+    train_split, val_split = open_both(data)
     monitors = [*metric.monitors, *(metric.class_monitors if val_split.classes else ())]
     if cfg.monitor not in monitors:
         raise ConfigError(f"monitor={cfg.monitor} is no score of which more is better; choose of {', '.join(monitors)}")
-    train_found, val_found = distributed.from_main(lambda: (survey(train_split, "train"), survey(val_split, "val")))
+    train_found, val_found = distributed.from_main(lambda: survey_both(train_split, val_split))
     if train_found.bad or val_found.bad:
         train_split, val_split = train_split.without(train_found.bad), val_split.without(val_found.bad)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.coco_json import read_coco
-from sam_ft.data.pairing import SHOWN, listed
+from sam_ft.data.faults import Fault, fault_of, listed, said
 from sam_ft.data.reading import INTENSITIES, read_image, read_size
 from sam_ft.data.survey import Survey
 from sam_ft.errors import ConfigError, DataError
@@ -78,6 +78,12 @@ class Coco:
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{name}_images")
         return CocoSplit(self.root / file, folder, self.categories, self.min_area, self.intensity, self.on_bad)
 
+    def sound_split(self, name: str, faults: list[Fault]) -> "CocoSplit":
+        """The same; `faults` takes what cannot be used of its file."""
+        split = self.split(name)
+        faults += split.file_faults()
+        return split
+
 
 class CocoSplit:
     """The samples of one split: images are read and masks decoded when they are asked for, every time.
@@ -122,15 +128,51 @@ class CocoSplit:
         """
         image = read_image(self._path(index), self.intensity)
         size = (image.shape[0], image.shape[1])
+        self._stop_if_faulty()
         return self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
+        self._stop_if_faulty()
         return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self._path(index)))
 
-    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
+    def examine(self, index: int) -> tuple[Sample | None, list[Fault]]:
+        """The sample with its image decoded in full, or None where it cannot be used, and what there is to say of it.
+
+        What cannot be used of the JSON is said by `file_faults`.
+        """
+        path = self._path(index)
+        try:
+            image = read_image(path)
+            size = (image.shape[0], image.shape[1])
+            sample = self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
+        except DataError as error:
+            return None, [fault_of(error, [path])]
+        if not self._turned(index, size):
+            return sample, []
+        what = "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
+        advice = "look at the pictures; if they show them apart, remove the tag"
+        return sample, [Fault(str(path.parent), path.name, what, advice, "warning")]
+
+    def file_faults(self) -> list[Fault]:
+        """All that cannot be used of the JSON; as warnings where that is left out."""
+        level = "error" if self._faults else "warning"
+        advice = "mend them, or leave out up to 1 % of them with data.on_bad=skip" if self._faults else "left out"
+        faults = [
+            Fault(str(self.file), name, f"{kind} that {what}; {advice}", "", level, kind.removesuffix("s"))
+            for (kind, what), which in self.content.faults.items()
+            for name in which
+        ]
+        blank = "annotations that cover no pixel"
+        return faults + [
+            Fault(str(self.file), name, blank, "left out", "warning", "annotation") for name in self.content.blank
+        ]
+
+    def _stop_if_faulty(self) -> None:
         if self._faults:
             raise DataError("\n".join(self._faults))
+
+    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
         self._check_size(index, size)
         content = self.content
         own = np.arange(content.starts[index], content.starts[index + 1])
@@ -165,10 +207,9 @@ class CocoSplit:
         with ThreadPoolExecutor(8) as pool:
             look = pool.map(self._look_at, range(len(self)))
             found = list(tqdm(look, "reading image sizes", len(self), leave=False, disable=None))
-        wrong = [str(fault) for fault, _ in found if fault is not None]
+        wrong = [fault for fault, _ in found if fault is not None]
         if self._faults or wrong:
-            more = [f"... and {len(wrong) - SHOWN} more images"] if len(wrong) > SHOWN else []
-            raise DataError("\n".join([*self._faults, *wrong[:SHOWN], *more]))
+            raise DataError("\n".join([*self._faults, *([said(wrong)] if wrong else [])]))
         if turned := [name for name, (_, is_turned) in zip(self.names, found, strict=True) if is_turned]:
             log.warning(
                 "%s: %d images are turned or mirrored by their EXIF orientation, and their size does not tell whether "
@@ -180,16 +221,19 @@ class CocoSplit:
         empty = [name for name, count in zip(self.names, objects, strict=True) if not count]
         return Survey(len(self), int(objects.sum()), empty, lossy=0)
 
-    def _look_at(self, index: int) -> tuple[DataError | None, bool]:
+    def _look_at(self, index: int) -> tuple[Fault | None, bool]:
         """What is wrong with an image, and whether it is turned in a way that its size does not show."""
         try:
             size = read_size(self._path(index))
             self._check_size(index, size)
         except DataError as error:
-            return error, False
+            return fault_of(error, [self._path(index)]), False
+        return None, self._turned(index, size)
+
+    def _turned(self, index: int, size: Size) -> bool:
         with Image.open(self._path(index)) as image:
             turn = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format in ("JPEG", "MPO") else 1
-        return None, turn in MIRRORED_OR_UPSIDE_DOWN or (turn != 1 and size[0] == size[1])
+        return turn in MIRRORED_OR_UPSIDE_DOWN or (turn != 1 and size[0] == size[1])
 
     def _check_size(self, index: int, size: Size) -> None:
         """Raises: DataError when the image is not of the size that the file gives for it."""

@@ -18,7 +18,7 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from sam_ft import distributed
-from sam_ft.data.pairing import listed
+from sam_ft.data.faults import listed
 from sam_ft.errors import DataError
 from sam_ft.types import Size
 

@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sam_ft.data.pairing import Item, check_share, drawn, files_by_stem, find_pairs, listed, read_list
+from sam_ft.data.faults import Fault, listed
+from sam_ft.data.pairing import Item, check_share, drawn, files_by_stem, find_pairs, read_list, shown
 from sam_ft.data.rules import Rules
 from sam_ft.data.split import FileSplit
 from sam_ft.errors import ConfigError, DataError
+
+LEAK = "a score on images that were trained on says nothing, so keep each in one split"
 
 
 class Folder:
@@ -55,19 +58,29 @@ class Folder:
             raise ConfigError(f"the split {name} is not known; expected train or val")
         return FileSplit(self._items(name), self.rules)
 
-    def _items(self, split: str) -> list[Item]:
+    def sound_split(self, name: str, faults: list[Fault]) -> FileSplit:
+        """The same of what pairs up; `faults` takes what does not."""
+        return FileSplit(self._items(name, faults), self.rules)
+
+    def _items(self, split: str, faults: list[Fault] | None = None) -> list[Item]:
         if self._both("train", "val"):
-            return find_pairs(self.root / split, self.image_folder, self.mask_folder)
+            return find_pairs(self.root / split, self.image_folder, self.mask_folder, None, faults)
         if self._both("train.txt", "val.txt"):
             known = {*files_by_stem(self.root, self.image_folder), *files_by_stem(self.root, self.mask_folder)}
-            lists = {which: read_list(self.root / f"{which}.txt", known) for which in ("train", "val")}
-            if shared := sorted({*lists["train"]} & {*lists["val"]}):
+            lists = {which: read_list(self.root / f"{which}.txt", known, faults) for which in ("train", "val")}
+            shared = sorted({*lists["train"]} & {*lists["val"]})
+            if faults is not None:
+                both = "is in train.txt and in val.txt"
+                faults += [Fault(str(self.root), name, both, LEAK, kind="name") for name in shared]
+                neither = "is in neither train.txt nor val.txt, and let be"
+                left = sorted(known - {*lists["train"], *lists["val"]})
+                faults += [Fault(str(self.root), shown(name), neither, level="note", kind="name") for name in left]
+            elif shared:
                 raise DataError(
-                    f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {listed(shared)}; "
-                    "a score on images that were trained on says nothing, so keep each in one list"
+                    f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {listed(shared)}; {LEAK}"
                 )
-            return find_pairs(self.root, self.image_folder, self.mask_folder, only=lists[split])
-        pairs = find_pairs(self.root, self.image_folder, self.mask_folder)
+            return find_pairs(self.root, self.image_folder, self.mask_folder, lists[split], faults)
+        pairs = find_pairs(self.root, self.image_folder, self.mask_folder, None, faults)
         choose = "name the images in train.txt and val.txt"
         return drawn(pairs, split, self.val_fraction, self.seed, (self.root, choose))
 

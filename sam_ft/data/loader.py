@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -22,6 +23,8 @@ from sam_ft.types import Batch, Sample, collate
 
 log = logging.getLogger("sam_ft")
 
+T = TypeVar("T")
+
 
 def survey(split: Split, name: str) -> Survey:
     """Reads all masks of a split before the model is built, so that what is wrong with any of them is said now."""
@@ -31,6 +34,33 @@ def survey(split: Split, name: str) -> Survey:
     if not found.objects:
         raise DataError(f"the {name} images hold no objects at all; look at data.mask_folder and data.objects")
     return found
+
+
+def open_both(data) -> tuple[Split, Split]:
+    """The splits train and val of a data set. Raises: DataError about all that is wrong with either."""
+    train, val = _all_or_error([lambda: data.split("train"), lambda: data.split("val")])
+    return train, val
+
+
+def survey_both(train: Split, val: Split) -> tuple[Survey, Survey]:
+    """`survey` of both splits. Raises: DataError about all that is wrong with either."""
+    found = _all_or_error([lambda: survey(train, "train"), lambda: survey(val, "val")])
+    return found[0], found[1]
+
+
+def _all_or_error(acts: Sequence[Callable[[], T]]) -> list[T]:
+    done, problems = [], []
+    for act in acts:
+        try:
+            done.append(act())
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        text = "\n".join(dict.fromkeys(problems))  # what is wrong with both splits is said once
+        raise DataError(
+            f"{text}\n`python -m sam_ft.data.check` with the same data=... reads everything, and lists all there is"
+        )
+    return done
 
 
 class TrainingBatches(Sampler):

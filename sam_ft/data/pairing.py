@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_ft.data.faults import Fault, listed
 from sam_ft.errors import ConfigError, DataError
 from sam_ft.seeds import seed_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-SHOWN = 10  # names that an error lists of each kind
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,17 @@ class Item:
     labels: tuple[int, ...] = ()
 
 
-def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[str] | None = None) -> list[Item]:
+def find_pairs(
+    root: Path,
+    image_folder: str,
+    mask_folder: str,
+    only: Sequence[str] | None = None,
+    faults: list[Fault] | None = None,
+) -> list[Item]:
     """Pairs the files of two folders by stem, sorted by name.
 
     only: pair these names and let all other files be; without it every file must have its partner.
+    faults: takes what does not pair, and the others are paired; without it that is an error
     Raises: DataError that lists all missing, extra and ambiguous partners together.
     """
     images, masks = files_by_stem(root, image_folder), files_by_stem(root, mask_folder)
@@ -37,10 +44,13 @@ def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[s
         (f"without an image in {image_folder}/", [n for n in names if n not in images]),
         ("with several files of that name", [f.name for n in names for f in _doubles(images, masks, n)]),
         # the name becomes a seed, a line of a log, a cell of a table
-        ("whose name is not valid UTF-8", [ascii(n) for n in names if not _is_utf8(n)]),
+        ("whose name is not valid UTF-8", [shown(n) for n in names if not _is_utf8(n)]),
     ]
     found = [f"{len(which)} {what}: {listed(which)}" for what, which in problems if which]
-    if found:
+    if faults is not None:
+        faults += _unpaired(root, image_folder, mask_folder, images, masks, names)
+        names = [n for n in names if len(images.get(n, ())) == len(masks.get(n, ())) == 1 and _is_utf8(n)]
+    elif found:
         raise DataError(
             f"{root}: images and masks do not pair up by name. " + "; ".join(found) + ". "
             "Each image needs one mask of the same name, whatever the suffix; rename, add or remove files"
@@ -48,6 +58,36 @@ def find_pairs(root: Path, image_folder: str, mask_folder: str, only: Sequence[s
     if not names:
         raise DataError(f"{root / image_folder}: holds no images; expected files of {', '.join(SUFFIXES)}")
     return [Item(name, images[name][0], (masks[name][0],)) for name in names]
+
+
+def _unpaired(
+    root: Path,
+    image_folder: str,
+    mask_folder: str,
+    images: dict[str, list[Path]],
+    masks: dict[str, list[Path]],
+    names: Sequence[str],
+) -> list[Fault]:
+    """What `find_pairs` would refuse, file by file."""
+    faults = []
+    sides = ((image_folder, images, "mask", mask_folder, masks), (mask_folder, masks, "image", image_folder, images))
+    for folder, own, what, other_folder, others in sides:
+        inside = str(root / folder)
+        for name in names:
+            files = [shown(file.name) for file in own.get(name, ())]
+            if files and name not in others:
+                advice = f"add one of the same name, whatever its suffix, to {other_folder}/, or take the file out"
+                faults.append(Fault(inside, files[0], f"has no {what}", advice))
+            if len(files) > 1:
+                one = "several files have this name, and only one of them can be meant"
+                faults += [Fault(inside, file, one, "rename or remove the others") for file in files]
+            if files and not _is_utf8(name):
+                faults.append(Fault(inside, files[0], "has a name that is not valid UTF-8", "rename it"))
+        for path in sorted((root / folder).iterdir()):
+            if not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
+                what = "is a folder, and not looked into" if path.is_dir() else "is no image by its suffix, and let be"
+                faults.append(Fault(inside, shown(path.name), what, level="note"))
+    return faults
 
 
 def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
@@ -65,19 +105,27 @@ def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
     return files
 
 
-def read_list(path: Path, known: set[str]) -> list[str]:
+def read_list(path: Path, known: set[str], faults: list[Fault] | None = None) -> list[str]:
     """The names in a text file, one a line, with or without suffix.
 
+    faults: takes those that cannot be used, and the others are returned; without it they are an error
     Raises: DataError that lists the unknown and the repeated ones.
     """
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     names = [line if line in known or Path(line).suffix.lower() not in SUFFIXES else Path(line).stem for line in lines]
-    if unknown := [name for name in names if name not in known]:
+    unknown = [name for name in names if name not in known]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if faults is not None:
+        missing, twice = "has neither an image nor a mask", "is there more than once"
+        faults += [Fault(str(path), name, missing, "correct it, or take the line out", kind="name") for name in unknown]
+        faults += [Fault(str(path), name, twice, "take the other lines out", kind="name") for name in repeated]
+        names = [name for name in dict.fromkeys(names) if name in known]
+    elif unknown:
         raise DataError(
             f"{path}: {len(unknown)} of {len(names)} names have neither an image nor a mask: {listed(unknown)}; "
             "expected file names of the image folder, one a line"
         )
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    elif repeated:
         raise DataError(f"{path}: {len(repeated)} names are there more than once: {listed(repeated)}")
     if not names:
         raise DataError(f"{path}: is empty; expected file names of the image folder, one a line")
@@ -109,15 +157,14 @@ def drawn(items: Sequence[Item], split: str, val_fraction: float, seed: int, whe
     return chosen
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _doubles(images: dict[str, list[Path]], masks: dict[str, list[Path]], name: str) -> list[Path]:
     both = (images.get(name, []), masks.get(name, []))
     return [file for files in both if len(files) > 1 for file in files]
+
+
+def shown(name: str) -> str:
+    """A name that can be printed, whatever its bytes are."""
+    return name if _is_utf8(name) else ascii(name)
 
 
 def _is_utf8(name: str) -> bool:

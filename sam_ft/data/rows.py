@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam_ft.data.pairing import SHOWN
+from sam_ft.data.faults import SHOWN, Fault
 from sam_ft.errors import DataError
 
 SPLITS = ("train", "val")
@@ -69,34 +69,50 @@ def path_of(table: Path, cell: str) -> Path:
     return Path(os.path.normpath(table.parent / Path(cell).expanduser()))
 
 
-def check_rows(table: Path, rows: list[Row], labels: Collection[str]) -> None:
-    """labels: that are known. Raises: DataError that lists all that is wrong, by line."""
-    faults = []
+def check_rows(table: Path, rows: list[Row], labels: Collection[str], found: list[Fault] | None = None) -> list[Row]:
+    """The rows that can be used.
+
+    labels: that are known · found: takes what is wrong with the others; without it that is an error
+    Raises: DataError that lists all that is wrong, by line.
+    """
+    faults: list[Fault] = []
+
+    def refuse(row: Row, what: str, advice: str = "") -> None:
+        faults.append(Fault(str(table), str(row.line), what, advice, kind="line"))
+
     seen: dict[tuple, int] = {}
     split_of: dict[Path, Row] = {}
     for row in rows:
         for what, cell in (("image", row.image), ("mask", row.mask)):
             if not cell:
-                faults.append(f"line {row.line}: the {what} is empty")
+                refuse(row, f"the {what} is empty", "name a file, or take the line out")
             elif not path_of(table, cell).is_file():
-                faults.append(f"line {row.line}: the {what} {cell} is not there")
+                refuse(row, f"the {what} {cell} is not there", f"{what} paths are relative to the table's folder")
         if row.split is not None and row.split not in SPLITS:
-            faults.append(f"line {row.line}: the split is {row.split or 'empty'}; expected train or val")
+            refuse(row, f"the split is {row.split or 'empty'}; expected train or val")
         if row.label is not None and row.label not in labels:
             known = f"; data.classes has {', '.join(labels)}" if row.label else ""
-            faults.append(f"line {row.line}: the label is {row.label or 'empty'}{known}")
+            refuse(row, f"the label is {row.label or 'empty'}{known}")
         image, mask = path_of(table, row.image), path_of(table, row.mask)
         first = seen.setdefault((image, mask), row.line)
         if first != row.line and row.image and row.mask:
-            faults.append(f"line {row.line}: has the image and the mask of line {first}")
+            refuse(row, f"has the image and the mask of line {first}", "take one of them out")
         other = split_of.setdefault(image, row)
         if row.image and row.split != other.split:
-            faults.append(
-                f"line {row.line}: {row.image} is of {row.split} here, and of {other.split} in line {other.line}"
+            refuse(
+                row,
+                f"{row.image} is of {row.split} here, and of {other.split} in line {other.line}",
+                "all lines of an image are of one split",
             )
+    if found is not None:
+        found += faults
+        bad = {fault.name for fault in faults}
+        return [row for row in rows if str(row.line) not in bad]
     if faults:
+        lines = [f"line {fault.name}: {fault.what}" for fault in faults[:SHOWN]]
         more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(f"{table}: {len(faults)} faults\n" + "\n".join(faults[:SHOWN]) + more)
+        raise DataError(f"{table}: {len(faults)} faults\n" + "\n".join(lines) + more)
+    return rows
 
 
 def _delimiter(table: Path, text: str, image_column: str) -> str:

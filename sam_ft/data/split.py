@@ -12,8 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.decoding import read_header
+from sam_ft.data.faults import Fault, fault_of, said
 from sam_ft.data.objects import Objects, ask_for_classes, read_objects
-from sam_ft.data.pairing import SHOWN, Item
+from sam_ft.data.pairing import Item
 from sam_ft.data.reading import INTENSITIES, read_image, read_size
 from sam_ft.data.rules import Rules
 from sam_ft.data.survey import Survey
@@ -21,6 +22,8 @@ from sam_ft.errors import DataError
 from sam_ft.types import Sample, Size
 
 log = logging.getLogger("sam_ft")
+
+LOSSY = "grey edges, as JPEG leaves them; they are cut at half of the range (value > 127)"
 
 
 class FileSplit:
@@ -52,12 +55,44 @@ class FileSplit:
         """
         image = read_image(self.items[index].image, self.rules.intensity, self.rules.page)
         size = (image.shape[0], image.shape[1])
-        return self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
+        return self._sample(index, _tensor(image), self._read(self.items[index], size), size)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
         size = read_size(self.items[index].image, self.rules.page)
-        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), size)
+        parts = self._read(self.items[index], size)
+        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), parts, size)
+
+    def examine(self, index: int) -> tuple[Sample | None, list[Fault]]:
+        """The sample, or None where it cannot be used, and all that there is to say about its files.
+
+        Image and masks are decoded in full, each of them even where another one is faulty.
+        """
+        item, faults, image, parts = self.items[index], [], None, []
+        try:
+            image = read_image(item.image, self.rules.intensity, self.rules.page)
+            if (dtype := read_header(item.image, self.rules.page).dtype) != np.uint8:
+                rule = f"{INTENSITIES[self.rules.intensity]} (data.intensity={self.rules.intensity})"
+                faults.append(_remark(item.image, "note", f"has values of {dtype}", rule))
+        except DataError as error:
+            faults.append(fault_of(error, [item.image]))
+        for path in item.masks:
+            try:
+                parts.append(read_objects(path, self.rules))
+                if image is not None:
+                    _check_size(path, item.image, parts[-1], (image.shape[0], image.shape[1]))
+                if parts[-1].lossy:
+                    faults.append(_remark(path, "warning", "is lossy", f"{LOSSY}; better save masks as PNG"))
+            except DataError as error:
+                faults.append(fault_of(error, [path]))
+        self._told.add("lossy")
+        if image is None or any(fault.level == "error" for fault in faults):
+            return None, faults
+        return self._sample(index, _tensor(image), parts, (image.shape[0], image.shape[1])), faults
+
+    def tolerates(self, bad: int) -> bool:
+        """Whether so many samples that cannot be used are to be left out."""
+        return self.rules.on_bad == "skip" and bad <= max(1, len(self) // 100)
 
     def without(self, names: Collection[str]) -> "FileSplit":
         """The same split without some of its samples."""
@@ -79,7 +114,7 @@ class FileSplit:
             looks = list(bar)
         good = [(item, look) for item, look in zip(self.items, looks, strict=True) if look.fault is None]
         bad = [item.name for item, look in zip(self.items, looks, strict=True) if look.fault is not None]
-        self._judge([str(look.fault) for look in looks if look.fault is not None])
+        self._judge([look.fault for look in looks if look.fault is not None])
         lossy = [mask for _, look in good for mask in look.lossy]
         if lossy:
             masks = sum(len(item.masks) for item, _ in good)
@@ -104,28 +139,26 @@ class FileSplit:
                 read_image(item.image, self.rules.intensity, self.rules.page)
             parts = self._read(item, header.size)
         except DataError as error:
-            return _Look(fault=error)
+            return _Look(fault=fault_of(error, [item.image, *item.masks]))
         lossy = [mask for mask, part in zip(item.masks, parts, strict=True) if part.lossy]
         return _Look(sum(part.count for part in parts), lossy, header.dtype)
 
-    def _judge(self, faults: list[str]) -> None:
+    def _judge(self, faults: list[Fault]) -> None:
         """Stops, or says what is left out."""
         if not faults:
             return
-        more = f"\n... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        text = "\n".join(faults[:SHOWN]) + more
+        text = said(faults)
         if self.rules.on_bad == "stop":
             raise DataError(text)
-        if len(faults) > max(1, len(self) // 100):
+        if not self.tolerates(len(faults)):
             raise DataError(
                 f"{text}\n{len(faults)} of {len(self)} images cannot be used: more than the 1 % (and more than one) "
                 "that data.on_bad=skip leaves out"
             )
         log.warning("%d of %d images are left out (data.on_bad=skip):\n%s", len(faults), len(self), text)
 
-    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
+    def _sample(self, index: int, image: Tensor, parts: list[Objects], size: Size) -> Sample:
         item = self.items[index]
-        parts = self._read(item, size)
         cut = [part.cut() for part in parts]
         masks = np.concatenate([own for own, _ in cut])
         labels = np.concatenate([own for _, own in cut])
@@ -149,13 +182,12 @@ class FileSplit:
     def _read(self, item: Item, size: Size) -> list[Objects]:
         parts = [read_objects(mask, self.rules) for mask in item.masks]
         for mask, part in zip(item.masks, parts, strict=True):
-            if part.ids.shape != size:
-                raise DataError(_size_message(mask, item.image, part.ids.shape, size))
+            _check_size(mask, item.image, part, size)
         return parts
 
     def _tell_lossy(self, which: str) -> None:
         if "lossy" not in self._told:
-            log.warning("%s: grey edges, as JPEG leaves them; they are cut at half of the range (value > 127)", which)
+            log.warning("%s: %s", which, LOSSY)
         self._told.add("lossy")
 
 
@@ -166,7 +198,15 @@ class _Look:
     objects: int = 0
     lossy: Sequence[Path] = ()
     dtype: np.dtype | None = None
-    fault: DataError | None = None
+    fault: Fault | None = None
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _remark(path: Path, level: str, what: str, advice: str) -> Fault:
+    return Fault(str(path.parent), path.name, what, advice, level)
 
 
 def _ignored(parts: list[Objects], masks: np.ndarray) -> Tensor | None:
@@ -176,9 +216,12 @@ def _ignored(parts: list[Objects], masks: np.ndarray) -> Tensor | None:
     return torch.from_numpy(ignored) if ignored.any() else None
 
 
-def _size_message(path: Path, of: Path, mask: tuple[int, ...], image: Size) -> str:
-    (h, w), (height, width) = mask, image
+def _check_size(path: Path, of: Path, mask: Objects, image: Size) -> None:
+    """Raises: DataError when a mask is not of its image's size."""
+    (h, w), (height, width) = mask.ids.shape, image
+    if (h, w) == (height, width):
+        return
     message = f"{path}: the mask is {w} x {h} pixels but its image {of.name} is {width} x {height}"
     if (h, w) == (width, height):
-        return message + "; it looks turned by 90 degrees: check the EXIF orientation, or transpose the mask"
-    return message + "; resave the mask at the image's size, with nearest-neighbour interpolation"
+        raise DataError(message + "; it looks turned by 90 degrees: check the EXIF orientation, or transpose the mask")
+    raise DataError(message + "; resave the mask at the image's size, with nearest-neighbour interpolation")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sam_ft.data.classes import Classes
+from sam_ft.data.faults import Fault
 from sam_ft.data.pairing import Item, check_share, drawn
 from sam_ft.data.rows import SPLITS, Columns, Row, check_rows, path_of, read_rows
 from sam_ft.data.rules import Rules
@@ -61,13 +62,19 @@ class Table:
         if labelled:
             self.numbers, classes = _numbers(self.rows, classes), None
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
-        check_rows(self.table, self.rows, self.numbers)
 
     def split(self, name: str) -> FileSplit:
-        """The images of "train" or "val". Raises: DataError when there are none."""
+        """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""
+        return self._split(name, check_rows(self.table, self.rows, self.numbers))
+
+    def sound_split(self, name: str, faults: list[Fault]) -> FileSplit:
+        """The same of the rows that can be used; `faults` takes the others."""
+        return self._split(name, check_rows(self.table, self.rows, self.numbers, faults))
+
+    def _split(self, name: str, rows: list[Row]) -> FileSplit:
         if name not in SPLITS:
             raise ConfigError(f"the split {name} is not known; expected train or val")
-        items = self._items()
+        items = self._items(rows)
         if self.rows[0].split is None:
             where = (self.table, "add a column that says train or val")
             chosen = drawn(list(items), name, self.val_fraction, self.seed, where)
@@ -76,10 +83,10 @@ class Table:
         classes = {number: label for label, number in self.numbers.items()}
         return FileSplit(chosen, self.rules, classes or None)
 
-    def _items(self) -> dict[Item, str | None]:
+    def _items(self, rows: list[Row]) -> dict[Item, str | None]:
         """Every image with its masks, and its split, in the order of the table."""
         found: dict[Path, tuple[Item, str | None]] = {}
-        for row in self.rows:
+        for row in rows:
             path = path_of(self.table, row.image)
             item, _ = found.get(path, (Item(path.stem, path, ()), None))
             labels = () if row.label is None else (*item.labels, self.numbers[row.label])

@@ -120,7 +120,7 @@ def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
     message = refusal(lambda: split[0])
     assert (
         f"masks/{split.names[0]}.png: the class ids 2 (6 pixels), 3 (1 pixels) are not in data.classes, "
-        "which has crop 1. Add" in message
+        "which has crop 1; add" in message
     )
     assert "data.ignore_index" in message
 

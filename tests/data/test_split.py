@@ -174,7 +174,8 @@ def test_bad_files_are_left_out_if_they_are_to_be_skipped(tmp_path, caplog):
 def test_more_than_one_percent_of_bad_files_stops(tmp_path, count, allowed):
     assert len(damaged(tmp_path / "some", count, allowed, on_bad="skip").survey().bad) == allowed
     message = refusal(damaged(tmp_path / "more", count, allowed + 1, on_bad="skip").survey)
-    assert "n000.jpg: cannot be read" in message
+    assert "cannot be read (" in message
+    assert re.search(rf"  {allowed + 1} files in {tmp_path}/more/images:\s+n000.jpg", message)
     assert f"\n{allowed + 1} of {count} images cannot be used: more than the 1 % (and more than one)" in message
 
 
@@ -228,7 +229,8 @@ def test_a_page_is_chosen_for_images_and_masks_alike(tmp_path):
         save(tmp_path / "images" / f"{name}.tif", pages[0], save_all=True, append_images=pages[1:])
         save(tmp_path / "masks" / f"{name}.png", MASK)
     lists = write_lists(tmp_path, "abc", "d")
-    assert "a.tif: holds 2 pages; expected one" in refusal(Folder(lists).split("train").survey)
+    message = refusal(Folder(lists).split("train").survey)
+    assert re.search("^holds 2 pages; expected one.*\n  3 files in .*images: a.tif", message)
     split = Folder(lists, page=1).split("train")
     assert split.survey().objects == 3
     assert split[0].image.unique().tolist() == [20]
