@@ -37,7 +37,7 @@ class Mixed(Prompter):
             shares = uniform(batch, seed, "mixed", 1)[:, 0]
         else:
             shares = torch.full((batch.num_objects,), seed_of(seed, "mixed") / 2**63)
-        limits = torch.from_numpy(np.cumsum(self.weights) / sum(self.weights)).float()
+        limits = torch.tensor(np.cumsum(self.weights) / sum(self.weights), dtype=torch.float32, device=shares.device)
         chosen = torch.searchsorted(limits[:-1], shares, right=True)
         groups = []
         for index, prompter in enumerate(self.prompters):

@@ -109,6 +109,21 @@ def test_a_truncated_image_is_named_in_one_line_by_a_worker_too(tmp_path, cli, s
     assert [image.name in line for line in done.err.splitlines() if "error: " in line] == [True]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_damaged_image_is_left_out_where_that_is_asked_for(tmp_path, cli, split):
+    folder = write_folder(tmp_path / "cells", [2, 3, 1, 2, 1, 2])
+    damaged = folder / f"images/blobs_{0 if split == 'train' else 4}.png"
+    damaged.write_bytes(damaged.read_bytes()[:-200])
+    done = cli("train.py", *SMALL, *of(folder), f"run_dir={tmp_path / 'run'}", "epochs=1", "data.on_bad=skip")
+    assert done.code == 0, done.err
+    log = (tmp_path / "run/train.log").read_text()
+    assert f"1 of {4 if split == 'train' else 2} images are left out (data.on_bad=skip)" in log
+    assert damaged.name in log
+    assert lines(tmp_path / "run")[-1]["val/objects"] == (3 if split == "train" else 2)
+    done = cli("evaluate.py", f"run={tmp_path / 'run'}", f"split={split}", "workers=0", "pictures=0")
+    assert done.code == 0, done.err
+
+
 def test_other_settings_in_the_same_directory_are_refused(run, blobs, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", "optimizer.lr=1e-3")
     assert done.code == 2
