@@ -35,12 +35,12 @@ from sam_ft.memory import forget_peak, peak_gb
 from sam_ft.models.compiled import compile_parts
 from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, plain, wrap
-from sam_ft.prompts import Dialogue, Prompter
+from sam_ft.prompts import Prompter
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table, score_table
 from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
-from sam_ft.task import PromptedSegmentation, raise_not_finite
+from sam_ft.task import Done, PromptedSegmentation, raise_not_finite
 from sam_ft.types import Batch
 
 log = logging.getLogger("sam_ft")
@@ -226,21 +226,23 @@ def train_step(
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return {"objects": 0.0}
-    done: list[tuple[list[Dialogue], dict[str, torch.Tensor]]] = []
+    done: list[Done] = []
     for number, batch in enumerate(micro_batches, 1):
         passes = plain(wrapped).passes(batch, prompter, seed, chunk)
-        for place, given in enumerate(passes, 1):
-            with gradient_sync(wrapped, enabled=number == len(micro_batches) and place == len(passes)):
+        while passes:
+            given = passes.pop(0)  # what is done with need not be kept
+            with gradient_sync(wrapped, enabled=number == len(micro_batches) and not passes):
                 losses = wrapped(*given)
                 (losses["loss"].sum() * (distributed.world_size() / objects)).backward()
-            done.append((given[1], {name: values.detach() for name, values in losses.items()}))
+            image_index = torch.cat([dialogue.batch.image_index for dialogue in given[1]])
+            done.append((batch.names, image_index, {name: values.detach() for name, values in losses.items()}))
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for p in trained:  # what no prompt of this batch reached: the same for one process as for many, which meet there
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, for their gradients are
     # What is logged comes off the device in one piece: here the loop waits for it.
-    names = list(done[0][1])
-    sums = [torch.cat([losses[name] for _, losses in done]).sum() for name in names]
+    names = list(done[0][2])
+    sums = [torch.cat([losses[name] for *_, losses in done]).sum() for name in names]
     norm, *totals = torch.stack([norm, *sums]).tolist()
     if not isfinite(norm):
         raise_not_finite(done)

@@ -134,7 +134,11 @@ def _make_absolute(settings: dict, real: bool = False) -> None:
 
     real: without .. and links; to compare, since a link may lead to a file whose name says nothing
     """
-    for section, option, word in (("data", "root", "???"), ("model", "checkpoint", "official")):
+    for section, option, word in (
+        ("data", "root", "???"),
+        ("data", "table", "???"),
+        ("model", "checkpoint", "official"),
+    ):
         part = settings.get(section)
         value = part.get(option) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(value, str) and value != word:

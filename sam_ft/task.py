@@ -81,11 +81,11 @@ class PromptedSegmentation(nn.Module):
                 with self.autocast():
                     prompts = dialogue.prompts
                     prediction = self.model.decode(features, prompts, own.image_index, prompts.ambiguous)
-                losses = self.loss(prediction, own.masks, own.valid_pixels())
+                losses = self.loss(prediction, own.masks, dialogue.valid)
                 totals = {name: values + totals.get(name, 0) for name, values in losses.items()}
                 if not dialogue.ends:
                     answer = prediction.best()
-                    dialogue.hear(answer, errors_on_grid(own, answer))
+                    dialogue.hear(answer, errors_on_grid(own, dialogue.valid, answer))
             collected.append({name: values / dialogue.prompter.rounds for name, values in totals.items()})
         losses = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
         if distributed.world_size() > 1:
@@ -175,14 +175,13 @@ class PromptedSegmentation(nn.Module):
         with self.autocast():
             features = self.encode(batch)
         groups = [(who, part.to(batch.image_index.device)) for who, part in prompter.split(batch, EVALUATION_SEED)]
-        rounds = max((asking.rounds for asking, _ in groups), default=1)
         for index, original_size in enumerate(batch.original_sizes):
             objects = batch.objects_of(index)
             if not len(objects):
                 continue
             masks = torch.empty(len(objects), *original_size, dtype=torch.bool, device=objects.device)
             guesses = torch.empty(len(objects), device=objects.device)
-            ious = torch.empty(len(objects), rounds, dtype=torch.float64)
+            ious = torch.empty(len(objects), prompter.rounds, dtype=torch.float64)
             prompts = []
             for asking, members in groups:
                 own = members[batch.image_index[members] == index]
@@ -190,9 +189,9 @@ class PromptedSegmentation(nn.Module):
                     dialogue = Dialogue(asking, batch.select(part), EVALUATION_SEED)
                     places = part - objects[0]
                     masks[places], guesses[places], after = self._hold(dialogue, features, index)
-                    ious[places.cpu()] = after[:, [min(turn, after.shape[1] - 1) for turn in range(rounds)]]
+                    ious[places.cpu()] = after[:, [min(turn, after.shape[1] - 1) for turn in range(prompter.rounds)]]
                     prompts.append(_in_original_frame(dialogue.prompts, batch.input_sizes[index], original_size))
-            yield PredictedImage(index, masks, guesses, prompts, ious if rounds > 1 else None)
+            yield PredictedImage(index, masks, guesses, prompts, ious if prompter.rounds > 1 else None)
 
     def _hold(self, dialogue: Dialogue, features: Features, image: int) -> tuple[Tensor, Tensor, Tensor]:
         """All rounds about some objects of one image: the last masks (n, H, W) in its original frame, the model's
@@ -224,7 +223,7 @@ class PromptedSegmentation(nn.Module):
     @property
     def objects_at_once(self) -> int:
         """Likewise: 200 MB each at an input side of 1024 with the backward pass."""
-        return 8 if self.model.device.type == "cpu" else 64
+        return 8 if self.model.device.type == "cpu" else 16
 
     @property
     def computed_in(self) -> torch.dtype:
@@ -251,13 +250,16 @@ def _in_original_frame(prompts: Prompts, input_size: Size, original_size: Size) 
     return Prompts(boxes, points, prompts.point_labels)
 
 
-def raise_not_finite(done: list[tuple[list[Dialogue], dict[str, Tensor]]]) -> None:
+Done = tuple[list[str], Tensor, dict[str, Tensor]]  # names of a pass's images, its objects' index among them, losses
+
+
+def raise_not_finite(done: list[Done]) -> None:
     """Stops all processes, with the images of the bad losses; if only a gradient is bad, with those of the step."""
     bad, everything = [], []
-    for dialogues, losses in done:
-        names = [d.batch.names[image] for d in dialogues for image in d.batch.image_index.tolist()]  # one per object
-        bad += [name for name, loss in zip(names, losses["loss"].tolist(), strict=True) if not isfinite(loss)]
-        everything += names
+    for names, image_index, losses in done:
+        of_objects = [names[image] for image in image_index.tolist()]
+        bad += [name for name, loss in zip(of_objects, losses["loss"].tolist(), strict=True) if not isfinite(loss)]
+        everything += of_objects
     bad, everything = distributed.gather(bad), distributed.gather(everything)
     raise TrainingError(
         "the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "

@@ -160,10 +160,15 @@ class Batch(_TensorFields):
             original_masks.append(masks[objects[index == image] - first])
         return replace(self, **picked, image_index=index, original_masks=original_masks)
 
+    def sizes(self) -> Tensor:
+        """(M, 2) the input size of each object's image: height, width"""
+        sizes = torch.tensor(self.input_sizes, dtype=torch.int64).reshape(-1, 2)
+        return sizes.to(self.image_index.device, non_blocking=True)[self.image_index]
+
     def valid_pixels(self) -> Tensor:
         """(M, S, S) bool, true where the input frame holds image and neither padding nor what is to be ignored."""
         side = torch.arange(self.image_size, device=self.masks.device)
-        sizes = torch.tensor(self.input_sizes, device=self.masks.device).reshape(-1, 2)[self.image_index]
+        sizes = self.sizes()
         valid = (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
         return valid if self.ignore is None else valid & ~self.ignore[self.image_index]
 
@@ -186,10 +191,6 @@ class Prompts(_TensorFields):
         """Whether all that is known is one point, which may mean a thing, its part, or what it is a part of."""
         single = self.points is not None and self.points.shape[1] == 1
         return single and self.boxes is None and self.masks is None
-
-    def select(self, keep: Tensor | slice) -> "Prompts":
-        """The prompts of the objects at `keep` only."""
-        return replace(self, **{f.name: v[keep] for f in fields(self) if (v := getattr(self, f.name)) is not None})
 
 
 @dataclass

@@ -143,7 +143,7 @@ class CocoSplit:
         """
         path = self._path(index)
         try:
-            image = read_image(path)
+            image = read_image(path, self.intensity)
             size = (image.shape[0], image.shape[1])
             sample = self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
         except DataError as error:

@@ -253,6 +253,9 @@ def _images(entries: list, faults: Faults) -> dict[Hashable, tuple[str, Size]]:
 
 
 def _is_there(folder: Path, name: str, faults: Faults) -> bool:
+    if Path(name).is_absolute() or ".." in Path(name).parts:  # nobody's file may name others of this machine
+        faults["images", f"have a file_name that leads out of {folder}"].append(name)
+        return False
     there = os.path.isfile(folder / name)  # Path.is_file raises on a name that is too long
     if not there:
         faults["images", f"have no file in {folder}"].append(name)

@@ -32,7 +32,10 @@ def survey(split: Split, name: str) -> Survey:
     without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
     log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
     if not found.objects:
-        raise DataError(f"the {name} images hold no objects at all; look at data.mask_folder and data.objects")
+        raise DataError(
+            f"the {name} images hold no objects at all; look at the masks, and at the data.* settings that say which "
+            "of their values are objects"
+        )
     return found
 
 

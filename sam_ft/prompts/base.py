@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,13 +51,13 @@ class Prompter:
 
     def split(self, batch: Batch, seed: int) -> list[tuple["Prompter", Tensor]]:
         """Who asks about which objects, (n,) int64 ascending: other prompters, if it is they who are to be drawn."""
-        return [(self, torch.arange(batch.num_objects))]
+        return [(self, torch.arange(batch.num_objects, device=batch.image_index.device))]
 
 
 class Dialogue:
     """The rounds of questions and answers about the objects of a batch.
 
-    prompts: to be asked now · batch: the objects that it is about
+    prompts: to be asked now · batch: the objects that it is about · valid: their pixels that count, in training
     """
 
     def __init__(self, prompter: Prompter, batch: Batch, seed: int) -> None:
@@ -65,6 +66,10 @@ class Dialogue:
         self.seed = seed
         self.round = 0
         self.prompts = prompter(batch, seed)
+
+    @cached_property
+    def valid(self) -> Tensor:
+        return self.batch.valid_pixels()
 
     @property
     def ends(self) -> bool:
@@ -109,7 +114,7 @@ def truths(batch: Batch) -> Iterator[Truth]:
             yield Truth(batch.objects_of(image), masks, valid.expand_as(masks), scale)
 
 
-def errors_on_grid(batch: Batch, answer: Prediction) -> Errors:
+def errors_on_grid(batch: Batch, valid: Tensor, answer: Prediction) -> Errors:
     """Where the logits (M, 1, 4s, 4s) are wrong, each compared with the pixel of the input at the middle of its cell.
 
     On the logits' own grid, which costs a sixteenth of the input's at 1024 and no upsampling.
@@ -117,7 +122,7 @@ def errors_on_grid(batch: Batch, answer: Prediction) -> Errors:
     side = answer.logits.shape[-1]
     cell = batch.image_size // side
     here = slice(cell // 2, None, cell)
-    true, valid = batch.masks[:, here, here], batch.valid_pixels()[:, here, here]
+    true, valid = batch.masks[:, here, here], valid[:, here, here]
     found = answer.logits[:, 0] > 0
     scale = torch.full((len(true), 2), float(cell), device=true.device)
     return Errors(true & ~found & valid, found & ~true & valid, scale, torch.full_like(scale, cell // 2))

@@ -1,7 +1,5 @@
 """A box round each object."""
 
-import torch
-
 from sam_ft.geometry import fit_boxes, grow_boxes, jitter_boxes
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.noise import normal
@@ -41,5 +39,4 @@ class Box(Prompter):
         if self.jitter > 0:
             max_shift = self.max_jitter * batch.image_size / 1024
             boxes = jitter_boxes(boxes, self.jitter * normal(batch, seed, "box", 4), max_shift)
-        sizes = torch.tensor(batch.input_sizes, device=boxes.device).reshape(-1, 2)[batch.image_index]
-        return Prompts(boxes=fit_boxes(boxes, sizes))
+        return Prompts(boxes=fit_boxes(boxes, batch.sizes()))

@@ -26,7 +26,8 @@ class Clicks(Prompter):
     rounds: how often the model is asked in all
     mask_only_rounds: rounds without a new click: the last one, and others at random among the rest
     place: "random": any wrong pixel is as likely; "centre": the one deepest inside what was missed or what was too
-        much, whichever is deeper, as in the evaluations of interactive segmentation
+        much, whichever is deeper, as in the evaluations of interactive segmentation; where it does not help, the same
+        pixel may be clicked again
     detach: no gradient flows back through an answer into the round before
 
     Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm"; the centre as in Mahadevan et al.,
@@ -48,6 +49,8 @@ class Clicks(Prompter):
             )
         if place not in ("random", "centre"):
             raise ValueError(f"place={place}; expected random or centre")
+        if isinstance(first, Mixed) or (first is not None and first.rounds > 1):
+            raise ValueError(f"first={type(first).__name__}; expected a prompt of one kind and one round, such as Box")
         self.first = Point(place=place) if first is None else first
         self.rounds = rounds
         self.mask_only_rounds = mask_only_rounds

@@ -31,21 +31,24 @@ class Mixed(Prompter):
         self.per = per
         drawn = [prompter for prompter, weight in zip(prompters, weights, strict=True) if weight]
         self.asks = sorted({kind for prompter in drawn for kind in prompter.asks})
+        self.rounds = max(prompter.rounds for prompter in drawn)
 
     def split(self, batch: Batch, seed: int) -> list[tuple[Prompter, Tensor]]:
         if self.per == "object":
             shares = uniform(batch, seed, "mixed", 1)[:, 0]
         else:
-            shares = torch.full((batch.num_objects,), seed_of(seed, "mixed") / 2**63)
-        limits = torch.tensor(np.cumsum(self.weights) / sum(self.weights), dtype=torch.float32, device=shares.device)
-        chosen = torch.searchsorted(limits[:-1], shares, right=True)
-        groups = []
+            shares = torch.full_like(batch.image_index, seed_of(seed, "mixed") / 2**63, dtype=torch.float64)
+        limits = torch.tensor(np.cumsum(self.weights) / sum(self.weights), device=shares.device)
+        chosen = torch.searchsorted(limits[:-1], shares.double(), right=True)
+        groups: list[tuple[Prompter, Tensor]] = []
         for index, prompter in enumerate(self.prompters):
             objects = torch.nonzero(chosen == index).flatten()
             if len(objects):
-                # another seed: a mixture in a mixture must not follow the outer draw
-                inner = prompter.split(batch.select(objects), seed_of(seed, "mixed", index))
-                groups += [(who, objects[part]) for who, part in inner]
+                if isinstance(prompter, Mixed):  # with another seed, for it must not follow this draw
+                    inner = prompter.split(batch.select(objects), seed_of(seed, "mixed", index))
+                    groups += [(who, objects[part]) for who, part in inner]
+                else:
+                    groups.append((prompter, objects))
         return groups or self.prompters[0].split(batch, seed)
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:

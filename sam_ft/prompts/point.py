@@ -1,5 +1,6 @@
 """Points in each object, and beside it."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ class Point(Prompter):
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """points: (M, positive + negative, 2) pixels of the original frame in evaluation, of the input in training;
-        an object with no background beside it has padding there.
+        where there are fewer pixels than points, as in an object of one or beside one that fills its image, padding.
         """
         count = self.positive + self.negative
         points = torch.zeros(batch.num_objects, count, 2, device=batch.image_index.device)
@@ -45,21 +46,24 @@ class Point(Prompter):
                 regions.append((beside(truth), own[:, self.positive :]))
             picked, found = zip(*(self._pick(*region) for region in regions), strict=True)
             points[truth.objects] = torch.cat(picked, dim=1) * truth.scale
-            if self.negative:
-                labels[truth.objects, self.positive :] = torch.where(found[1], 0, -1)[:, None]
+            kinds = torch.ones_like(shares[:1], dtype=torch.int64)
+            kinds[:, self.positive :] = 0
+            labels[truth.objects] = torch.where(torch.cat(found, dim=1), kinds, -1)
         return Prompts(points=points, point_labels=labels)
 
     def _pick(self, regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n,) bool whether it has any."""
+        """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool whether there was one."""
         if self.place == "random":
-            return pick_pixels(regions, shares)
-        picked = torch.zeros(*shares.shape, 2, dtype=torch.int64)
-        for region, pixels in zip(regions.cpu().numpy().copy(), picked, strict=True):
-            for place in range(len(pixels)):
-                x, y, _ = deepest_pixel(region)
+            pixels, any_there = pick_pixels(regions, shares)
+            return pixels, any_there[:, None].expand_as(shares)
+        picked = np.zeros((*shares.shape, 2), np.int64)
+        found = np.zeros(shares.shape, bool)
+        for number, region in enumerate(regions.cpu().numpy().copy()):
+            for place in range(picked.shape[1]):
+                x, y, depth = deepest_pixel(region)
                 region[y, x] = False
-                pixels[place] = torch.tensor([x, y])
-        return picked.to(regions.device), regions.flatten(1).any(1)
+                picked[number, place], found[number, place] = (x, y), depth > 0
+        return torch.from_numpy(picked).to(regions.device), torch.from_numpy(found).to(regions.device)
 
 
 def beside(truth: Truth) -> Tensor:

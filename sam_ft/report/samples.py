@@ -73,7 +73,7 @@ def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
 
 
 def _panel(title: str, sample: Sample, answer: PredictedImage) -> Panel:
-    iou = _mean_iou(answer.masks, sample.masks)
+    iou = _mean_iou(answer.masks if sample.ignore is None else answer.masks & ~sample.ignore, sample.masks)
     return f"{title}, IoU {iou:.3f}", with_masks(readable(sample.image), answer.masks)
 
 

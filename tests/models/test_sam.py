@@ -43,6 +43,12 @@ def test_no_images_are_preprocessed_to_no_images(normalize):
     assert sam.preprocess(torch.zeros(0, 3, 64, 64, dtype=torch.uint8), []).shape == (0, 3, 64, 64)
 
 
+def of_object(prompts, m):
+    return Prompts(
+        *(given[m : m + 1] for given in (prompts.boxes, prompts.points, prompts.point_labels, prompts.masks))
+    )
+
+
 def test_objects_of_three_images_at_once_equal_objects_one_by_one():
     sam = tiny_sam()
     torch.manual_seed(0)
@@ -60,7 +66,7 @@ def test_objects_of_three_images_at_once_equal_objects_one_by_one():
         assert together.logits.std(dim=0).mean() > 1e-3, "the objects are too alike to tell anything"
         for m, b in enumerate(image_index.tolist()):
             features = sam.encode(images[b : b + 1], sizes[b : b + 1])
-            alone = sam.decode(features, prompts.select(slice(m, m + 1)), torch.tensor([0]))
+            alone = sam.decode(features, of_object(prompts, m), torch.tensor([0]))
             torch.testing.assert_close(together.logits[m], alone.logits[0], rtol=0, atol=1e-5)
             torch.testing.assert_close(together.iou[m], alone.iou[0], rtol=0, atol=1e-5)
 

@@ -40,7 +40,7 @@ def test_errors_on_the_grid_of_the_logits_are_wrong_pixels_of_the_input():
     given = batch(sample("a", 64, 64, objects=2))
     logits = torch.full((2, 1, 16, 16), -1.0)
     logits[1] = 1.0
-    found = errors_on_grid(given, Prediction(logits, torch.zeros(2, 1)))
+    found = errors_on_grid(given, given.valid_pixels(), Prediction(logits, torch.zeros(2, 1)))
     assert not found.extra[0].any()
     assert not found.missed[1].any()
     for index, wrong in enumerate((found.missed[0], found.extra[1])):
@@ -54,7 +54,8 @@ def test_pixels_that_are_ignored_or_padding_are_no_errors():
     given = sample("a", 32, 64, objects=1)
     given.ignore = torch.zeros(32, 64, dtype=torch.bool)
     given.ignore[:, 48:] = True
-    found = errors_on_grid(batch(given), Prediction(torch.ones(1, 1, 16, 16), torch.zeros(1, 1)))
+    padded = batch(given)
+    found = errors_on_grid(padded, padded.valid_pixels(), Prediction(torch.ones(1, 1, 16, 16), torch.zeros(1, 1)))
     assert found.extra[0, :8, :12].any()
     assert not found.extra[0, 8:].any()
     assert not found.extra[0, :, 12:].any()
@@ -166,7 +167,16 @@ def test_a_dialogue_ends_after_its_rounds():
     assert not Dialogue(Clicks(rounds=2), batch(sample("a")), 0).ends
 
 
-@pytest.mark.parametrize("bad", [{"rounds": 0}, {"rounds": 2, "mask_only_rounds": 2}, {"place": "middle"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"rounds": 0},
+        {"rounds": 2, "mask_only_rounds": 2},
+        {"place": "middle"},
+        {"first": Iterative()},
+        {"first": Clicks(rounds=2)},
+    ],
+)
 def test_wrong_options_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
         Clicks(**bad)

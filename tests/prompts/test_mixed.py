@@ -1,8 +1,15 @@
 import pytest
 import torch
 
-from sam_ft.prompts import Box, Iterative, Mixed, Point
+from sam_ft.data.loader import evaluation_loader
+from sam_ft.data.sets import EvaluationSet
+from sam_ft.evaluation import evaluate
+from sam_ft.metrics import Scores
+from sam_ft.prompts import Box, Clicks, Iterative, Mixed, Point
+from sam_ft.task import PromptedSegmentation
+from tests.blobs import Blobs
 from tests.prompts.test_box import batch, sample
+from tests.tiny import tiny_sam
 
 
 def many():
@@ -56,3 +63,13 @@ def test_nothing_to_ask_about_is_one_empty_group():
 def test_weights_that_do_not_fit_are_refused(weights):
     with pytest.raises(ValueError, match="weights="):
         Mixed([Box(), Point()], weights)
+
+
+def test_images_whose_objects_all_have_one_round_are_scored_among_others_with_more():
+    blobs = Blobs([1, 2, 1, 3])
+    mixed = Mixed([Box(), Clicks(rounds=3)], [1, 1])
+    for images_per_batch in (1, 4):
+        loader = evaluation_loader(EvaluationSet(blobs, 64), images_per_batch, workers=0)
+        scores = evaluate(PromptedSegmentation(tiny_sam()), loader, mixed, Scores()).scores
+        assert scores["objects"] == 7
+        assert 0 <= scores["iou_click_1"] <= 1

@@ -90,6 +90,15 @@ def test_points_of_an_object_hang_neither_on_the_batch_nor_on_the_others():
     assert torch.equal(Point(2, 1)(evaluation(samples[0].select(torch.tensor([2]))), 3).points, together[2:3])
 
 
+def test_where_an_object_has_fewer_pixels_than_points_there_is_padding():
+    given = sample("a", 64, 64, objects=1)
+    given.masks[:] = False
+    given.masks[0, 10, 20:22] = True
+    prompts = Point(3, place="centre")(evaluation(given), 0)
+    assert prompts.point_labels.tolist() == [[1, 1, -1]]
+    assert prompts.points[0, :2].tolist() == [[20, 10], [21, 10]]
+
+
 @pytest.mark.parametrize("bad", [{"positive": 0}, {"negative": -1}, {"place": "middle"}])
 def test_wrong_options_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
