@@ -146,6 +146,12 @@ def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch
         pass
 
 
+def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_run(settings("run", data={"table": "cells.csv"})) as directory:
+        assert load_run(directory).cfg.data.table == str(tmp_path / "cells.csv")
+
+
 def test_the_same_folder_by_another_path_is_no_other_setting(tmp_path, monkeypatch):
     (tmp_path / "cells").mkdir()
     (tmp_path / "here").mkdir()

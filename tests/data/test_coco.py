@@ -414,3 +414,13 @@ def test_real_annotations_agree_with_pycocotools(which):
                 free = (reference.annToMask(entry) > 0) & ~sample.masks.any(0).numpy()
                 assert sample.ignore[torch.from_numpy(free)].all()
     assert found.survey().objects == {"train": 164, "val": 251}[which]
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png"])
+def test_a_file_name_does_not_lead_out_of_the_folder(tmp_path, name):
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    content = {"images": [{"id": 1, "file_name": name, "width": 8, "height": 8}], "annotations": [], "categories": []}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="leads out of"):
+        Coco(tmp_path).split("train").survey()
