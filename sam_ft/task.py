@@ -32,14 +32,15 @@ class PredictedImage(NamedTuple):
 
     image: its place in the batch
     masks: (N, H, W) bool in the original frame, exactly what SamPredictor returns · iou: (N,) the model's guess
-    prompts: what was asked in the last round, in the original frame and without masks, for groups of the objects
+    prompts: what was asked in the last round, in the original frame and without masks: (n,) which of the N objects,
+        and their prompts, as often as there are groups of objects
     click_ious: (N, R) the true IoU after each round, or None if there is only one
     """
 
     image: int
     masks: Tensor
     iou: Tensor
-    prompts: list[Prompts]
+    prompts: list[tuple[Tensor, Prompts]]
     click_ious: Tensor | None
 
 
@@ -190,7 +191,8 @@ class PromptedSegmentation(nn.Module):
                     places = part - objects[0]
                     masks[places], guesses[places], after = self._hold(dialogue, features, index)
                     ious[places.cpu()] = after[:, [min(turn, after.shape[1] - 1) for turn in range(prompter.rounds)]]
-                    prompts.append(_in_original_frame(dialogue.prompts, batch.input_sizes[index], original_size))
+                    asked = _in_original_frame(dialogue.prompts, batch.input_sizes[index], original_size)
+                    prompts.append((places, asked))
             yield PredictedImage(index, masks, guesses, prompts, ious if prompter.rounds > 1 else None)
 
     def _hold(self, dialogue: Dialogue, features: Features, image: int) -> tuple[Tensor, Tensor, Tensor]:

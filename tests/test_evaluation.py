@@ -94,7 +94,7 @@ def test_jittered_evaluation_prompts_hang_on_the_name_alone(pair):
     def boxes(images_per_batch):
         task, found = PromptedSegmentation(pair[0]), []
         for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0):
-            found += [predicted.prompts[0].boxes for predicted in task.predict(batch, Box(jitter=0.1))]
+            found += [predicted.prompts[0][1].boxes for predicted in task.predict(batch, Box(jitter=0.1))]
         return torch.cat(found)
 
     torch.testing.assert_close(boxes(1), boxes(4))

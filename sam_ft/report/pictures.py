@@ -34,20 +34,21 @@ def readable(image: Tensor) -> Tensor:
     return ((image - low) * (255 / max(1.0, high - low))).clamp(0, 255).round().to(torch.uint8)
 
 
-def with_prompts(image: Tensor, groups: Sequence[Prompts]) -> Tensor:
+def with_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Tensor:
     """The image (3, H, W) uint8 with the boxes and points of all objects drawn, whose frame is the image's.
 
-    Boxes have a colour each; points of the object are green, those of the background red.
+    groups: (n,) the ranks of some objects, and their prompts
+    A box has the colour that `with_masks` gives the object; points of objects are green, those of the background red.
     """
     width = max(1, round(max(image.shape[-2:]) / 400))
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     pen = ImageDraw.Draw(picture)
-    for prompts in groups:
+    for ranks, prompts in groups:
         if prompts.boxes is not None:
             corners = prompts.boxes.cpu().round().to(torch.int64)
             corners[:, 2:] = torch.maximum(corners[:, 2:] - 1, corners[:, :2])  # the last pixel inside, for drawing
-            for box, colour in zip(corners.tolist(), _colours(len(corners)), strict=True):
-                pen.rectangle(box, outline=colour, width=width)
+            for box, rank in zip(corners.tolist(), ranks.tolist(), strict=True):
+                pen.rectangle(box, outline=_COLOURS[rank % len(_COLOURS)], width=width)
         if prompts.points is not None and prompts.point_labels is not None:
             labels = prompts.point_labels.flatten().tolist()
             for (x, y), label in zip(prompts.points.flatten(0, 1).tolist(), labels, strict=True):

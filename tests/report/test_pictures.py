@@ -6,8 +6,9 @@ from sam_ft.data.sets import EvaluationSet
 from sam_ft.prompts import Box
 from sam_ft.report import objects
 from sam_ft.report.objects import draw_worst_and_best
-from sam_ft.report.pictures import readable, save_sheet, with_masks
+from sam_ft.report.pictures import readable, save_sheet, with_masks, with_prompts
 from sam_ft.task import PromptedSegmentation
+from sam_ft.types import Prompts
 from tests.blobs import Blobs
 from tests.tiny import tiny_sam
 
@@ -93,3 +94,24 @@ def test_an_odd_number_of_each_never_puts_both_into_one_row(tmp_path, monkeypatc
 
 def test_a_single_object_is_shown_once(tmp_path, monkeypatch):
     assert list(sheet(tmp_path, monkeypatch, [1], 8)) == ["lowest IoU"]
+
+
+def test_a_box_has_the_colour_of_its_object_whatever_group_it_was_asked_in():
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    boxes = torch.tensor([[2.0, 2, 12, 12], [20, 2, 32, 12], [2, 20, 12, 32]])
+    together = with_prompts(image, [(torch.arange(3), Prompts(boxes=boxes))])
+    apart = with_prompts(
+        image, [(torch.tensor([0, 2]), Prompts(boxes=boxes[[0, 2]])), (torch.tensor([1]), Prompts(boxes=boxes[1:2]))]
+    )
+    assert torch.equal(together, apart)
+    assert len({tuple(together[:, y, x].tolist()) for x, y in ((2, 2), (20, 2), (2, 20))}) == 3
+
+
+def test_points_of_the_object_are_green_and_of_the_background_red_and_padding_is_not_drawn():
+    image = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    points, labels = torch.tensor([[[10.0, 10], [30, 10], [10, 30]]]), torch.tensor([[1, 0, -1]])
+    drawn = with_prompts(image, [(torch.arange(1), Prompts(points=points, point_labels=labels))])
+    red, green = drawn[0], drawn[1]
+    assert green[10, 10] > red[10, 10]
+    assert red[10, 30] > green[10, 30]
+    assert not drawn[:, 25:].any()

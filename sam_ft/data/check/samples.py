@@ -49,7 +49,9 @@ def _panel(split: str, sample: Sample, input_side: int, prompter: Prompter, seed
     return title, with_prompts(picture, _prompts(sample, input_side, prompter, seed, shown))
 
 
-def _prompts(sample: Sample, input_side: int, prompter: Prompter, seed: int, shown: Size) -> list[Prompts]:
+def _prompts(
+    sample: Sample, input_side: int, prompter: Prompter, seed: int, shown: Size
+) -> list[tuple[Tensor, Prompts]]:
     if not len(sample.masks):
         return []
     batch, groups = collate([sample], input_side), []
@@ -57,5 +59,5 @@ def _prompts(sample: Sample, input_side: int, prompter: Prompter, seed: int, sho
         asked = asking(batch.select(objects), seed)
         boxes = None if asked.boxes is None else scale_boxes(asked.boxes, sample.size, shown)
         points: Tensor | None = None if asked.points is None else scale_points(asked.points, sample.size, shown)
-        groups.append(Prompts(boxes, points, asked.point_labels))
+        groups.append((objects, Prompts(boxes, points, asked.point_labels)))
     return groups
