@@ -101,7 +101,7 @@ def test_an_image_that_breaks_off_is_named_when_it_is_read(train, folder):
 def test_images_without_a_single_object(train, folder):
     for path in (folder / "masks").iterdir():
         Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
-    train(DATA, "no objects", "data.mask_folder", objects="whole")
+    train(DATA, "no objects", "data.*", objects="whole")
 
 
 @pytest.mark.parametrize(
