@@ -87,7 +87,8 @@ def run(cfg: DictConfig) -> float:
         log.info("\nautomatic masks\n%s", score_table(generated["zero_shot"], generated.get("tuned")))
     rows = join_rows(results)
     if distributed.is_main():
-        write(output, cfg, checkpoint, results, generated, rows)
+        write(output, cfg, parts, checkpoint, results, generated, rows)
+        (output / "worst_and_best.png").unlink(missing_ok=True)  # of an earlier evaluation
         if cfg.pictures:
             name = next(iter(results))
             own = [row for row in rows if row["prompt"] == name]
@@ -160,7 +161,15 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
     # a run's own scores and its masks are those of its precision: bfloat16 moves pixels at the edges
     parts.precision = cfg.precision or settings.precision
     checkpoint = Path(cfg.checkpoint or directory / "checkpoints/best.safetensors")
-    return parts, checkpoint, output or directory / ("evaluation" if cfg.split == "val" else "evaluation-train")
+    return parts, checkpoint, output or directory / "-".join(("evaluation", *differences(cfg, own)))
+
+
+def differences(cfg: DictConfig, own: DictConfig) -> list[str]:
+    """What to add to the name of a run's evaluation folder, so that no other scores replace those of its own data."""
+    data = own.get("data") or {}
+    place = data.get("root") or data.get("table")
+    names = [Path(str(place)).expanduser().absolute().stem] if place else ["data"] if data else []
+    return [*names, "train"] if cfg.split == "train" else names
 
 
 def choose_prompts(cfg: DictConfig, usual: Any) -> dict[str, Any]:
@@ -193,6 +202,7 @@ def join_rows(results: dict[str, dict[str, Evaluation]]) -> list[dict]:
 def write(
     output: Path,
     cfg: DictConfig,
+    parts: DictConfig,
     checkpoint: Path | None,
     results: dict[str, dict[str, Evaluation]],
     generated: dict[str, dict[str, float]],
@@ -207,6 +217,7 @@ def write(
         "run": cfg.run,
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "split": cfg.split,
+        "data": OmegaConf.to_container(parts.data),
         "prompt": next(iter(prompts)),
         **next(iter(prompts.values())),
         **({"prompts": prompts} if len(prompts) > 1 else {}),

@@ -100,7 +100,7 @@ def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tu
         raise DataError(
             f"{path}: the {'colours' if classes.are_colours else 'class ids'} {', '.join(shown)}"
             f"{f' and {len(found) - 8} more' if len(found) > 8 else ''} are not in data.classes, which has {classes}; "
-            "add them to it, or have one ignored with data.ignore_index"
+            "add these values to data.classes, or have one ignored with data.ignore_index"
         )
     return places, ignored
 

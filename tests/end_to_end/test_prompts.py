@@ -83,3 +83,14 @@ def test_values_of_the_run_are_changed_without_hydras_plus(run, cli, tmp_path):
     loose = json.loads((tmp_path / "scores.json").read_text())["tuned"]["iou"]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val/iou"]
     assert loose != pytest.approx(last, abs=1e-4)
+
+
+def test_other_data_is_scored_into_a_folder_of_its_own_that_says_which(scored, blobs, cli, tmp_path):
+    before = (scored[0] / "evaluation/scores.json").read_text()
+    run, other = scored[0], tmp_path / "other"
+    other.symlink_to(blobs)
+    done = cli("evaluate.py", f"run={run}", f"data.root={other}", "split=train", "workers=0", "pictures=0")
+    assert done.code == 0, done.err
+    scores = json.loads((run / "evaluation-other-train/scores.json").read_text())
+    assert scores["data"]["root"] == str(other)
+    assert (run / "evaluation/scores.json").read_text() == before
