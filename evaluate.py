@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from sam_ft import distributed
 from sam_ft.amg import evaluate_amg
 from sam_ft.checkpoint import load_partial_weights
-from sam_ft.config import build, check_whole_numbers, load_choice, user_errors
+from sam_ft.commandline import user_errors
+from sam_ft.config import build, check_whole_numbers
 from sam_ft.data.features import encode_ahead
 from sam_ft.data.loader import evaluation_loader, survey
 from sam_ft.data.sets import EvaluationSet, Split
@@ -33,6 +34,7 @@ from sam_ft.models import Sam
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import group_table, prompt_table, score_table
 from sam_ft.runs import load_run, log_to
+from sam_ft.settings import load_choice
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch
 
@@ -46,7 +48,7 @@ CACHE = {"_target_": "sam_ft.data.store.FeatureStore"}  # also of runs from befo
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
     """Evaluates and returns the tuned score, or the zero-shot one where nothing was tuned."""
-    with user_errors(cfg.debug), log_to():
+    with user_errors(cfg), log_to():
         return run(cfg)
 
 

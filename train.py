@@ -24,7 +24,8 @@ from tqdm import tqdm
 from sam_ft import distributed
 from sam_ft.adapt import freeze_unreached
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
-from sam_ft.config import build, check_whole_numbers, record_sweep_job, user_errors
+from sam_ft.commandline import user_errors
+from sam_ft.config import build, check_whole_numbers, record_sweep_job
 from sam_ft.data.features import encode_ahead, explain_cost
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, open_both, survey_both, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
@@ -51,7 +52,7 @@ Schedule = Callable[[int, int], float]  # step, number of steps -> factor on the
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Trains one run and returns its best validation score, for sweepers."""
-    with user_errors(cfg.debug), open_run(cfg) as directory, ExitStack() as stack:
+    with user_errors(cfg), open_run(cfg) as directory, ExitStack() as stack:
         return train(cfg, directory, stack)
 
 

@@ -1,33 +1,21 @@
-"""Between YAML and plain values: the only module below the scripts that knows Hydra."""
+"""Between YAML and plain values: what a configuration node becomes, and where a run of it is written."""
 
-import difflib
 import inspect
 import json
-import os
-import signal
-import sys
-import threading
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    CompactHydraException,
-    ConfigCompositionException,
-    InstantiationException,
-    OverrideParseException,
-)
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from sam_ft import distributed
-from sam_ft.errors import ConfigError, Terminated, UserError
+from sam_ft.errors import ConfigError
 from sam_ft.files import atomic_path
 
 
@@ -69,18 +57,6 @@ def build(cfg: Any, **arguments: Any) -> Any:
             raise ConfigError(_at(where or cfg._target_, cfg, cause or error)) from error
         # A mistake that was already put into words, or a fault of the program: Hydra would hide where it was raised.
         raise cause from cause.__cause__
-
-
-def load_choice(script: str, group: str, name: str) -> DictConfig:
-    """The configuration of a script with one choice made, from inside a script that Hydra started.
-
-    Raises:
-        ConfigError: there is no such choice, naming those that there are.
-    """
-    try:
-        return hydra.compose(script, [f"{group}={name}"])
-    except CompactHydraException as error:
-        raise ConfigError(f"{group}={name}: {str(error).strip()}") from error
 
 
 def check_options(node: Any, arguments: dict[str, Any], where: str = "") -> None:
@@ -149,92 +125,6 @@ def _check_type(where: str, key: str, value: Any, annotation: Any) -> None:
     if type(value) not in ((*kinds, int) if float in kinds else kinds):
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
         raise ConfigError(f"{where}.{key}={'null' if value is None else value} was given; expected {names}")
-
-
-@contextmanager
-def user_errors(debug: bool = False) -> Iterator[None]:
-    """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
-
-    So it does with Ctrl-C and with SIGTERM, which exit with 130 and 143. In a sweep the mistake is noted in
-    sweep.jsonl and the other jobs go on; Hydra repeats it at the end and exits with 1.
-    """
-    try:
-        with _signals():
-            _check_names()
-            yield
-    except KeyboardInterrupt as stop:
-        if distributed.is_main():
-            then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
-            line = "\n" if sys.stderr.isatty() else ""  # where a progress bar may stand
-            print(f"{line}interrupted; run the same command again to {then}", file=sys.stderr, flush=True)
-        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
-    except SystemExit as stop:
-        # Hydra has said what it does not understand; for a wrong name it offers to add it, which would do nothing
-        problem = stop.__context__
-        if not isinstance(problem, ConfigCompositionException | OverrideParseException):
-            raise
-        if isinstance(problem.__cause__, ConfigAttributeError | ConfigKeyError):
-            name, node = str(problem.__cause__.full_key), problem.__cause__.parent_node
-            known = list(node) if isinstance(node, DictConfig) else ()
-            print(f"error: {_unknown(name, known)}", file=sys.stderr, flush=True)
-        raise SystemExit(ConfigError.exit_code) from None
-    except (UserError, OmegaConfBaseException) as error:
-        if debug:
-            raise
-        who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
-        text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
-        if isinstance(error, MissingMandatoryValue):
-            text += f"; add {error.full_key}=... to the command"
-        print(f"{who}error: {text}", file=sys.stderr, flush=True)
-        if in_sweep():
-            record_sweep_job({"error": text})
-            # of several processes one alone may have failed: it cannot begin the next job while they wait in this
-            if distributed.world_size() == 1:
-                raise CompactHydraException(f"error: {text}") from None
-        raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Lets SIGTERM unwind the program as Ctrl-C does: files that are being written are cleaned up, locks given back."""
-
-    def stop(number: int, _: Any) -> None:
-        # The second one ends a program that hangs on its way out; torchrun, though, always sends two.
-        signal.signal(number, signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL)
-        if hasattr(signal, "SIGCHLD"):  # torch would raise an error for each loader worker that the same signal ended
-            signal.signal(signal.SIGCHLD, lambda *_: None)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _check_names() -> None:
-    """Refuses +epoch=1, which Hydra adds to the configuration, where nobody would ever look for it."""
-    if not HydraConfig.initialized():
-        return
-    settings = HydraConfig.get()
-    folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
-    primary: Any = OmegaConf.load(Path(folder, f"{settings.job.config_name}.yaml"))
-    groups = [str(key).split("@")[-1] for entry in primary.pop("defaults") if OmegaConf.is_dict(entry) for key in entry]
-    known = {*primary, *groups}
-    for override in settings.overrides.task:
-        name = override.lstrip("+").split("=")[0].split("@")[-1].split(".")[0]
-        if override.startswith("+") and name not in known:
-            raise ConfigError(_unknown(name, known))
-
-
-def _unknown(name: str, known: Collection[Any]) -> str:
-    close = difflib.get_close_matches(name.split(".")[-1], [str(key) for key in known], n=1)
-    hint = f"did you mean {'.'.join([*name.split('.')[:-1], *close])}?" if close else "see conf/ for those there are"
-    return f"{name} is not a setting; {hint}"
 
 
 def run_directory(cfg: DictConfig) -> Path:

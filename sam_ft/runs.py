@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch import nn
 
 from sam_ft import distributed
+from sam_ft.commandline import stop_printing
 from sam_ft.config import run_directory
 from sam_ft.errors import ConfigError
 from sam_ft.files import atomic_path
@@ -251,12 +252,22 @@ def _in_parts(module: str) -> bool:
     return any(f"{module}.".startswith(f"{part}.") for part in PARTS)
 
 
+class Screen(logging.StreamHandler):
+    """Standard output; when it is closed, as after `| head`, the run goes on in silence, and so does its train.log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            stop_printing()
+        else:
+            super().handleError(record)
+
+
 @contextmanager
 def log_to(file: Path | None = None) -> Iterator[None]:
     """Sends the project's log to the screen, and to a file, on the main process; the others report errors only."""
     handlers: list[logging.Handler] = []
     if distributed.is_main():
-        screen = logging.StreamHandler(sys.stdout)
+        screen = Screen(sys.stdout)
         screen.setFormatter(logging.Formatter("%(message)s"))
         handlers.append(screen)
         if file is not None:

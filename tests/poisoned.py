@@ -5,7 +5,7 @@ import sys
 import torch
 
 from sam_ft import distributed
-from sam_ft.config import user_errors
+from sam_ft.commandline import user_errors
 from sam_ft.parallel import wrap
 from sam_ft.prompts import Box
 from tests.test_invariants import batch_of, trainable

@@ -100,36 +100,3 @@ def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(tm
     assert all("expected a whole number" in job["error"] for job in jobs)
     assert done.code == 1
     assert "Traceback" not in done.err
-
-
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "sam_ft.export"])
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("+outputs=here", "outputs is not a setting; did you mean output?"),
-        ("++debg=true", "debg is not a setting; did you mean debug?"),
-        ("+zebra.stripes=2", "zebra is not a setting; see conf/ for those there are"),
-        ("debg=true", "debg is not a setting; did you mean debug?"),  # of which Hydra says to write +debg=true
-    ],
-)
-def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, script, override, message):
-    if script == "train.py":
-        override, message = override.replace("outputs", "epoch"), message.replace("outputs", "epoch")
-        message = message.replace("output?", "epochs?")
-    done = cli(script, override)
-    assert (done.code, done.out) == (2, "")
-    assert done.err.splitlines()[-1] == f"error: {message}"
-
-
-def test_an_unknown_option_of_a_choice_is_refused_likewise(cli):
-    done = cli("train.py", "optimizer.weight_dcay=0")
-    assert done.code == 2
-    last = done.err.splitlines()[-1]
-    assert last == "error: optimizer.weight_dcay is not a setting; did you mean optimizer.weight_decay?"
-
-
-def test_other_words_that_hydra_does_not_understand_end_with_the_same_code(cli):
-    for override in ("data=fold", "epochs=[1"):
-        done = cli("train.py", override)
-        assert done.code == 2
-        assert "Traceback" not in done.err

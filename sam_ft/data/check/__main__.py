@@ -6,7 +6,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from sam_ft.config import build, check_whole_numbers, user_errors
+from sam_ft.commandline import user_errors
+from sam_ft.config import build, check_whole_numbers
 from sam_ft.data.check.inspect import inspect
 from sam_ft.data.check.report import as_text, as_values
 from sam_ft.data.check.samples import draw_samples
@@ -18,7 +19,7 @@ from sam_ft.models.build import SPECS
 @hydra.main(version_base="1.3", config_path="../../../conf", config_name="check")
 def main(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 where there are errors."""
-    with user_errors(cfg.debug):
+    with user_errors(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
         prompter = build(cfg.train_prompt)
         found = inspect(build(cfg.data), input_side(cfg))
@@ -43,4 +44,5 @@ def input_side(cfg: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with user_errors():
+        main()

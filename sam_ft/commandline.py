@@ -1,0 +1,98 @@
+"""How a script ends: a user's mistake, Ctrl-C and SIGTERM each become one line and an exit code."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from sam_ft import distributed
+from sam_ft.config import in_sweep, record_sweep_job
+from sam_ft.errors import ConfigError, Terminated, UserError
+from sam_ft.settings import check_names, in_plain_words
+
+
+class JobFailed(CompactHydraException):
+    """A job of a sweep ended with a user's mistake. Hydra goes on with the others and raises it at the end."""
+
+
+@contextmanager
+def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
+    """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
+
+    So it does with Ctrl-C and with SIGTERM, which exit with 130 and 143. In a sweep the mistake is noted in
+    sweep.jsonl and the other jobs go on; it is repeated at the end, which exits with 1.
+
+    cfg: what Hydra made of the command line, inside of the function that it calls; nothing around that
+    """
+    if cfg is None:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # it raises what it would print, to be put into our words here
+    try:
+        with _signals():
+            if cfg is not None:
+                check_names(cfg)
+            yield
+    except KeyboardInterrupt as stop:
+        if distributed.is_main():
+            then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
+            line = "\n" if sys.stderr.isatty() else ""  # where a progress bar may stand
+            print(f"{line}interrupted; run the same command again to {then}", file=sys.stderr, flush=True)
+        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
+    except BrokenPipeError:  # printed into `| head`
+        stop_printing()
+        raise SystemExit(128 + signal.SIGPIPE) from None
+    except JobFailed as failed:
+        print(failed, file=sys.stderr, flush=True)
+        raise SystemExit(1) from None
+    except (UserError, OmegaConfBaseException, CompactHydraException) as error:
+        if cfg is not None and cfg.debug:
+            raise
+        who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
+        text = _words(error)
+        print(f"{who}error: {text}", file=sys.stderr, flush=True)
+        if in_sweep():
+            record_sweep_job({"error": text})
+            # of several processes one alone may have failed: it cannot begin the next job while they wait in this
+            if distributed.world_size() == 1:
+                raise JobFailed(f"error: {text}") from None
+        raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
+
+
+def _words(error: UserError | OmegaConfBaseException | CompactHydraException) -> str:
+    if isinstance(error, CompactHydraException):
+        return in_plain_words(error)
+    text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
+    return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text
+
+
+def stop_printing() -> None:
+    """Lets all further output go nowhere, once nobody reads it; Python would fail again in its own last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Lets SIGTERM unwind the program as Ctrl-C does: files that are being written are cleaned up, locks given back."""
+
+    def stop(number: int, _: Any) -> None:
+        # The second one ends a program that hangs on its way out; torchrun, though, always sends two.
+        signal.signal(number, signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):  # torch would raise an error for each loader worker that the same signal ended
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where Python takes no handlers
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

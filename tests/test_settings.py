@@ -1,0 +1,67 @@
+"""A mistake in what was typed ends in one line of plain words, with what to type instead."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli import start
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "sam_ft.export", "sam_ft.data.check"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+outputs=here", "outputs is not a setting; did you mean output?"),
+        ("++debg=true", "debg is not a setting; did you mean debug?"),
+        ("+zebra.stripes=2", "zebra is not a setting; "),
+        ("debg=true", "debg is not a setting; did you mean debug?"),  # of which Hydra says to write +debg=true
+    ],
+)
+def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, script, override, message):
+    if script == "train.py":
+        override, message = override.replace("outputs", "epoch"), message.replace("outputs", "epoch")
+        message = message.replace("output?", "epochs?")
+    done = cli(script, override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "optimizer.weight_dcay=0",
+            "optimizer.weight_dcay is not a setting; did you mean optimizer.weight_decay?",
+        ),
+        ("loss.parts.tversky.weight=3", "loss.parts.tversky is not a setting; there are bce, soft_iou"),
+        ("loss=boundry", "boundry is not a choice of loss; did you mean boundary? There are bce_iou, boundary, "),
+        ("prompt@train_prompt=lines", "lines is not a choice of prompt; there are box, box_jitter, clicks_5, "),
+        ("experiment=cells", "cells is not a choice of experiment; there are coco, few_shot, "),
+        ("data", "data: expected NAME=VALUE, such as epochs=10"),
+        ("optimizer.lr=[1", "optimizer.lr=[1 cannot be read; expected NAME=VALUE, NAME=[A,B], "),
+        ("epochs=1,2", "Ambiguous value for argument 'epochs=1,2'"),
+    ],
+)
+def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, message):
+    done = cli("train.py", override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
+    assert "hydra" not in done.err.lower()
+
+
+@pytest.mark.parametrize("value", ["~/cells", "/a#b", "/a/(1)", "/ü b", '/a="b"'])
+def test_the_error_about_an_odd_path_shows_quotes_that_hydra_reads(cli, value):
+    done = cli("train.py", "data=folder", f"data.root={value}")
+    assert done.code == 2
+    quoted = done.err.strip().split(": ", 2)[2]
+    assert quoted == quoted.strip("'").join("''")  # in the single quotes that the shell takes off
+    again = cli("train.py", "data=folder", quoted.strip("'"), "logger=none", f"run_dir={Path('/proc/no')}")
+    assert "cannot be read, for" not in again.err
+
+
+def test_a_setting_in_an_experiment_file_that_nobody_knows_is_refused(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/short.yaml").write_text("# @package _global_\nepoch: 3\n")
+    done = start("python", "train.py", f"hydra.searchpath=[file://{tmp_path}]", "experiment=short")
+    assert (done.code, done.err) == (2, "error: epoch is not a setting; did you mean epochs?\n")
