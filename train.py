@@ -38,7 +38,7 @@ from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, plain, wrap
 from sam_ft.prompts import Prompter
 from sam_ft.report.samples import SamplePictures
-from sam_ft.report.tables import parameter_table, score_table
+from sam_ft.report.tables import group_table, parameter_table, score_table
 from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
 from sam_ft.task import Done, PromptedSegmentation, raise_not_finite
@@ -110,10 +110,10 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     pictures = SamplePictures(directory, val_set, cfg.pictures, eval_prompter, cfg.eval_chunk)
     pictures.draw_zero_shot(task)
 
-    def score(title: str) -> tuple[dict[str, float], dict[str, float]]:
-        """The validation scores, and the IoU of each class that is there."""
+    def score(title: str) -> tuple[dict[str, float], dict[str, dict]]:
+        """The validation scores, and those of each class."""
         found = evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, val_split.classes)
-        return found.scores, {n: g["iou"] for n, g in found.groups["class"].items() if g["iou"] is not None}
+        return found.scores, found.groups["class"]
 
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
 
@@ -121,14 +121,18 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     # zero-shot, and what is learned has to beat it.
     if distributed.from_main(last_path.exists):  # asked once, so that all processes take the same way
         progress = load_training_state(last_path, model, optimizer)
-        log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
+        if progress["epoch"] < cfg.epochs:
+            log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
+        else:
+            log.info("this run has already done %d epochs; more of them: epochs=N", progress["epoch"])
         run_log.rewind(progress["epoch"] * batches.steps)
     else:
-        scores, by_class = score("zero-shot")
+        scores, classes = score("zero-shot")
         progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
+        progress |= {"zero_shot_classes": classes, "best_classes": classes}
         log.info("zero-shot: %s", _short(scores))
         run_log.rewind(-1)
-        run_log.log(0, {"epoch": 0, **_prefixed("val", scores), **_prefixed("val_class", by_class)})
+        run_log.log(0, {"epoch": 0, **_as_logged(scores, classes)})
         save(cfg, model, best_path, progress)
 
     if store is not None:
@@ -145,18 +149,17 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         trained["encode_seconds"] = encode_seconds
 
         # Validation is shared by all processes; each image is scored once.
-        scores, by_class = score("validate")
+        scores, classes = score("validate")
         progress["epoch"], step = epoch, epoch * batches.steps
         improved = scores[cfg.monitor] > progress["best"][cfg.monitor]
         if improved:
-            progress |= {"best": scores, "best_epoch": epoch}
+            progress |= {"best": scores, "best_epoch": epoch, "best_classes": classes}
             save(cfg, model, best_path, progress)
             for picture in pictures.draw(task, epoch):
                 run_log.picture(step, "predictions", picture)
         mark = "  * best" if improved else ""
         log.info("epoch %d: %s, loss %.4f%s", epoch, _short(scores), trained["loss"], mark)
-        val = {**_prefixed("val", scores), **_prefixed("val_class", by_class)}
-        run_log.log(step, {"epoch": epoch, **val, **_prefixed("epoch", trained)})
+        run_log.log(step, {"epoch": epoch, **_as_logged(scores, classes), **_prefixed("epoch", trained)})
         if distributed.is_main():  # last: what is logged after a crash's last state is dropped and written again
             save_training_state(last_path, model, optimizer, progress)
 
@@ -265,6 +268,8 @@ def report(cfg: DictConfig, directory: Path, progress: dict) -> float:
     """Says what came out of the run, in plain words, and returns the best score."""
     zero_shot, best = progress["zero_shot"], progress["best"]
     log.info("\n%s", score_table(zero_shot, best))
+    if progress.get("zero_shot_classes"):  # there are none, or the run is older than they
+        log.info("\n%s", group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     if progress["best_epoch"] == 0:
         log.info(
             "\nNo epoch beat zero-shot on %s: fine-tuning did not help here. The checkpoint holds the weights as they "
@@ -294,6 +299,11 @@ def batched(loader: DataLoader, size: int) -> Iterator[list[Batch]]:
 
 def _short(scores: dict[str, float]) -> str:
     return f"IoU {scores['iou']:.4f}, Dice {scores['dice']:.4f}"
+
+
+def _as_logged(scores: dict[str, float], classes: dict[str, dict]) -> dict[str, float]:
+    ious = {name: group["iou"] for name, group in classes.items() if group["objects"]}
+    return {**_prefixed("val", scores), **_prefixed("val_class", ious)}
 
 
 def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:

@@ -39,7 +39,7 @@ def test_a_run_says_where_it_will_go_on_and_does(number, code, blobs, tmp_path, 
     line, epoch = err.rstrip().rsplit(" ", 1)
     assert (ended, line) == (code, "interrupted; run the same command again to go on after epoch")
     done = cli("train.py", *arguments[:-1], f"run_dir={tmp_path}", f"epochs={epoch}")
-    assert f"continuing after epoch {epoch} of {epoch}" in done.out
+    assert f"this run has already done {epoch} epochs" in done.out
     assert not list(tmp_path.rglob("*tmp-*"))
 
 
@@ -48,6 +48,26 @@ def test_before_the_first_epoch_there_is_nothing_to_go_on_from(blobs, tmp_path):
     ended, err = interrupted(signal.SIGINT, "lite_medsam at 64", "train.py", *LONG, *of(blobs), f"run_dir={tmp_path}")
     message = "interrupted; run the same command again to start anew; what was encoded is kept\n"
     assert (ended, err) == (130, message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "code"), [("train.py", 0), ("sam_ft.data.check", 141)])
+def test_when_nobody_reads_the_output_any_more_nothing_is_said_of_it(script, code, blobs, tmp_path):
+    own = [*SMALL, f"run_dir={tmp_path}", "epochs=1"] if script == "train.py" else [f"output={tmp_path}"]
+    command = [script] if script.endswith(".py") else ["-m", script]
+    running = subprocess.Popen(
+        [sys.executable, *command, *of(blobs), *own],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    running.stdout.close()  # as `| head` does
+    _, err = running.communicate(timeout=120)
+    assert (running.returncode, err) == (code, "")
+    written = "train.log" if script == "train.py" else "report.json"
+    assert (tmp_path / written).stat().st_size > 100
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_the_same_command_again_trains_nothing_and_says_what_came_out(run, blobs
     before = lines(run)
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", "epochs=2")
     assert done.code == 0, done.err
-    assert "continuing after epoch 2 of 2" in done.out
+    assert "this run has already done 2 epochs" in done.out
     assert "zero-shot" in done.out
     assert lines(run) == before
 
@@ -142,6 +142,16 @@ def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(blob
     kept = load_file(tmp_path / "checkpoints/best.safetensors")
     base = build_model("lite_medsam", image_size=64).state_dict()
     assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
+
+
+def test_classes_have_a_table_of_their_own_at_the_end_and_when_the_run_is_asked_again(blobs, tmp_path, cli):
+    given = ["data=folder", f"data.root={blobs}", "data.objects=classes", "data.classes={cell: 255, stone: 7}"]
+    for _ in range(2):
+        done = cli("train.py", *SMALL, *given, f"run_dir={tmp_path}", "epochs=1")
+        assert done.code == 0, done.err
+        table = [line.split("|") for line in done.out.splitlines() if line.startswith(("  cell ", "  stone "))]
+        assert [(line[0].strip(), line[1].strip()) for line in table] == [("cell", "3"), ("stone", "absent")]
+        assert float(table[0][2]) == pytest.approx(lines(tmp_path)[0]["val_class/cell"], abs=1e-4)
 
 
 def test_pictures_and_wandb_offline(blobs, tmp_path, cli):
