@@ -1,6 +1,8 @@
 """What steps the weights: AdamW over the trained parameters, and the learning rate at each step."""
 
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
@@ -9,27 +11,49 @@ from torch import nn
 def adamw(
     model: nn.Module,
     lr: float = 1e-4,
+    lr_factors: Sequence[tuple[str, float]] = (),
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
-    """AdamW over the parameters of `model` that are trained (requires_grad)."""
-    groups = parameter_groups(model, weight_decay)
+    """AdamW over the parameters of `model` that are trained (requires_grad).
+
+    lr_factors: pairs of a pattern on the parameters' names, shell-style ("image_encoder.*"), and a factor on their lr;
+        the first pattern that matches counts
+
+    Raises:
+        ValueError: a pattern matches no parameter, or a factor is not above 0
+    """
+    check_factors([name for name, _ in model.named_parameters()], lr_factors)
+    groups = parameter_groups(model, lr, lr_factors, weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)  # one kernel, not ten a parameter
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Trained parameters in two groups: matrices and kernels are decayed; biases, norms and tables are not.
+def check_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
+    for pair in lr_factors:
+        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], float | int) or pair[1] <= 0:
+            raise ValueError(f'lr_factors={list(lr_factors)}; expected pairs such as ["image_encoder.*",0.1]')
+        if not any(fnmatchcase(name, pair[0]) for name in names):
+            raise ValueError(f'lr_factors={list(lr_factors)}: no parameter is called "{pair[0]}"')
 
-    Tables are the learned tokens (nn.Embedding) and the position tables: pulling them to zero would make them forget
-    what they mark.
+
+def parameter_groups(
+    model: nn.Module, lr: float, lr_factors: Sequence[tuple[str, float]], weight_decay: float
+) -> list[dict]:
+    """Trained parameters, of each rate those that are decayed (matrices and kernels) and the others.
+
+    Biases, norms and tables are not decayed. Tables are the learned tokens (nn.Embedding) and the position tables:
+    pulling them to zero would make them forget what they mark.
     """
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     tokens = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     positions = ("pos_embed", "rel_pos_h", "rel_pos_w", "attention_biases")
-    decayed = [p for name, p in trained if p.ndim >= 2 and id(p) not in tokens and not name.endswith(positions)]
-    marked = {id(p) for p in decayed}
-    rest = [p for _, p in trained if id(p) not in marked]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            decayed = p.ndim >= 2 and id(p) not in tokens and not name.endswith(positions)
+            factor = next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), 1.0)
+            groups.setdefault((lr * factor, weight_decay if decayed else 0.0), []).append(p)
+    ordered = sorted(groups, reverse=True)  # the fast first, the decayed before the others
+    return [{"params": groups[rate, decay], "lr": rate, "weight_decay": decay} for rate, decay in ordered]
 
 
 class WarmupCosine:
@@ -59,8 +83,8 @@ class Constant:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Sets every group to its first learning rate times `factor`; returns the first group's new one."""
+    """Sets every group to its first learning rate times `factor`; returns the optimizer's own one times `factor`."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
-    return optimizer.param_groups[0]["lr"]
+    return optimizer.defaults["lr"] * factor

@@ -45,3 +45,33 @@ def test_only_trained_parameters_are_stepped_and_only_matrices_decay():
     assert not any(name.endswith("bias") or "norm" in name for name in decayed)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert decayed | kept == trained
+
+
+def test_the_first_factor_that_fits_scales_the_rate_of_a_part():
+    model = tiny_sam()
+    factors = [["mask_decoder.iou_*", 8], ["mask_decoder.*", 0.5]]
+    optimizer = adamw(model, lr=1e-3, lr_factors=factors, weight_decay=0.1)
+    assert set_learning_rate(optimizer, 0.1) == pytest.approx(1e-4)  # what is logged: the rate without a factor
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    named = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert named["mask_decoder.iou_prediction_head.layers.0.weight"] == pytest.approx(8e-4)
+    assert named["mask_decoder.iou_token.weight"] == pytest.approx(8e-4)
+    assert named["mask_decoder.mask_tokens.weight"] == pytest.approx(5e-5)
+    assert named["image_encoder.neck.0.weight"] == pytest.approx(1e-4)
+    decays = {(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert decays == {(rate, decay) for rate in (8e-3, 5e-4, 1e-3) for decay in (0.1, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("factors", "words"),
+    [
+        ([["image_encodr.*", 0.1]], 'no parameter is called "image_encodr'),
+        ([["image_encoder.*", 0]], "expected pairs such as"),
+        ([["image_encoder.*", "slow"]], "expected pairs such as"),
+        ([["image_encoder.*"]], "expected pairs such as"),
+        (["image_encoder.*"], "expected pairs such as"),
+    ],
+)
+def test_factors_that_do_nothing_are_refused(factors, words):
+    with pytest.raises(ValueError, match=words):
+        adamw(tiny_sam(), lr_factors=factors)
