@@ -268,7 +268,7 @@ def report(cfg: DictConfig, directory: Path, progress: dict) -> float:
     """Says what came out of the run, in plain words, and returns the best score."""
     zero_shot, best = progress["zero_shot"], progress["best"]
     log.info("\n%s", score_table(zero_shot, best))
-    if progress.get("zero_shot_classes"):  # there are none, or the run is older than they
+    if progress.get("zero_shot_classes"):  # runs of before have no such entry
         log.info("\n%s", group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     if progress["best_epoch"] == 0:
         log.info(

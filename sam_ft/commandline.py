@@ -1,9 +1,11 @@
 """How a script ends: a user's mistake, Ctrl-C and SIGTERM each become one line and an exit code."""
 
 import os
+import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,7 +29,7 @@ def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
 
     So it does with Ctrl-C and with SIGTERM, which exit with 130 and 143. In a sweep the mistake is noted in
-    sweep.jsonl and the other jobs go on; it is repeated at the end, which exits with 1.
+    sweep.jsonl and, in one process, the other jobs go on; it is repeated at the end, which exits with 1.
 
     cfg: what Hydra made of the command line, inside of the function that it calls; nothing around that
     """
@@ -37,22 +39,27 @@ def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
         with _signals():
             if cfg is not None:
                 check_names(cfg)
-            yield
+            try:
+                yield
+            finally:
+                sys.stdout.flush()  # now, for if nobody reads it any more, Python's own last flush would complain
     except KeyboardInterrupt as stop:
         if distributed.is_main():
             then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
             line = "\n" if sys.stderr.isatty() else ""  # where a progress bar may stand
             print(f"{line}interrupted; run the same command again to {then}", file=sys.stderr, flush=True)
         raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
-    except BrokenPipeError:  # printed into `| head`
+    except BrokenPipeError:
+        if not _nobody_reads():  # a pipe of another kind
+            raise
         stop_printing()
-        raise SystemExit(128 + signal.SIGPIPE) from None
+        raise SystemExit(141) from None  # as a shell says of what SIGPIPE ended
     except JobFailed as failed:
         print(failed, file=sys.stderr, flush=True)
         raise SystemExit(1) from None
     except (UserError, OmegaConfBaseException, CompactHydraException) as error:
         if cfg is not None and cfg.debug:
-            raise
+            traceback.print_exc()
         who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
         text = _words(error)
         print(f"{who}error: {text}", file=sys.stderr, flush=True)
@@ -69,6 +76,15 @@ def _words(error: UserError | OmegaConfBaseException | CompactHydraException) ->
         return in_plain_words(error)
     text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
     return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose other end is closed, as after `| head`."""
+    if not hasattr(select, "poll"):  # Windows, where this is another error
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def stop_printing() -> None:

@@ -18,10 +18,10 @@ def adamw(
     """AdamW over the parameters of `model` that are trained (requires_grad).
 
     lr_factors: pairs of a pattern on the parameters' names, shell-style ("image_encoder.*"), and a factor on their lr;
-        the first pattern that matches counts
+        the first pattern that matches counts. Weight decay, being a share of the lr, grows with it
 
     Raises:
-        ValueError: a pattern matches no parameter, or a factor is not above 0
+        ValueError: no such pairs, a pattern matches no parameter, or a factor is not above 0
     """
     check_factors([name for name, _ in model.named_parameters()], lr_factors)
     groups = parameter_groups(model, lr, lr_factors, weight_decay)
@@ -29,11 +29,18 @@ def adamw(
 
 
 def check_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
-    for pair in lr_factors:
-        if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], float | int) or pair[1] <= 0:
-            raise ValueError(f'lr_factors={list(lr_factors)}; expected pairs such as ["image_encoder.*",0.1]')
-        if not any(fnmatchcase(name, pair[0]) for name in names):
-            raise ValueError(f'lr_factors={list(lr_factors)}: no parameter is called "{pair[0]}"')
+    if not isinstance(lr_factors, list | tuple) or not all(_is_factor(pair) for pair in lr_factors):
+        raise ValueError(f'lr_factors={lr_factors}; expected a list of pairs such as ["image_encoder.*",0.1]')
+    for pattern, _ in lr_factors:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f'lr_factors={lr_factors}: no parameter is called "{pattern}"')
+
+
+def _is_factor(pair: object) -> bool:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return False
+    pattern, factor = pair
+    return isinstance(pattern, str) and type(factor) in (int, float) and 0 < factor < math.inf
 
 
 def parameter_groups(

@@ -175,6 +175,7 @@ def _check_same(directory: Path, old: dict, new: dict) -> None:
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     if not (isinstance(old, dict) and isinstance(new, dict)):
+        old, new = (None if value == [] else value for value in (old, new))  # an option that is newer than the run
         return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
     changes = []
     for key in sorted(old.keys() | new.keys()):
@@ -253,7 +254,7 @@ def _in_parts(module: str) -> bool:
 
 
 class Screen(logging.StreamHandler):
-    """Standard output; when it is closed, as after `| head`, the run goes on in silence, and so does its train.log."""
+    """Standard output; once it is closed, as after `| head`, the run goes on, and writes to its train.log alone."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], BrokenPipeError):

@@ -1,6 +1,8 @@
 """What was typed as settings, and in plain words what is wrong with it: Hydra's own words are for programmers."""
 
 import difflib
+import re
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,8 @@ def load_choice(script: str, group: str, name: str) -> DictConfig:
 def check_names(cfg: DictConfig) -> None:
     """Refuses what nobody would ever look for: +epoch=1 on the command line, or epoch: 1 in an experiment file.
 
-    Inside of the groups, `sam_ft.config.build` compares with what the classes take.
+    A file may have names of its own, to be used elsewhere in it, as long as they are not close to a setting. Inside of
+    the groups, `sam_ft.config.build` compares with what the classes take.
 
     Raises:
         ConfigError: naming the closest setting that there is.
@@ -39,7 +42,7 @@ def check_names(cfg: DictConfig) -> None:
     known = _settings_of(Path(folder, f"{settings.job.config_name}.yaml"))
     added = [text.lstrip("+").split("=")[0] for text in settings.overrides.task if text.startswith("+")]
     of_training = _settings_of(Path(folder, "train.yaml"))  # the demo's data bring some along, to any script
-    left_over = [str(name) for name in cfg if name not in of_training]
+    left_over = [str(name) for name in cfg if name not in of_training and _closest(str(name), of_training)]
     for name in [name.split("@")[-1].split(".")[0] for name in added] + left_over:
         if name not in known:
             raise ConfigError(_unknown(name, known))
@@ -75,10 +78,12 @@ def _unreadable(error: OverrideParseException) -> str:
         return f"{error.override}: expected NAME=VALUE, such as epochs=10"
     if value.startswith(("[", "{", '"', "'")):
         return f"{error.override} cannot be read; expected NAME=VALUE, NAME=[A,B], NAME={{A: B}} or 'NAME=\"ANY TEXT\"'"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    # within quotes Hydra takes a backslash for itself only before a quote
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    quoted = shlex.quote(f'{name}="{escaped}"')
     return (
         f"{error.override} cannot be read, for it holds characters that mean something to Hydra; put the value in "
-        f"double quotes and all of it in single ones: '{name}=\"{escaped}\"'"
+        f"double quotes, and all of it in single ones for the shell: {quoted}"
     )
 
 

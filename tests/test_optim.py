@@ -66,12 +66,16 @@ def test_the_first_factor_that_fits_scales_the_rate_of_a_part():
     ("factors", "words"),
     [
         ([["image_encodr.*", 0.1]], 'no parameter is called "image_encodr'),
-        ([["image_encoder.*", 0]], "expected pairs such as"),
-        ([["image_encoder.*", "slow"]], "expected pairs such as"),
-        ([["image_encoder.*"]], "expected pairs such as"),
-        (["image_encoder.*"], "expected pairs such as"),
+        ([["image_encoder.*", 0]], "expected a list of pairs"),
+        ([["image_encoder.*", float("nan")]], "expected a list of pairs"),
+        ([["image_encoder.*", True]], "expected a list of pairs"),
+        ([["image_encoder.*", "slow"]], "expected a list of pairs"),
+        ([["image_encoder.*"]], "expected a list of pairs"),
+        (["image_encoder.*"], "expected a list of pairs"),
+        ([0.1], "expected a list of pairs"),
+        (None, "expected a list of pairs"),
     ],
 )
-def test_factors_that_do_nothing_are_refused(factors, words):
+def test_factors_of_no_parameter_or_no_pairs_are_refused(factors, words):
     with pytest.raises(ValueError, match=words):
         adamw(tiny_sam(), lr_factors=factors)

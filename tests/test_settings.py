@@ -1,8 +1,10 @@
 """A mistake in what was typed ends in one line of plain words, with what to type instead."""
 
-from pathlib import Path
+import shlex
+import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from tests.cli import start
 
@@ -50,18 +52,27 @@ def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, me
     assert "hydra" not in done.err.lower()
 
 
-@pytest.mark.parametrize("value", ["~/cells", "/a#b", "/a/(1)", "/ü b", '/a="b"'])
-def test_the_error_about_an_odd_path_shows_quotes_that_hydra_reads(cli, value):
+@pytest.mark.parametrize(
+    "value", ["~/cells", "/a#b", "/a/(1)", "/ü b (", '/a="b"', "/it's", r"C:\a (1)\b", "(\\", r"(\""]
+)
+def test_the_error_about_an_odd_path_shows_quotes_that_shell_and_hydra_read(cli, value):
     done = cli("train.py", "data=folder", f"data.root={value}")
     assert done.code == 2
-    quoted = done.err.strip().split(": ", 2)[2]
-    assert quoted == quoted.strip("'").join("''")  # in the single quotes that the shell takes off
-    again = cli("train.py", "data=folder", quoted.strip("'"), "logger=none", f"run_dir={Path('/proc/no')}")
-    assert "cannot be read, for" not in again.err
+    (typed,) = shlex.split(done.err.split("for the shell: ")[1])
+    assert OverridesParser.create().parse_override(typed).value() == value
 
 
 def test_a_setting_in_an_experiment_file_that_nobody_knows_is_refused(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/short.yaml").write_text("# @package _global_\nepoch: 3\n")
-    done = start("python", "train.py", f"hydra.searchpath=[file://{tmp_path}]", "experiment=short")
+    done = start(sys.executable, "train.py", f"hydra.searchpath=[file://{tmp_path}]", "experiment=short")
     assert (done.code, done.err) == (2, "error: epoch is not a setting; did you mean epochs?\n")
+
+
+@pytest.mark.parametrize("override", ["epochs=0", "optimizer.lr_factors=[0.1]", "data.objects=none"])
+def test_debug_adds_the_traceback_to_a_mistake_and_changes_no_code(cli, tmp_path, override):
+    done = cli("train.py", override, "logger=none", f"run_dir={tmp_path}")
+    assert "Traceback" not in done.err
+    debugged = cli("train.py", override, "logger=none", f"run_dir={tmp_path}", "debug=true")
+    assert "Traceback" in debugged.err
+    assert (debugged.code, debugged.err.splitlines()[-1]) == (done.code, done.err.splitlines()[-1])

@@ -58,7 +58,7 @@ def test_when_nobody_reads_the_output_any_more_nothing_is_said_of_it(script, cod
     running = subprocess.Popen(
         [sys.executable, *command, *of(blobs), *own],
         cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,6 +1,7 @@
 """The main job through its scripts, on the real LiteMedSAM weights at 64 pixels."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -61,6 +62,18 @@ def test_the_same_command_again_trains_nothing_and_says_what_came_out(run, blobs
     assert "this run has already done 2 epochs" in done.out
     assert "zero-shot" in done.out
     assert lines(run) == before
+
+
+def test_a_run_from_before_an_option_was_there_goes_on(run, blobs, tmp_path, cli):
+    shutil.copytree(run, tmp_path / "old")
+    path = tmp_path / "old/config.yaml"
+    settings = path.read_text().replace(str(run), str(tmp_path / "old"))
+    path.write_text(settings.replace("  lr_factors: []\n", ""))
+    assert "lr_factors" in settings
+    assert "lr_factors" not in path.read_text()
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'old'}", "epochs=2")
+    assert done.code == 0, done.err
+    assert "this run has already done 2 epochs" in done.out
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli, monkeypatch):
