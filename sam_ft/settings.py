@@ -41,9 +41,10 @@ def check_names(cfg: DictConfig) -> None:
     folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
     known = _settings_of(Path(folder, f"{settings.job.config_name}.yaml"))
     added = [text.lstrip("+").split("=")[0] for text in settings.overrides.task if text.startswith("+")]
-    of_training = _settings_of(Path(folder, "train.yaml"))  # the demo's data bring some along, to any script
-    left_over = [str(name) for name in cfg if name not in of_training and _closest(str(name), of_training)]
-    for name in [name.split("@")[-1].split(".")[0] for name in added] + left_over:
+    names = [name.split("@")[-1].split(".")[0] for name in added]
+    if "experiment" in known:  # only then, for the demo's data bring settings of training along to any script
+        names += [str(name) for name in cfg if _closest(str(name), known)]
+    for name in names:
         if name not in known:
             raise ConfigError(_unknown(name, known))
 
