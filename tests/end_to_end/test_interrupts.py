@@ -75,7 +75,9 @@ def test_when_nobody_reads_the_output_any_more_nothing_is_said_of_it(script, cod
 def test_of_several_processes_the_main_one_speaks(number, blobs, tmp_path):
     _, err = interrupted(number, "epoch 2: ", *TORCHRUN, "train.py", *LONG, *of(blobs), f"run_dir={tmp_path}")
     assert err.count("interrupted; run the same command again to go on after epoch") == 1
-    assert err.count("Traceback") == err.count("SignalException: Process") == 1  # torchrun's own
+    # torchrun prints tracebacks of its own, one or, if the signal comes where it measures time, two
+    assert all("distributed/elastic/" in traceback for traceback in err.split("Traceback (most recent")[1:])
+    assert 'train.py", line' not in err
 
 
 def test_with_overwrite_the_same_command_would_not_go_on(blobs, tmp_path, cli, monkeypatch):
