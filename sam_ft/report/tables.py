@@ -1,6 +1,7 @@
 """Tables for the terminal and the log, as plain text."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 from torch import nn
 
@@ -44,12 +45,11 @@ def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | Non
 def group_table(
     zero_shot: Mapping[str, Mapping[str, Mapping]], tuned: Mapping[str, Mapping[str, Mapping]] | None = None
 ) -> str:
-    """One row per class and per size: objects | IoU zero-shot | tuned | change; "absent" for a class without objects.
+    """One row per class and per size: objects | IoU zero-shot | tuned | change; below them the classes without objects.
 
     zero_shot, tuned: the groups of an `Evaluation`, of the same objects
     """
-    columns = _columns("IoU ", tuned)
-    rows = []
+    rows, absent = [], []
     for kind, groups in zero_shot.items():
         for name, group in groups.items():
             title = SIZE_TITLES[name] if kind == "size" else name
@@ -57,8 +57,12 @@ def group_table(
                 after = tuned[kind][name] if tuned else None
                 rows.append([title, f"{group['objects']}", *_compared(group, after, "iou")])
             else:
-                rows.append([title, "absent"] + [""] * len(columns))
-    return plain_table(["", "objects", *columns], rows)
+                absent.append(title)
+    table = plain_table(["", "objects", *_columns("IoU ", tuned)], rows)
+    if not absent:
+        return table
+    names = fill(f"absent: {', '.join(absent)}", 100, initial_indent="  ", subsequent_indent="    ")
+    return f"{table}\n{names}"
 
 
 def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -24,23 +24,32 @@ def test_zero_shot_alone_has_one_column():
     assert cells(score_table(ZERO_SHOT))[:2] == [["", "zero-shot"], ["IoU (mean over objects)", "0.5000"]]
 
 
-def test_groups_have_a_row_each_and_an_absent_class_says_so():
+def test_groups_have_a_row_each_and_those_without_objects_stand_below():
     zero_shot = {
         "class": {
             "cell": {"objects": 3, "iou": 0.25, "dice": 0.4},
             "debris": {"objects": 0, "iou": None, "dice": None},
         },
-        "size": {"small": {"objects": 3, "iou": 0.25, "dice": 0.4}},
+        "size": {"small": {"objects": 3, "iou": 0.25, "dice": 0.4}, "large": {"objects": 0, "iou": None, "dice": None}},
     }
     better = {"objects": 3, "iou": 0.5, "dice": 0.6}
-    tuned = {"class": {**zero_shot["class"], "cell": better}, "size": {"small": better}}
-    assert cells(group_table(zero_shot, tuned)) == [
+    tuned = {kind: {**groups, next(iter(groups)): better} for kind, groups in zero_shot.items()}
+    table = group_table(zero_shot, tuned)
+    assert cells(table) == [
         ["", "objects", "IoU zero-shot", "IoU tuned", "change"],
         ["cell", "3", "0.2500", "0.5000", "+0.2500"],
-        ["debris", "absent", "", "", ""],
         ["small (< 32² px)", "3", "0.2500", "0.5000", "+0.2500"],
     ]
-    assert cells(group_table(zero_shot))[1:3] == [["cell", "3", "0.2500"], ["debris", "absent", ""]]
+    assert table.splitlines()[-1] == "  absent: debris, large"
+    assert cells(group_table(zero_shot))[1:] == [["cell", "3", "0.2500"], ["small (< 32² px)", "3", "0.2500"]]
+    assert "absent" not in group_table({"class": {"cell": better}})
+
+
+def test_many_absent_classes_take_few_lines():
+    nothing = {"objects": 0, "iou": None, "dice": None}
+    lines = group_table({"class": {f"class {number}": nothing for number in range(80)}}).splitlines()
+    assert len(lines) < 20
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_prompts_are_compared_by_iou_outline_and_guess():
