@@ -37,8 +37,9 @@ from sam_ft.models.compiled import compile_parts
 from sam_ft.optim import set_learning_rate
 from sam_ft.parallel import gradient_sync, plain, wrap
 from sam_ft.prompts import Prompter
+from sam_ft.report.closing import closing_words
 from sam_ft.report.samples import SamplePictures
-from sam_ft.report.tables import group_table, parameter_table, score_table
+from sam_ft.report.tables import parameter_table
 from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
 from sam_ft.task import Done, PromptedSegmentation, raise_not_finite
@@ -163,7 +164,11 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         if distributed.is_main():  # last: what is logged after a crash's last state is dropped and written again
             save_training_state(last_path, model, optimizer, progress)
 
-    return report(cfg, directory, progress)
+    log.info("%s", closing_words(progress, cfg.monitor, best_path))
+    memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
+    log.info("memory: at most %.1f GB %s", max(distributed.gather([peak_gb()])), memory)
+    record_sweep_job({key: progress[key] for key in ("zero_shot", "best", "best_epoch")})
+    return float(progress["best"][cfg.monitor])
 
 
 def check_settings(cfg: DictConfig) -> None:
@@ -262,32 +267,6 @@ def save(cfg: DictConfig, model: nn.Module, path: Path, progress: dict) -> None:
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         notes = {key: progress[key] for key in ("best_epoch", "best", "zero_shot")}
         save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **notes)
-
-
-def report(cfg: DictConfig, directory: Path, progress: dict) -> float:
-    """Says what came out of the run, in plain words, and returns the best score."""
-    zero_shot, best = progress["zero_shot"], progress["best"]
-    log.info("\n%s", score_table(zero_shot, best))
-    if progress.get("zero_shot_classes"):  # runs of before have no such entry
-        log.info("\n%s", group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
-    if progress["best_epoch"] == 0:
-        log.info(
-            "\nNo epoch beat zero-shot on %s: fine-tuning did not help here. The checkpoint holds the weights as they "
-            "were before training. Try a lower optimizer.lr, another loss, or more images.",
-            cfg.monitor,
-        )
-    else:
-        log.info("\nbest epoch: %d of %d", progress["best_epoch"], progress["epoch"])
-    best_path = directory / "checkpoints/best.safetensors"
-    log.info(
-        "weights: %s (%.1f MB, to go on top of the base checkpoint)",
-        best_path,
-        best_path.stat().st_size / 1e6,
-    )
-    memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
-    log.info("memory: at most %.1f GB %s", max(distributed.gather([peak_gb()])), memory)
-    record_sweep_job({"zero_shot": zero_shot, "best": best, "best_epoch": progress["best_epoch"]})
-    return float(best[cfg.monitor])
 
 
 def batched(loader: DataLoader, size: int) -> Iterator[list[Batch]]:
