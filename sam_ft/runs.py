@@ -47,6 +47,8 @@ FUNCTIONS = (
 )
 # Settings that may differ between a run and its continuation without making it another run.
 MAY_CHANGE = {
+    "name",  # these two only say where the directory is, which may have been moved
+    "run_dir",
     "epochs",
     "patience",
     "micro_batch_size",

@@ -216,6 +216,12 @@ def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, mon
         assert "checkpoints" not in names(earlier)
 
 
+def test_a_run_goes_on_where_its_directory_was_moved_to(earlier):
+    moved = earlier.rename(earlier.parent / "moved")
+    with open_run(settings(moved, name="moved")):
+        assert "checkpoints" in names(moved)
+
+
 def test_a_refused_directory_is_not_kept_locked(earlier):
     with pytest.raises(ConfigError, match="other settings"), open_run(settings(earlier, monitor="dice")):
         pass
