@@ -126,8 +126,25 @@ def pick_pixels(regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([places % width, places // width], dim=2), counts[:, 0] > 0
 
 
+def distance_to_zero(region: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How far each pixel is from the closest one that is 0, the same to the last bit at each call.
+
+    region: (H, W) → (H, W) in pixels
+    """
+    # With Intel's library OpenCV rounds differently from call to call. Of two pixels that are equally deep, now one
+    # and now the other would be the deepest.
+    fast = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)  # which holds for this thread alone
+    try:
+        return np.asarray(cv2.distanceTransform(region, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    finally:
+        cv2.ipp.setUseIPP(fast)
+
+
 def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int, float]:
     """The pixel of a region that is farthest from what is outside it, to which all beyond the border belongs.
+
+    Of several that are equally far, it is the first in scan order.
 
     region: (H, W) → x, y, and the distance in pixels, which is 0 where the region is empty
     """
@@ -136,6 +153,6 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int, float]:
         return 0, 0, 0.0
     cut = region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     padded = np.pad(cut.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = distance_to_zero(padded)
     y, x = np.unravel_index(depth.argmax(), depth.shape)
     return int(columns[0] + x - 1), int(rows[0] + y - 1), float(depth[y, x])

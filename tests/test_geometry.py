@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
 from sam_ft import geometry
@@ -93,3 +94,18 @@ def test_fitted_boxes_are_inside_the_image_and_at_least_a_pixel(box, fitted):
 
 def test_boxes_fit_into_an_image_of_one_pixel():
     assert geometry.fit_boxes(torch.tensor([[0.2, 0.3, 0.9, 5.0]]), [(1, 1)]).tolist() == [[0, 0, 1, 1]]
+
+
+def test_distances_are_exact_and_do_not_change_from_call_to_call():
+    rng = np.random.default_rng(0)
+    for width in range(61, 121):
+        y, x = np.mgrid[:61, :width]
+        squared = (y - 30) ** 2 + (x - 30) ** 2
+        ring = ((squared < 30**2) & (squared > rng.uniform(5, 20) ** 2)).astype(np.uint8)
+        found = set()
+        for _ in range(15):
+            kept = [np.empty(size, np.uint8) for size in rng.integers(1, 100000, 2)]  # moves what is made next
+            found.add(geometry.distance_to_zero(ring).tobytes())
+            del kept
+        exact = scipy.ndimage.distance_transform_edt(ring).astype(np.float32)
+        assert found == {exact.tobytes()}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_ft.errors import ConfigError
+from sam_ft.geometry import distance_to_zero
 from sam_ft.metrics.cutout import cut_out
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
@@ -62,6 +63,5 @@ def outline(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def distances(here: NDArray[np.bool_], there: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(h, w) bool each → for each pixel of `here`, in float64, how far it is to the closest one of `there`."""
-    # the exact transform, in float32, where a whole distance is a whole number
-    to_there = cv2.distanceTransform((~there).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return to_there[here].astype(np.float64)
+    # in float32, where a whole distance is a whole number
+    return distance_to_zero((~there).astype(np.uint8))[here].astype(np.float64)
