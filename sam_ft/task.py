@@ -189,15 +189,19 @@ class PromptedSegmentation(nn.Module):
                 for part in own.split(chunk or self.objects_at_once) if len(own) else ():
                     dialogue = Dialogue(asking, batch.select(part), EVALUATION_SEED)
                     places = part - objects[0]
-                    masks[places], guesses[places], after = self._hold(dialogue, features, index)
-                    ious[places.cpu()] = after[:, [min(turn, after.shape[1] - 1) for turn in range(prompter.rounds)]]
+                    masks[places], guesses[places], after = self._hold(dialogue, features, index, prompter.rounds > 1)
+                    if after is not None:
+                        last = after.shape[1] - 1  # kept by those that are asked less often than others
+                        ious[places.cpu()] = after[:, [min(turn, last) for turn in range(prompter.rounds)]]
                     asked = _in_original_frame(dialogue.prompts, batch.input_sizes[index], original_size)
                     prompts.append((places, asked))
             yield PredictedImage(index, masks, guesses, prompts, ious if prompter.rounds > 1 else None)
 
-    def _hold(self, dialogue: Dialogue, features: Features, image: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _hold(
+        self, dialogue: Dialogue, features: Features, image: int, rate: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """All rounds about some objects of one image: the last masks (n, H, W) in its original frame, the model's
-        guess (n,) of their IoU, and the true one after each round (n, R), which is not taken of a single round.
+        guess (n,) of their IoU, and the true one after each round (n, R) if they are to be rated.
         """
         own, ious = dialogue.batch, []
         input_size, original_size = own.input_sizes[image], own.original_sizes[image]
@@ -207,7 +211,7 @@ class PromptedSegmentation(nn.Module):
             with self.autocast():
                 answer = self.model.decode(features, prompts, own.image_index, prompts.ambiguous).best()
             masks = self.model.postprocess(answer.logits.float(), input_size, original_size)[:, 0] > 0
-            if dialogue.prompter.rounds > 1:
+            if rate:  # always where there is another round
                 true, counted = own.original_masks[image], masks if ignore is None else masks & ~ignore
                 overlap, missed, extra = true & counted, true & ~counted, counted & ~true
                 ious.append(areas(overlap) / (areas(overlap) + areas(missed) + areas(extra)).double())
@@ -216,11 +220,7 @@ class PromptedSegmentation(nn.Module):
             scale = [input_size[1] / original_size[1], input_size[0] / original_size[0]]
             scales = torch.tensor([scale] * len(masks), device=masks.device)
             dialogue.hear(answer, Errors(missed, extra, scales, torch.zeros_like(scales)))
-        return (
-            masks,
-            answer.iou[:, 0].float(),
-            torch.stack(ious, 1) if ious else torch.zeros(len(masks), 1, dtype=torch.float64),
-        )
+        return masks, answer.iou[:, 0].float(), torch.stack(ious, 1) if rate else None
 
     @property
     def objects_at_once(self) -> int:
