@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
 from pycocotools import mask as rle
 from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.coco_json import read_coco
+from sam_ft.data.decoding import SIDEWAYS, Header, read_header
 from sam_ft.data.faults import Fault, fault_of, listed, said
 from sam_ft.data.reading import INTENSITIES, read_image, read_size
 from sam_ft.data.survey import Survey
@@ -148,7 +148,7 @@ class CocoSplit:
             sample = self._sample(index, torch.from_numpy(image).permute(2, 0, 1).contiguous(), size)
         except DataError as error:
             return None, [fault_of(error, [path])]
-        if not self._turned(index, size):
+        if not _is_turned_unseen(read_header(path)):
             return sample, []
         what = "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
         advice = "look at the pictures; if they show them apart, remove the tag"
@@ -224,16 +224,11 @@ class CocoSplit:
     def _look_at(self, index: int) -> tuple[Fault | None, bool]:
         """What is wrong with an image, and whether it is turned in a way that its size does not show."""
         try:
-            size = read_size(self._path(index))
-            self._check_size(index, size)
+            header = read_header(self._path(index))
+            self._check_size(index, header.size)
         except DataError as error:
             return fault_of(error, [self._path(index)]), False
-        return None, self._turned(index, size)
-
-    def _turned(self, index: int, size: Size) -> bool:
-        with Image.open(self._path(index)) as image:
-            turn = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format in ("JPEG", "MPO") else 1
-        return turn in MIRRORED_OR_UPSIDE_DOWN or (turn != 1 and size[0] == size[1])
+        return None, _is_turned_unseen(header)
 
     def _check_size(self, index: int, size: Size) -> None:
         """Raises: DataError when the image is not of the size that the file gives for it."""
@@ -241,9 +236,7 @@ class CocoSplit:
         if (height, width) == (h, w):
             return
         message = f"{path}: the image is {w} x {h} pixels but {self.file.name} says {width} x {height}"
-        with Image.open(path) as image:
-            stored = image.size
-        if stored == (width, height):
+        if (height, width) == (w, h) and read_header(path).orientation in SIDEWAYS:
             raise DataError(
                 f"{message}, which is its size without its EXIF orientation: it was annotated as it is stored; remove "
                 "the orientation tag from the image, which is otherwise turned upright"
@@ -270,6 +263,12 @@ class CocoSplit:
             ]
         log.warning("%s", "\n".join([f"{self.file}: leaves out {found}", *lines]))
         return []
+
+
+def _is_turned_unseen(header: Header) -> bool:
+    """Whether an image is turned upright in a way that its size does not show."""
+    square = header.size[0] == header.size[1]
+    return header.orientation in MIRRORED_OR_UPSIDE_DOWN or (square and header.orientation in SIDEWAYS)
 
 
 def unique_names(files: Sequence[str]) -> list[str]:

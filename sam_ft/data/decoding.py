@@ -23,13 +23,16 @@ from sam_ft.data.tiff import chosen_page, has_codec, is_numbers, is_tiff, opened
 from sam_ft.errors import DataError
 from sam_ft.types import Size
 
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a file without decoding it: its upright size, and the type of one value."""
+    """What is known of a file without decoding it: its upright size, the type of one value, the EXIF orientation."""
 
     size: Size
     dtype: np.dtype
+    orientation: int
 
 
 def read_header(path: Path, page: int | None = None) -> Header:
@@ -38,15 +41,15 @@ def read_header(path: Path, page: int | None = None) -> Header:
         if is_tiff(path):
             with opened_tiff(path, page) as tiff:
                 dtype = np.dtype(tiff.dtype if is_numbers(tiff) else np.uint8)
-                return Header(_turned((tiff.imagelength, tiff.imagewidth), tiff_orientation(tiff)), dtype)
+                return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
         with _pillow(path, page) as image:
             # Pillow's getexif decodes all of a PNG, since EXIF data may come last; the base class takes what came
             # before the pixels.
             early = image.format == "PNG" and not _goes_on_after_pixels(path)
             exif = Image.Image.getexif(image) if early else image.getexif()
             deep = image.mode.startswith("I") or _is_deep_png(path)
-            size = (image.height, image.width)
-            return Header(_turned(size, exif.get(ExifTags.Base.Orientation)), np.dtype(np.uint16 if deep else np.uint8))
+            dtype = np.dtype(np.uint16 if deep else np.uint8)
+            return _header((image.height, image.width), dtype, exif.get(ExifTags.Base.Orientation))
 
 
 def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
@@ -128,13 +131,14 @@ def _goes_on_after_pixels(png: Path) -> bool:
     return True
 
 
-def _turned(size: Size, orientation: int | None) -> Size:
-    return size[::-1] if orientation in (5, 6, 7, 8) else size
+def _header(stored: Size, dtype: np.dtype, orientation: int | None) -> Header:
+    """stored: the size before it is turned upright"""
+    return Header(stored[::-1] if orientation in SIDEWAYS else stored, dtype, orientation or 1)
 
 
 def _upright(values: NDArray, orientation: int | None) -> NDArray:
     """Turns and mirrors an array as EXIF says; an orientation that is none of 1 to 8 changes nothing."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in SIDEWAYS:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]

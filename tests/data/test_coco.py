@@ -327,13 +327,14 @@ def turn(path, orientation, size=(6, 8)):
     Image.fromarray(np.zeros(size, np.uint8)).save(path, exif=exif)
 
 
-def test_an_image_that_was_annotated_as_stored_is_refused_with_the_reason(tmp_path):
-    make(tmp_path, [annotation(1)], [image(1, "a.jpg")])
-    turn(tmp_path / "train" / "a.jpg", 6)
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_an_image_that_was_annotated_as_stored_is_refused_with_the_reason(tmp_path, suffix):
+    make(tmp_path, [annotation(1)], [image(1, f"a.{suffix}")])
+    turn(tmp_path / "train" / f"a.{suffix}", 6)
     found = split(tmp_path)
     for act in (found.survey, lambda: found[0], lambda: found.annotations(0)):
         message = refusal(act)
-        assert "a.jpg: the image is 6 x 8 pixels but train.json says 8 x 6" in message
+        assert f"a.{suffix}: the image is 6 x 8 pixels but train.json says 8 x 6" in message
         assert "its size without its EXIF orientation" in message
 
 
@@ -345,10 +346,11 @@ def test_an_image_that_was_annotated_upright_is_read_upright(tmp_path):
     assert found[0].image.shape == (3, 6, 8)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 @pytest.mark.parametrize(("orientation", "size"), [(3, (6, 8)), (2, (6, 8)), (6, (8, 8))])
-def test_a_turn_that_the_size_does_not_show_is_warned_of(tmp_path, caplog, orientation, size):
-    make(tmp_path, [annotation(1)], [image(1, "a.jpg", height=size[0])])
-    turn(tmp_path / "train" / "a.jpg", orientation, size)
+def test_a_turn_that_the_size_does_not_show_is_warned_of(tmp_path, caplog, orientation, size, suffix):
+    make(tmp_path, [annotation(1)], [image(1, f"a.{suffix}", height=size[0])])
+    turn(tmp_path / "train" / f"a.{suffix}", orientation, size)
     with caplog.at_level(logging.WARNING, logger="sam_ft"):
         split(tmp_path).survey()
     assert "1 images are turned or mirrored by their EXIF orientation" in caplog.text
