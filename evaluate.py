@@ -6,12 +6,10 @@ python evaluate.py run=outputs/NAME 'eval_prompts=[box,point_1,clicks_5]' amg=tr
 """
 
 import csv
-import json
 import logging
 import sys
 import tempfile
 from collections.abc import Iterable
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from sam_ft.data.sets import EvaluationSet, Split
 from sam_ft.data.store import FeatureStore
 from sam_ft.errors import ConfigError
 from sam_ft.evaluation import Evaluation, evaluate
-from sam_ft.files import atomic_path
+from sam_ft.files import as_json, atomic_path
 from sam_ft.models import Sam
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import group_table, prompt_table, score_table
@@ -226,19 +224,12 @@ def write(
         **({"amg": generated} if generated else {}),
     }
     with atomic_path(output / "scores.json") as path:
-        path.write_text(json.dumps(_nan_to_none(scores), indent=2) + "\n")
+        path.write_text(as_json(scores, indent=2) + "\n")
     columns = list(dict.fromkeys(key for row in rows for key in row))  # clicks have some that others lack
     with atomic_path(output / "objects.csv") as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _nan_to_none(value: Any) -> Any:
-    """nan is no JSON"""
-    if isinstance(value, dict):
-        return {key: _nan_to_none(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and isnan(value) else value
 
 
 def added(argument: str) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam_ft.errors import CheckpointError
-from sam_ft.files import atomic_path
+from sam_ft.files import as_json, atomic_path
 from sam_ft.models import Sam
 
 FORMAT_VERSION = 1
@@ -119,7 +119,7 @@ def _write(path: str | Path, tensors: dict[str, Tensor], notes: dict) -> None:
     try:
         with atomic_path(path) as temporary:
             # safetensors metadata holds strings only; JSON keeps numbers and lists what they are
-            save_file(tensors, temporary, {key: json.dumps(value) for key, value in notes.items()})
+            save_file(tensors, temporary, {key: as_json(value) for key, value in notes.items()})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 

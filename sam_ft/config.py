@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft import distributed
 from sam_ft.errors import ConfigError
-from sam_ft.files import atomic_path
+from sam_ft.files import as_json, atomic_path
 
 
 def in_sweep() -> bool:
@@ -145,4 +145,4 @@ def record_sweep_job(results: dict) -> None:
     jobs = [job for job in jobs if job["job"] != settings.job.num]  # the sweep may have been started again
     jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(job) + "\n" for job in jobs))
+        temporary.write_text("".join(as_json(job) + "\n" for job in jobs))

@@ -1,11 +1,14 @@
 """Where the project keeps files, and how it writes them without ever leaving half a one."""
 
 import hashlib
+import json
+import math
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -17,6 +20,19 @@ def home() -> Path:
     """The folder for downloads and generated data: $SAM_FT_HOME, or `sam-ft` in the user's cache directory."""
     folder = os.environ.get("SAM_FT_HOME") or platformdirs.user_cache_dir("sam-ft")
     return Path(folder).expanduser()
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """JSON that any program reads: what is nan or infinite becomes null, for JSON has neither."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

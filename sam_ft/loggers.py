@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from sam_ft import distributed
-from sam_ft.files import atomic_path
+from sam_ft.files import as_json, atomic_path
 
 log = logging.getLogger("sam_ft")
 
@@ -61,7 +61,7 @@ class RunLog:
     def log(self, step: int, values: dict) -> None:
         """Writes numbers at a step (optimizer steps since the start of training)."""
         if distributed.is_main():
-            line = json.dumps({"step": step, **{k: _finite(v) for k, v in values.items()}}) + "\n"
+            line = as_json({"step": step, **values}) + "\n"
             self._to_file(lambda: _append(self._path, line.encode()))
         if self._tracker is not None:
             self._guard(self._tracker.log, step, values)
@@ -117,11 +117,6 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def _finite(value: object) -> object:
-    """JSON has no nan and no infinity: other programs would refuse the file."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Wandb:

@@ -1,6 +1,7 @@
 """Tables for the terminal and the log, as plain text."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from textwrap import fill
 
 from torch import nn
@@ -88,9 +89,9 @@ def _columns(title: str, tuned: Mapping | None) -> list[str]:
 
 
 def _compared(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None, name: str) -> list[str]:
-    """zero-shot, and where there is a tuned one that and the change; nan is a score that is not defined."""
-    before = zero_shot[name]
-    values = [f"{before:.4f}", *([f"{tuned[name]:.4f}", f"{tuned[name] - before:+.4f}"] if tuned else [])]
+    """zero-shot, and where there is a tuned one that and the change; nan, or null in a file, is not defined."""
+    before, after = (nan if scores is None or scores[name] is None else scores[name] for scores in (zero_shot, tuned))
+    values = [f"{before:.4f}", *([f"{after:.4f}", f"{after - before:+.4f}"] if tuned else [])]
     return [value.replace("+nan", "nan") for value in values]
 
 

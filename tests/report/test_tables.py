@@ -18,6 +18,7 @@ def test_scores_have_a_row_each_with_the_change():
         ["hits", "0.1000", "0.2000", "+0.1000"],
     ]
     assert table.splitlines()[-1] == "9 objects in 2 images"
+    assert score_table({**ZERO_SHOT, "iou_guess_rank": None}, TUNED) == table  # as it is read from a file
 
 
 def test_zero_shot_alone_has_one_column():
