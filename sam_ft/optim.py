@@ -67,6 +67,7 @@ class WarmupCosine:
     """Factor on the learning rate: linear from 0 to 1, then half a cosine down to `final`, over all steps of a run."""
 
     def __init__(self, warmup_fraction: float = 0.05, final: float = 0.01):
+        check_warmup(warmup_fraction)
         self.warmup_fraction = warmup_fraction
         self.final = final
 
@@ -83,10 +84,16 @@ class Constant:
     """Factor on the learning rate: 1 at every step after a linear warmup."""
 
     def __init__(self, warmup_fraction: float = 0.05):
+        check_warmup(warmup_fraction)
         self.warmup_fraction = warmup_fraction
 
     def __call__(self, step: int, total_steps: int) -> float:
         return min(1.0, (step + 1) / max(1, round(self.warmup_fraction * total_steps)))
+
+
+def check_warmup(fraction: float) -> None:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"warmup_fraction={fraction}; expected a share of all steps, from 0 to 1")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -23,6 +23,13 @@ def test_a_run_of_one_step_trains_at_the_full_rate():
     assert Constant()(0, 1) == 1.0
 
 
+@pytest.mark.parametrize("schedule", [Constant, WarmupCosine])
+@pytest.mark.parametrize("fraction", [-0.1, 2, float("nan")])
+def test_a_warmup_that_is_no_share_is_refused(schedule, fraction):
+    with pytest.raises(ValueError, match="warmup_fraction="):
+        schedule(fraction)
+
+
 def test_the_schedule_scales_each_groups_first_rate():
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([weight], lr=0.5)

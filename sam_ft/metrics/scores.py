@@ -68,7 +68,8 @@ class Scores:
 
         predicted, true: (N, H, W) bool in the original frame, each of `true` non-empty · guessed_iou: (N,)
         labels: (N,) int64 · ignore: (H, W) bool, pixels that count for nothing; `true` holds none of them
-        click_ious: (N, R) the IoU after each of R rounds, which `clicks_5` makes clicks; None if there was one alone
+        click_ious: (N, R) the IoU after each of R rounds, which are taken for clicks, as those of `clicks_5` are;
+            None if there was one alone
 
         Returns (N,) tensors on the CPU, "area" in pixels as int64, all others float64: "iou", "dice", "precision",
         "recall", "guessed_iou", those of the measures, and with clicks "iou_click_1" to "iou_click_R", "clicks_to_85"

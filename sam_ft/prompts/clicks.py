@@ -20,7 +20,8 @@ class Clicks(Prompter):
     """A first prompt, then rounds of corrections, each with the logits of the last answer as mask prompt.
 
     A click on object that was missed is an object point, one on what is no object a background point. Where nothing
-    is wrong there is nothing to click on, and the object gets padding.
+    is wrong there is nothing to click on, and the object gets padding. In training errors are looked for on the grid
+    of the logits, so those that are thinner than its cells, 4 pixels, may not be seen.
 
     first: what is asked in round 0; None for one point, at `place`
     rounds: how often the model is asked in all
@@ -81,7 +82,7 @@ class Clicks(Prompter):
         if not self.mask_only_rounds:
             return set()
         generator = torch.Generator().manual_seed(seed_of(seed, "without click"))
-        order = torch.randperm(self.rounds - 2, generator=generator) + 1 if self.rounds > 2 else torch.zeros(0)
+        order = torch.randperm(self.rounds - 2, generator=generator) + 1
         return {self.rounds - 1, *order[: self.mask_only_rounds - 1].tolist()}
 
 

@@ -33,7 +33,8 @@ class Point(Prompter):
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """points: (M, positive + negative, 2) pixels of the original frame in evaluation, of the input in training;
-        where there are fewer pixels than points, as in an object of one or beside one that fills its image, padding.
+        padding where there is no pixel, as beside an object that fills its image, or with place="centre" no other
+        one. Random points may meet.
         """
         count = self.positive + self.negative
         points = torch.zeros(batch.num_objects, count, 2, device=batch.image_index.device)
