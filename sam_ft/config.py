@@ -2,8 +2,6 @@
 
 import inspect
 import json
-import types
-import typing
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sam_ft import distributed
+from sam_ft.annotations import check_type
 from sam_ft.errors import ConfigError
 from sam_ft.files import as_json, atomic_path
 
@@ -84,7 +83,7 @@ def check_options(node: Any, arguments: dict[str, Any], where: str = "") -> None
         raise ConfigError(f"{where}: {error}; it takes {', '.join(signature.parameters) or 'no options'}") from error
     for key, value in options.items():
         if key in signature.parameters:
-            _check_type(where, key, value, signature.parameters[key].annotation)
+            check_type(f"{where}.{key}", value, signature.parameters[key].annotation)
 
 
 def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_null: Collection[str] = ()) -> None:
@@ -112,19 +111,6 @@ def _find(name: Any, where: str) -> Callable:
 def _at(where: str, options: Collection[str], problem: Any) -> str:
     """Puts the node before what is wrong in it: max_gb=0 of cache becomes cache.max_gb=0."""
     return f"{where}{'.' if str(problem).split('=')[0] in options else ': '}{problem}"
-
-
-def _check_type(where: str, key: str, value: Any, annotation: Any) -> None:
-    """A word for a number would only fail in the first step."""
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    kinds = typing.get_args(annotation) if union else (annotation,)
-    # a missing value is left to Hydra, which says its whole name
-    if isinstance(value, dict) or value == "???" or any(kind not in (int, float, bool, type(None)) for kind in kinds):
-        return
-    # a whole number is a float too, but True is not a number
-    if type(value) not in ((*kinds, int) if float in kinds else kinds):
-        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise ConfigError(f"{where}.{key}={'null' if value is None else value} was given; expected {names}")
 
 
 def run_directory(cfg: DictConfig) -> Path:

@@ -21,11 +21,18 @@ def adamw(
         the first pattern that matches counts. Weight decay, being a share of the lr, grows with it
 
     Raises:
-        ValueError: no such pairs, a pattern matches no parameter, or a factor is not above 0
+        ValueError: no such pairs, a pattern matches no parameter, a factor is not above 0, or betas are no two shares
     """
+    check_betas(betas)
     check_factors([name for name, _ in model.named_parameters()], lr_factors)
     groups = parameter_groups(model, lr, lr_factors, weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)  # one kernel, not ten a parameter
+
+
+def check_betas(betas: tuple[float, float]) -> None:
+    numbers = isinstance(betas, list | tuple) and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in betas)
+    if not numbers or len(betas) != 2:
+        raise ValueError(f"betas={betas}; expected two numbers from 0 to below 1, such as [0.9,0.999]")
 
 
 def check_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:

@@ -17,7 +17,7 @@ LAYERS = [
     (1, ("transforms", "losses", "metrics", "optim", "prompts", "models", "adapt")),
     (2, ("data", "checkpoint", "parallel", "loggers")),
     (3, ("task", "evaluation", "amg", "report")),
-    (4, ("config", "settings", "commandline", "runs", "trust", "predict", "export", "data.check")),
+    (4, ("annotations", "config", "settings", "commandline", "runs", "trust", "predict", "export", "data.check")),
 ]
 
 

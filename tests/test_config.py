@@ -1,4 +1,6 @@
 import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -12,7 +14,15 @@ from tests.cli import SMALL
 class Part:
     """Does what its one option says."""
 
-    def __init__(self, number: int, factor: float = 1.0, limit: int | None = None, inner: object = None):
+    def __init__(
+        self,
+        number: int,
+        factor: float = 1.0,
+        limit: int | None = None,
+        inner: object = None,
+        folder: str | Path = "here",
+        names: Sequence[str] | None = None,
+    ):
         self.options = (number, factor, limit, inner)
         if number == 1:
             raise ValueError("number=1 is too few")
@@ -36,12 +46,23 @@ def test_options_and_arguments_arrive_as_plain_values():
     ("options", "words"),
     [
         ({}, "missing a required argument: 'number'"),
-        ({"number": 5, "speed": 1}, "got an unexpected .* 'speed'; it takes number, factor, limit, inner"),
+        (
+            {"number": 5, "speed": 1},
+            "got an unexpected .* 'speed'; it takes number, factor, limit, inner, folder, names",
+        ),
         ({"number": "five"}, "number=five was given; expected int"),
         ({"number": None}, "number=null was given; expected int"),
         ({"number": True}, "number=True was given; expected int"),
         ({"number": [5]}, r"number=\[5\] was given; expected int"),
         ({"number": 5, "limit": 0.5}, "limit=0.5 was given; expected int or null"),
+        ({"number": {"a": 5}}, r"number=\{'a': 5\} was given; expected int"),
+        ({"number": 5, "folder": None}, "folder=null was given; expected text$"),
+        ({"number": 5, "folder": ["a"]}, r"folder=\['a'\] was given; expected text$"),
+        ({"number": 5, "folder": {"a": 1}}, r"folder=\{'a': 1\} was given; expected text$"),
+        ({"number": 5, "folder": 2024}, """folder=2024 was given; expected text: 'part.folder="2024"'"""),
+        ({"number": 5, "names": "*.a"}, r"""names=\*\.a was .* a list or null: 'part\.names=\["\*\.a"\]'"""),
+        ({"number": 5, "names": ["a", 1]}, r"names\.1=1 was given; expected text$"),
+        ({"number": 5, "names": 0.9}, "names=0.9 was given; expected a list or null$"),
         ({"number": 1}, "number=1 is too few"),
         ({"number": 5, "inner": {"_target_": "tests.test_config.Part", "n": 1}}, "inner: missing .* 'number'"),
         ({"number": 5, "inner": [{"_target_": "tests.test_config.Part", "number": "x"}]}, r"inner\.0\.number=x was"),
@@ -50,6 +71,13 @@ def test_options_and_arguments_arrive_as_plain_values():
 def test_a_wrong_option_is_named_as_it_is_typed(options, words):
     with pytest.raises(ConfigError, match=rf"^part(\.|: ){words}"):
         build(OmegaConf.create({"part": node(**options)}).part)
+
+
+@pytest.mark.parametrize("prompters", [["box"], [{"jitter": 1}], ["box", 1]])
+def test_a_word_where_a_class_is_to_be_made_is_refused(prompters):
+    options = {"_target_": "sam_ft.prompts.Mixed", "prompters": prompters, "weights": [1.0]}
+    with pytest.raises(ConfigError, match=r"^part\.prompters\.0=.*; expected \{_target_: CLASS, \.\.\.\}$"):
+        build(OmegaConf.create({"part": options}).part)
 
 
 def test_without_a_place_in_a_configuration_the_class_is_named():

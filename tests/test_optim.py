@@ -69,6 +69,12 @@ def test_the_first_factor_that_fits_scales_the_rate_of_a_part():
     assert decays == {(rate, decay) for rate in (8e-3, 5e-4, 1e-3) for decay in (0.1, 0.0)}
 
 
+@pytest.mark.parametrize("betas", [0.9, None, [0.9], [0.9, 0.99, 0.999], [0.9, 1], [0.9, "slow"], [True, 0.9]])
+def test_betas_that_are_no_two_shares_are_refused(betas):
+    with pytest.raises(ValueError, match=r"^betas=.*; expected two numbers"):
+        adamw(tiny_sam(), betas=betas)
+
+
 @pytest.mark.parametrize(
     ("factors", "words"),
     [

@@ -12,9 +12,16 @@ class Freeze:
     """Trains the parameters whose names match a pattern of `train` and none of `freeze`; the rest is frozen.
 
     Patterns are shell-style ("mask_decoder.*") on the names of the official checkpoints.
+
+    Raises:
+        ValueError: no lists of patterns, or none to train.
     """
 
     def __init__(self, train: Sequence[str], freeze: Sequence[str] = ()):
+        for name, patterns in (("train", train), ("freeze", freeze)):
+            some = isinstance(patterns, list | tuple) and all(isinstance(pattern, str) for pattern in patterns)
+            if not some or (name == "train" and not patterns):
+                raise ValueError(f'{name}={patterns}; expected a list of patterns such as ["mask_decoder.*"]')
         self.train = list(train)
         self.freeze = list(freeze)
 

@@ -37,6 +37,7 @@ class Scores:
     monitors: the scores of masks of which more is better · class_monitors: those that are there with classes only
 
     Raises:
+        ValueError: something that is no measure.
         ConfigError: two measures would write the same score.
     """
 
@@ -44,6 +45,8 @@ class Scores:
 
     def __init__(self, measures: Sequence[Measure] = ()) -> None:
         self.measures = list(measures)
+        if any(isinstance(m, type) or not hasattr(m, "monitors") or not hasattr(m, "names") for m in self.measures):
+            raise ValueError(f"measures={measures}; expected some such as BoundaryIou(), as metric=boundary has them")
         self.monitors = ["iou", "dice", "precision", "recall", "iou_per_image", "dice_per_image"]
         self.monitors += [name for measure in self.measures for name in measure.monitors]
         self.names = [name for measure in self.measures for name in measure.names]

@@ -109,6 +109,12 @@ def test_a_measure_given_twice_is_refused():
         Scores([SurfaceDistance(1.0), SurfaceDistance(2.0)])
 
 
+@pytest.mark.parametrize("measure", ["iou", 2.0, None, BoundaryIou])
+def test_something_that_is_no_measure_is_refused(measure):
+    with pytest.raises(ValueError, match=r"^measures=.*; expected some such as BoundaryIou"):
+        Scores([measure])
+
+
 def test_clicks_are_counted_until_the_iou_is_reached_once():
     metric = Scores()
     true = rows("#.").repeat(3, 1, 1)
