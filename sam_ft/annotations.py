@@ -36,9 +36,9 @@ def check_type(name: str, value: Any, annotation: Any, quote: bool = True) -> No
         typed = _quoted(name, value, kinds) if quote else ""
         raise ConfigError(f"{name}={'null' if value is None else value} was given; expected {expected}{typed}")
     if isinstance(value, list):
-        (inner,) = typing.get_args(parts[kinds.index(list)])
-        for place, item in enumerate(value):
-            check_type(f"{name}.{place}", item, inner, quote=False)
+        for inner in typing.get_args(parts[kinds.index(list)]):
+            for place, item in enumerate(value):
+                check_type(f"{name}.{place}", item, inner, quote=False)
 
 
 def _kind(annotation: Any) -> Any:

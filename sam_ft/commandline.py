@@ -1,5 +1,6 @@
 """How a script ends: a user's mistake, Ctrl-C and SIGTERM each become one line and an exit code."""
 
+import inspect
 import os
 import select
 import signal
@@ -8,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import CompactHydraException
@@ -57,7 +59,9 @@ def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
     except JobFailed as failed:
         print(failed, file=sys.stderr, flush=True)
         raise SystemExit(1) from None
-    except (UserError, OmegaConfBaseException, CompactHydraException) as error:
+    except (UserError, OmegaConfBaseException, CompactHydraException, ValueError) as error:
+        if isinstance(error, ValueError) and not _of_the_command_line(error):
+            raise
         if cfg is not None and cfg.debug:
             traceback.print_exc()
         who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
@@ -71,8 +75,15 @@ def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
         raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
 
 
-def _words(error: UserError | OmegaConfBaseException | CompactHydraException) -> str:
-    if isinstance(error, CompactHydraException):
+def _of_the_command_line(error: ValueError) -> bool:
+    """Whether Hydra raised it itself before it called the program, of which anything else is a fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    hydra = str(Path(inspect.getfile(CompactHydraException)).parent)
+    return frames[-1].filename.startswith(hydra) and "run_job" not in [frame.name for frame in frames]
+
+
+def _words(error: UserError | OmegaConfBaseException | CompactHydraException | ValueError) -> str:
+    if isinstance(error, CompactHydraException | ValueError):
         return in_plain_words(error)
     text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
     return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text

@@ -3,17 +3,21 @@
 import difflib
 import re
 import shlex
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from sam_ft.errors import ConfigError
+
+CONF = Path(__file__).parent.parent / "conf"
 
 
 def load_choice(script: str, group: str, name: str) -> DictConfig:
@@ -57,8 +61,10 @@ def _settings_of(script: Path) -> list[str]:
     return [name for name in [*groups, *map(str, primary)] if name != "hydra"]
 
 
-def in_plain_words(error: CompactHydraException) -> str:
+def in_plain_words(error: CompactHydraException | ValueError) -> str:
     """What Hydra did not understand, and what to type instead."""
+    if isinstance(error, ValueError):
+        return _no_choice(sys.argv[1:]) or str(error)
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):  # for which it offers to add it, which does nothing
         node = cause.parent_node
@@ -71,6 +77,23 @@ def in_plain_words(error: CompactHydraException) -> str:
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
     return "\n".join(map(str, [error, cause] if cause else [error]))
+
+
+def _no_choice(arguments: Collection[str]) -> str | None:
+    """What is wrong with loss=null, of which Hydra names neither the group nor its choices."""
+    for argument in arguments:
+        if argument.startswith("="):
+            return f"{argument}: expected NAME=VALUE, such as epochs=10"
+        if choices := _choices(re.split("[@=]", argument.lstrip("+~"))[0]):
+            value: Any = OverridesParser.create().parse_override(argument).value()
+            if not all(isinstance(one, str | list) for one in getattr(value, "list", [value])):  # those of a sweep
+                return f"{argument}: expected one of {', '.join(choices)}; leave it out for the usual one"
+    return None
+
+
+def _choices(group: str) -> list[str]:
+    """The choices that conf/ has of a group; none if it is no group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
 
 
 def _unreadable(error: OverrideParseException) -> str:

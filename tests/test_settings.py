@@ -49,6 +49,10 @@ def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, scri
         ("experiment=cells", "cells is not a choice of experiment; there are coco, few_shot, "),
         ("data", "data: expected NAME=VALUE, such as epochs=10\n"),
         ("optimizer.lr=[1", "optimizer.lr=[1 cannot be read; expected NAME=VALUE, NAME=[A,B], "),
+        ("loss=null", "loss=null: expected one of bce_iou, boundary, "),
+        ("prompt@eval_prompt=5", "prompt@eval_prompt=5: expected one of box, box_jitter, "),
+        ("=5", "=5: expected NAME=VALUE, such as epochs=10\n"),
+        ("~loss=5", "~loss=5: expected one of bce_iou, "),
         ("epochs=1,2", "Ambiguous value for argument 'epochs=1,2'"),
     ],
 )
@@ -58,6 +62,22 @@ def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, me
     assert done.err.startswith(f"error: {message}")
     assert "hydra" not in done.err.lower()
     assert "Traceback" not in done.err
+
+
+def test_flags_of_hydra_that_exclude_each_other_are_refused_in_one_line(cli):
+    done = cli("train.py", "-m", "--cfg", "job")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: Only one of --run, --multirun, --cfg, ")
+    assert done.err.count("\n") == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(cli, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr("torch.manual_seed", fail)
+    with pytest.raises(ValueError, match="a fault"):
+        cli("train.py", f"run_dir={tmp_path}")
 
 
 @pytest.mark.parametrize(
