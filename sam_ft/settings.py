@@ -1,6 +1,5 @@
 """What was typed as settings, and in plain words what is wrong with it: Hydra's own words are for programmers."""
 
-import difflib
 import re
 import shlex
 import sys
@@ -16,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from sam_ft.errors import ConfigError
-
-CONF = Path(__file__).parent.parent / "conf"
+from sam_ft.hints import choices_of, choose, closest, every_group, groups_of, settings_of, unknown
 
 
 def load_choice(script: str, group: str, name: str) -> DictConfig:
@@ -43,22 +41,28 @@ def check_names(cfg: DictConfig) -> None:
     """
     settings = HydraConfig.get()
     folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
-    known = _settings_of(Path(folder, f"{settings.job.config_name}.yaml"))
-    added = [text.lstrip("+").split("=")[0] for text in settings.overrides.task if text.startswith("+")]
-    names = [name.split("@")[-1].split(".")[0] for name in added]
+    script = Path(folder, f"{settings.job.config_name}.yaml")
+    known, groups, values = settings_of(script), groups_of(script), _values(cfg)
+    added = [text.lstrip("+").partition("=") for text in settings.overrides.task if text.startswith("+")]
+    for name, _, value in added:
+        mounted = [typed for typed in groups.values() if typed.startswith(f"{name}@")]
+        if mounted:
+            raise ConfigError(_mounted(name, value, mounted))
+    names = [name.split("@")[-1].split(".")[0] for name, *_ in added]
     if "experiment" in known:  # only then, for the demo's data bring settings of training along to any script
-        names += [str(name) for name in cfg if _closest(str(name), known)]
+        names += [str(name) for name in cfg if closest(str(name), known)]
     for name in names:
         if name not in known:
-            raise ConfigError(_unknown(name, known))
+            raise ConfigError(unknown(name, known, values))
+    for group in groups:
+        if not isinstance(values.get(group, {}), dict | None):
+            raise ConfigError(choose(f"{group}={values[group]}", group))
 
 
-def _settings_of(script: Path) -> list[str]:
-    """The names that the configuration of a script has at its top: its own, and those of its groups."""
-    primary: Any = OmegaConf.load(script)
-    choices = [str(key) for entry in primary.pop("defaults") if OmegaConf.is_dict(entry) for key in entry]
-    groups = [choice.split("@")[-1] for choice in choices if not choice.startswith("override ")]
-    return [name for name in [*groups, *map(str, primary)] if name != "hydra"]
+def _values(cfg: DictConfig) -> dict[str, Any]:
+    """All settings as plain values, those of Hydra itself left out."""
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    return {str(name): value for name, value in values.items() if name != "hydra"}
 
 
 def in_plain_words(error: CompactHydraException | ValueError) -> str:
@@ -67,15 +71,24 @@ def in_plain_words(error: CompactHydraException | ValueError) -> str:
         return _no_choice(sys.argv[1:]) or str(error)
     cause = error.__cause__
     if isinstance(cause, ConfigAttributeError | ConfigKeyError):  # for which it offers to add it, which does nothing
-        node = cause.parent_node
-        return _unknown(str(cause.full_key), list(node) if isinstance(node, DictConfig) else ())
+        node, name = cause.parent_node, str(cause.full_key)
+        top = isinstance(node, DictConfig) and "." not in name
+        return unknown(name, list(node) if isinstance(node, DictConfig) else (), _values(node) if top else {})
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        close = _closest(name, error.options)
+        close = closest(name, error.options)
         hint = f"did you mean {close}? There" if close else "there"
         return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return _unreadable(error)
+    if found := re.match(
+        r"Could not override '(.+)'\.\nDid you mean to override (?:one of )?(.+)\?\n.*?=(.*)", str(error)
+    ):
+        return _mounted(found[1], found[3], found[2].split(", "))
+    if found := re.match("Error merging override (.+)", str(error)):
+        name = found[1].split("=")[0]
+        expected = "a list, [A,B]" if getattr(cause, "object_type", None) is list else "settings by name, {NAME: VALUE}"
+        return choose(found[1], name) if name in every_group() else f"{found[1]}: expected {expected}"
     return "\n".join(map(str, [error, cause] if cause else [error]))
 
 
@@ -84,16 +97,18 @@ def _no_choice(arguments: Collection[str]) -> str | None:
     for argument in arguments:
         if argument.startswith("="):
             return f"{argument}: expected NAME=VALUE, such as epochs=10"
-        if choices := _choices(re.split("[@=]", argument.lstrip("+~"))[0]):
+        if "=" not in argument:
+            continue  # a flag, or ~loss
+        if choices := choices_of(re.split("[@=]", argument.lstrip("+~"))[0]):
             value: Any = OverridesParser.create().parse_override(argument).value()
             if not all(isinstance(one, str | list) for one in getattr(value, "list", [value])):  # those of a sweep
                 return f"{argument}: expected one of {', '.join(choices)}; leave it out for the usual one"
     return None
 
 
-def _choices(group: str) -> list[str]:
-    """The choices that conf/ has of a group; none if it is no group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml")) if group else []
+def _mounted(group: str, value: str, typed: Collection[str]) -> str:
+    """How a choice is typed whose settings stand elsewhere than under the name of its group."""
+    return f"{group}={value}: expected {' or '.join(f'{one}={value}' for one in typed)}"
 
 
 def _unreadable(error: OverrideParseException) -> str:
@@ -109,15 +124,3 @@ def _unreadable(error: OverrideParseException) -> str:
         f"{error.override} cannot be read, for it holds characters that mean something to Hydra; put the value in "
         f"double quotes, and all of it in single ones for the shell: {quoted}"
     )
-
-
-def _unknown(name: str, known: Collection[Any]) -> str:
-    *above, last = name.split(".")
-    close = _closest(last, [str(key) for key in known])
-    there_are = f"there are {', '.join(map(str, known))}" if 0 < len(known) < 12 else "see conf/ for those there are"
-    hint = f"did you mean {'.'.join([*above, close])}?" if close else there_are
-    return f"{name} is not a setting; {hint}"
-
-
-def _closest(name: str, known: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

@@ -17,7 +17,21 @@ LAYERS = [
     (1, ("transforms", "losses", "metrics", "optim", "prompts", "models", "adapt")),
     (2, ("data", "checkpoint", "parallel", "loggers")),
     (3, ("task", "evaluation", "amg", "report")),
-    (4, ("annotations", "config", "settings", "commandline", "runs", "trust", "predict", "export", "data.check")),
+    (
+        4,
+        (
+            "annotations",
+            "hints",
+            "config",
+            "settings",
+            "commandline",
+            "runs",
+            "trust",
+            "predict",
+            "export",
+            "data.check",
+        ),
+    ),
 ]
 
 
@@ -56,7 +70,7 @@ def test_imports_point_down():
 
 def test_only_the_modules_of_the_configuration_and_the_scripts_know_hydra():
     for path in (ROOT / "sam_ft").rglob("*.py"):
-        if path.name not in ("config.py", "settings.py", "commandline.py", "__main__.py"):
+        if path.name not in ("config.py", "settings.py", "hints.py", "commandline.py", "__main__.py"):
             assert "hydra" not in path.read_text(), path
 
 

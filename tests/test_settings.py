@@ -51,6 +51,21 @@ def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, scri
         ("optimizer.lr=[1", "optimizer.lr=[1 cannot be read; expected NAME=VALUE, NAME=[A,B], "),
         ("loss=null", "loss=null: expected one of bce_iou, boundary, "),
         ("prompt@eval_prompt=5", "prompt@eval_prompt=5: expected one of box, box_jitter, "),
+        ("lr=1e-4", "lr is not a setting; did you mean optimizer.lr?\n"),
+        ("+lr=1e-4", "lr is not a setting; did you mean optimizer.lr?\n"),
+        ("weight=2", "weight is not a setting; did you mean loss.parts.bce.weight or loss.parts.soft_iou.weight?\n"),
+        ("prompt=point", "prompt=point: expected prompt@eval_prompt=point or prompt@train_prompt=point\n"),
+        ("+prompt=point", "prompt=point: expected prompt@train_prompt=point or prompt@eval_prompt=point\n"),
+        ("transform=flips", "transform=flips: expected transform@train_transform=flips\n"),
+        (
+            "eval_prompts=[box,point_1]",
+            "eval_prompts is not a setting here but one of evaluate.py; did you mean prompt@eval_prompt=...?\n",
+        ),
+        ("eval_prompt=[box]", "eval_prompt=[box]: prompt@eval_prompt=NAME chooses one of box, box_jitter, "),
+        ("eval_prompt=box", "eval_prompt=box: prompt@eval_prompt=NAME chooses one of box, box_jitter, "),
+        ("format=official", "format is not a setting here but one of sam_ft.export\n"),
+        ("loss.parts=[a]", "loss.parts=[a]: expected settings by name, {NAME: VALUE}\n"),
+        ("adapt.train={a:1}", "adapt.train={a:1}: expected a list, [A,B]\n"),
         ("=5", "=5: expected NAME=VALUE, such as epochs=10\n"),
         ("~loss=5", "~loss=5: expected one of bce_iou, "),
         ("epochs=1,2", "Ambiguous value for argument 'epochs=1,2'"),
@@ -62,6 +77,20 @@ def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, me
     assert done.err.startswith(f"error: {message}")
     assert "hydra" not in done.err.lower()
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("script", "override", "message"),
+    [
+        ("evaluate.py", "epochs=3", "epochs is not a setting here but one of train.py\n"),
+        ("evaluate.py", "eval_prompt=box", "eval_prompt: prompt@eval_prompt=NAME chooses one of box, box_jitter, "),
+        ("sam_ft.data.check", "model.image_size=64", "model: model=NAME chooses one of lite_medsam, vit_b, "),
+    ],
+)
+def test_settings_of_another_script_and_of_nothing_chosen_are_named_as_such(cli, script, override, message):
+    done = cli(script, override)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"error: {message}")
 
 
 def test_flags_of_hydra_that_exclude_each_other_are_refused_in_one_line(cli):
