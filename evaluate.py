@@ -243,5 +243,5 @@ def added(argument: str) -> str:
 
 if __name__ == "__main__":
     sys.argv[1:] = [added(argument) for argument in sys.argv[1:]]
-    with user_errors(), distributed.session():
+    with user_errors(usual="run=VALUE"), distributed.session():
         main()

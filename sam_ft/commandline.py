@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sam_ft import distributed
 from sam_ft.config import in_sweep, record_sweep_job
 from sam_ft.errors import ConfigError, Terminated, UserError
-from sam_ft.settings import check_names, in_plain_words
+from sam_ft.settings import USUAL, check_names, in_plain_words
 
 
 class JobFailed(CompactHydraException):
@@ -27,13 +27,14 @@ class JobFailed(CompactHydraException):
 
 
 @contextmanager
-def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
+def user_errors(cfg: DictConfig | None = None, usual: str = USUAL) -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
 
     So it does with Ctrl-C and with SIGTERM, which exit with 130 and 143. In a sweep the mistake is noted in
     sweep.jsonl and, in one process, the other jobs go on; it is repeated at the end, which exits with 1.
 
     cfg: what Hydra made of the command line, inside of the function that it calls; nothing around that
+    usual: what the script is given first, with VALUE for what is probably meant where there is a value alone
     """
     if cfg is None:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # it raises what it would print, to be put into our words here
@@ -65,7 +66,7 @@ def user_errors(cfg: DictConfig | None = None) -> Iterator[None]:
         if cfg is not None and cfg.debug:
             traceback.print_exc()
         who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
-        text = _words(error)
+        text = _words(error, usual)
         print(f"{who}error: {text}", file=sys.stderr, flush=True)
         if in_sweep():
             record_sweep_job({"error": text})
@@ -82,9 +83,9 @@ def _of_the_command_line(error: ValueError) -> bool:
     return frames[-1].filename.startswith(hydra) and "run_job" not in [frame.name for frame in frames]
 
 
-def _words(error: UserError | OmegaConfBaseException | CompactHydraException | ValueError) -> str:
+def _words(error: UserError | OmegaConfBaseException | CompactHydraException | ValueError, usual: str) -> str:
     if isinstance(error, CompactHydraException | ValueError):
-        return in_plain_words(error)
+        return in_plain_words(error, usual)
     text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
     return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text
 

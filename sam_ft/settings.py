@@ -17,6 +17,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 from sam_ft.errors import ConfigError
 from sam_ft.hints import choices_of, choose, closest, every_group, groups_of, settings_of, unknown
 
+USUAL = "epochs=10"
+
 
 def load_choice(script: str, group: str, name: str) -> DictConfig:
     """The configuration of a script with one choice made, from inside a script that Hydra started.
@@ -65,8 +67,11 @@ def _values(cfg: DictConfig) -> dict[str, Any]:
     return {str(name): value for name, value in values.items() if name != "hydra"}
 
 
-def in_plain_words(error: CompactHydraException | ValueError) -> str:
-    """What Hydra did not understand, and what to type instead."""
+def in_plain_words(error: CompactHydraException | ValueError, usual: str = USUAL) -> str:
+    """What Hydra did not understand, and what to type instead.
+
+    usual: a setting to show; VALUE in it stands for what came without a name
+    """
     if isinstance(error, ValueError):
         return _no_choice(sys.argv[1:]) or str(error)
     cause = error.__cause__
@@ -80,11 +85,13 @@ def in_plain_words(error: CompactHydraException | ValueError) -> str:
         hint = f"did you mean {close}? There" if close else "there"
         return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
-        return _unreadable(error)
+        return _unreadable(error, usual)
     if found := re.match(
         r"Could not override '(.+)'\.\nDid you mean to override (?:one of )?(.+)\?\n.*?=(.*)", str(error)
     ):
         return _mounted(found[1], found[3], found[2].split(", "))
+    if found := re.match("Ambiguous value for argument '(.+)'\n", str(error)):
+        return _several(*found[1].partition("=")[::2])
     if found := re.match("Error merging override (.+)", str(error)):
         name = found[1].split("=")[0]
         expected = "a list, [A,B]" if getattr(cause, "object_type", None) is list else "settings by name, {NAME: VALUE}"
@@ -96,7 +103,7 @@ def _no_choice(arguments: Collection[str]) -> str | None:
     """What is wrong with loss=null, of which Hydra names neither the group nor its choices."""
     for argument in arguments:
         if argument.startswith("="):
-            return f"{argument}: expected NAME=VALUE, such as epochs=10"
+            return f"{argument}: expected NAME=VALUE, such as {USUAL}"
         if "=" not in argument:
             continue  # a flag, or ~loss
         if choices := choices_of(re.split("[@=]", argument.lstrip("+~"))[0]):
@@ -111,10 +118,18 @@ def _mounted(group: str, value: str, typed: Collection[str]) -> str:
     return f"{group}={value}: expected {' or '.join(f'{one}={value}' for one in typed)}"
 
 
-def _unreadable(error: OverrideParseException) -> str:
+def _several(name: str, value: str) -> str:
+    """What to type for values with commas between them."""
+    if choices_of(name.split("@")[0]):
+        return f"{name}={value}: expected one choice; add -m to train with one after the other"
+    typed, text = (shlex.quote(f"{name}={wrapped}") for wrapped in (f"[{value}]", f'"{value}"'))
+    return f"{name}={value}: expected {typed} for a list, {text} for text, or -m to train with one after the other"
+
+
+def _unreadable(error: OverrideParseException, usual: str) -> str:
     name, equals, value = error.override.partition("=")
     if not equals:
-        return f"{error.override}: expected NAME=VALUE, such as epochs=10"
+        return f"{error.override}: expected NAME=VALUE, such as {usual.replace('VALUE', error.override)}"
     if value.startswith(("[", "{", '"', "'")):
         return f"{error.override} cannot be read; expected NAME=VALUE, NAME=[A,B], NAME={{A: B}} or 'NAME=\"ANY TEXT\"'"
     # within quotes Hydra takes a backslash for itself only before a quote

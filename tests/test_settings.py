@@ -68,7 +68,12 @@ def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, scri
         ("adapt.train={a:1}", "adapt.train={a:1}: expected a list, [A,B]\n"),
         ("=5", "=5: expected NAME=VALUE, such as epochs=10\n"),
         ("~loss=5", "~loss=5: expected one of bce_iou, "),
-        ("epochs=1,2", "Ambiguous value for argument 'epochs=1,2'"),
+        (
+            "monitor=iou,dice",
+            "monitor=iou,dice: expected 'monitor=[iou,dice]' for a list, 'monitor=\"iou,dice\"' for text, or -m ",
+        ),
+        ("loss=sam,bce_iou", "loss=sam,bce_iou: expected one choice; add -m to train with one after the other\n"),
+        ("prompt@eval_prompt=box,mask", "prompt@eval_prompt=box,mask: expected one choice; add -m "),
     ],
 )
 def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, message):
@@ -84,10 +89,13 @@ def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, me
     [
         ("evaluate.py", "epochs=3", "epochs is not a setting here but one of train.py\n"),
         ("evaluate.py", "eval_prompt=box", "eval_prompt: prompt@eval_prompt=NAME chooses one of box, box_jitter, "),
+        ("evaluate.py", "outputs/cells", "outputs/cells: expected NAME=VALUE, such as run=outputs/cells\n"),
+        ("sam_ft.export", "outputs/cells", "outputs/cells: expected NAME=VALUE, such as run=outputs/cells\n"),
+        ("sam_ft.data.check", "cells", "cells: expected NAME=VALUE, such as data=folder data.root=cells\n"),
         ("sam_ft.data.check", "model.image_size=64", "model: model=NAME chooses one of lite_medsam, vit_b, "),
     ],
 )
-def test_settings_of_another_script_and_of_nothing_chosen_are_named_as_such(cli, script, override, message):
+def test_what_another_script_takes_or_takes_under_a_name_is_named(cli, script, override, message):
     done = cli(script, override)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {message}")

@@ -34,5 +34,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(usual="run=VALUE"):
         main()

@@ -44,5 +44,5 @@ def input_side(cfg: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    with user_errors():
+    with user_errors(usual="data=folder data.root=VALUE"):
         main()
