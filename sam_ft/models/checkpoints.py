@@ -219,9 +219,11 @@ def _seems(path: Path, error: Exception) -> str:
             f"holds Python objects besides tensors{f' ({found[1]})' if found else ''}; they can run code, "
             "so they were not loaded. Resave its tensors alone: torch.save(model.state_dict(), PATH)"
         )
-    first_line = (str(error).splitlines() or [""])[0][:100]
     kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
-    return f"is damaged, or no {kind} file at all ({type(error).__name__}: {first_line}); fetch it again"
+    first_line = (str(error).splitlines() or [""])[0][:100]
+    # torch answers what is no pickle with advice on how to run the code in it
+    said = "" if isinstance(error, pickle.UnpicklingError) else f" ({type(error).__name__}: {first_line})"
+    return f"is damaged, or no {kind} file at all{said}; fetch it again"
 
 
 def _size(path: Path) -> str:

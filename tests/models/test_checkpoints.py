@@ -90,6 +90,12 @@ def refusal(path):
     return message
 
 
+def test_of_what_is_no_pickle_the_advice_of_torch_is_not_shown(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# no weights")
+    assert refusal(path) == f"{path} (12 bytes) is damaged, or no PyTorch file at all; fetch it again"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
