@@ -1,7 +1,9 @@
 """Between YAML and plain values: what a configuration node becomes, and where a run of it is written."""
 
+import importlib
 import inspect
 import json
+import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from sam_ft import distributed
 from sam_ft.annotations import check_type
 from sam_ft.errors import ConfigError
 from sam_ft.files import as_json, atomic_path
+from sam_ft.hints import closest
+
+# what cannot be found is said by `build`; Hydra would log it beside that
+logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 
 def in_sweep() -> bool:
@@ -102,10 +108,23 @@ def _find(name: Any, where: str) -> Callable:
     try:
         target = hydra.utils.get_object(name)
     except Exception as error:
-        raise ConfigError(f"{where}: _target_={name} cannot be found: {error}") from error
+        raise ConfigError(f"{where}: _target_={name} cannot be found; {_instead(str(name))}") from error
     if not callable(target):
         raise ConfigError(f"{where}: _target_={name} is a {type(target).__name__}; expected a class or a function")
     return target
+
+
+def _instead(name: str) -> str:
+    """What may be meant by the name of a class that cannot be found."""
+    module, _, last = name.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        return f"{reason}; expected MODULE.CLASS, such as sam_ft.losses.Dice"
+    names = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+    close = closest(last, names)
+    return f"did you mean {module}.{close}?" if close else f"{module} has {', '.join(sorted(names)) or 'none'}"
 
 
 def _at(where: str, options: Collection[str], problem: Any) -> str:

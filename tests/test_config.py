@@ -99,6 +99,22 @@ def test_a_target_that_is_not_there_or_cannot_be_called(target):
         build(OmegaConf.create({"_target_": target}))
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("sam_ft.losses.Lovaz", r"did you mean sam_ft\.losses\.Lovasz\?$"),
+        ("sam_ft.losses.Zebra", r"sam_ft\.losses has Bce, BoundaryBce, "),
+        ("sam_ft.loss.Dice", r"No module named 'sam_ft\.loss'; expected MODULE\.CLASS"),
+        ("Dice", r"Empty module name; expected MODULE\.CLASS"),
+    ],
+)
+def test_a_class_that_cannot_be_found_is_named_once_with_what_there_is(target, words, capfd):
+    with pytest.raises(ConfigError, match=rf"^{target}: _target_={target} cannot be found; {words}") as caught:
+        build(OmegaConf.create({"_target_": target}))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_users_mistake_inside_a_constructor_passes_through():
     with pytest.raises(DataError, match="no such folder"):
         build(node(number=2))
