@@ -20,7 +20,7 @@ from sam_ft import distributed
 from sam_ft.amg import evaluate_amg
 from sam_ft.checkpoint import load_partial_weights
 from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_whole_numbers
+from sam_ft.config import build, check_paths, check_whole_numbers
 from sam_ft.data.features import encode_ahead
 from sam_ft.data.loader import evaluation_loader, survey
 from sam_ft.data.sets import EvaluationSet, Split
@@ -117,8 +117,7 @@ def prepare(
 def check_settings(cfg: DictConfig) -> None:
     check_whole_numbers(cfg, 1, ("images_per_batch", "amg_points_per_side"), or_null=("eval_chunk",))
     check_whole_numbers(cfg, 0, ("workers", "pictures"))
-    if type(cfg.amg) is not bool:
-        raise ConfigError(f"amg={cfg.amg}; expected true or false")
+    check_paths(cfg, (), or_null=("run", "checkpoint", "output"))
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
 

@@ -19,7 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sam_ft import distributed
 from sam_ft.config import in_sweep, record_sweep_job
 from sam_ft.errors import ConfigError, Terminated, UserError
-from sam_ft.settings import USUAL, check_names, in_plain_words
+from sam_ft.settings import USUAL, check_names, check_switches, in_plain_words
 
 
 class JobFailed(CompactHydraException):
@@ -42,6 +42,7 @@ def user_errors(cfg: DictConfig | None = None, usual: str = USUAL) -> Iterator[N
         with _signals():
             if cfg is not None:
                 check_names(cfg)
+                check_switches(cfg)
             try:
                 yield
             finally:
@@ -63,7 +64,7 @@ def user_errors(cfg: DictConfig | None = None, usual: str = USUAL) -> Iterator[N
     except (UserError, OmegaConfBaseException, CompactHydraException, ValueError) as error:
         if isinstance(error, ValueError) and not _of_the_command_line(error):
             raise
-        if cfg is not None and cfg.debug:
+        if cfg is not None and cfg.debug is True:
             traceback.print_exc()
         who = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
         text = _words(error, usual)

@@ -104,6 +104,18 @@ def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_n
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
 
 
+def check_paths(cfg: DictConfig, keys: Collection[str], or_null: Collection[str] = ()) -> None:
+    """Looks at those settings of the scripts themselves that name files and folders.
+
+    Raises:
+        ConfigError: one of `keys` is no text or empty, or one of `or_null` neither text nor null.
+    """
+    for key in (*keys, *or_null):
+        check_type(key, cfg[key], str | None if key in or_null else str)
+        if cfg[key] == "":
+            raise ConfigError(f"{key}= is empty; expected the path of a file or a folder")
+
+
 def _find(name: Any, where: str) -> Callable:
     try:
         target = hydra.utils.get_object(name)
@@ -133,7 +145,15 @@ def _at(where: str, options: Collection[str], problem: Any) -> str:
 
 
 def run_directory(cfg: DictConfig) -> Path:
-    """run_dir, or in a sweep the numbered folder of this job below it."""
+    """run_dir, or in a sweep the numbered folder of this job below it.
+
+    Raises:
+        ConfigError: it, or the name at its end, is empty or no text.
+    """
+    name = cfg.get("name", "sweep")
+    if type(name) not in (str, int, float) or not Path(str(name)).name.strip(" ."):
+        raise ConfigError(f"name={'null' if name is None else name}; expected a name for the run's folder")
+    check_paths(cfg, ("run_dir",))
     if not in_sweep():
         return Path(cfg.run_dir).expanduser()
     sweep = HydraConfig.get().sweep

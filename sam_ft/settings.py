@@ -41,10 +41,9 @@ def check_names(cfg: DictConfig) -> None:
     Raises:
         ConfigError: naming the closest setting that there is.
     """
-    settings = HydraConfig.get()
-    folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
-    script = Path(folder, f"{settings.job.config_name}.yaml")
+    script = _script()
     known, groups, values = settings_of(script), groups_of(script), _values(cfg)
+    settings = HydraConfig.get()
     added = [text.lstrip("+").partition("=") for text in settings.overrides.task if text.startswith("+")]
     for name, _, value in added:
         mounted = [typed for typed in groups.values() if typed.startswith(f"{name}@")]
@@ -59,6 +58,25 @@ def check_names(cfg: DictConfig) -> None:
     for group in groups:
         if not isinstance(values.get(group, {}), dict | None):
             raise ConfigError(choose(f"{group}={values[group]}", group))
+
+
+def check_switches(cfg: DictConfig) -> None:
+    """Refuses overwrite=maybe, which Python would take for true, of all settings that a script has as true or false.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    usual: Any = OmegaConf.to_container(OmegaConf.load(_script()), resolve=False)
+    for key, value in usual.items():
+        if isinstance(value, bool) and type(cfg[key]) is not bool:
+            raise ConfigError(f"{key}={cfg[key]}; expected true or false")
+
+
+def _script() -> Path:
+    """The configuration of the script that runs, without its choices."""
+    settings = HydraConfig.get()
+    folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
+    return Path(folder, f"{settings.job.config_name}.yaml")
 
 
 def _values(cfg: DictConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from sam_ft.checkpoint import load_partial_weights
 from sam_ft.commandline import user_errors
-from sam_ft.config import build
+from sam_ft.config import build, check_paths
 from sam_ft.errors import ConfigError
 from sam_ft.export import export_official
 from sam_ft.runs import load_run
@@ -18,6 +18,7 @@ FORMATS = {"official": (export_official, ".pth")}
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="export")
 def main(cfg: DictConfig) -> None:
     with user_errors(cfg):
+        check_paths(cfg, ("run",), or_null=("output",))
         if cfg.format not in FORMATS:
             raise ConfigError(f"format={cfg.format} is not known; choose one of {', '.join(FORMATS)}")
         export, suffix = FORMATS[cfg.format]

@@ -121,8 +121,16 @@ def test_images_without_a_single_object(train, folder):
         ("+loss.weight=1", ["loss: ", "weight"]),
         ("+loss.parts.bce.weigth=1", ["loss.parts.bce: ", "weigth"]),
         ("loss._target_=sam_ft.losses.Nothing", ["sam_ft.losses.Nothing", "cannot be found"]),
+        ("+loss.parts.lovasz._target_=sam_ft.losses.Lovaz", ["did you mean sam_ft.losses.Lovasz?"]),
         ("batch_size=0", ["batch_size=0", "at least 1"]),
         ("epochs=many", ["epochs=many", "whole number"]),
+        ("name=", ["name=", "expected a name"]),
+        ("name=..", ["name=..", "expected a name"]),
+        ("name=null", ["name=null", "expected a name"]),
+        ("run_dir=", ["run_dir= is empty"]),
+        ("run_dir=2024", ["run_dir=2024", "expected text", """'run_dir="2024"'"""]),
+        ("debug=maybe", ["debug=maybe; expected true or false"]),
+        ("overwrite=1", ["overwrite=1; expected true or false"]),
     ],
 )
 def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):
@@ -207,6 +215,20 @@ def test_a_partial_checkpoint_of_a_newer_version(evaluated, run, tmp_path):
     tensors = load_file(run / "checkpoints/best.safetensors")
     save_file(tensors, tmp_path / "newer.safetensors", {"format_version": "99"})
     evaluated("newer version", "update sam-ft", checkpoint=tmp_path / "newer.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("script", "override"),
+    [
+        ("evaluate.py", "run=5"),
+        ("evaluate.py", "output="),
+        ("evaluate.py", "amg=2"),
+        ("sam_ft.export", "run=2024"),
+        ("sam_ft.data.check", "output=null"),
+    ],
+)
+def test_a_setting_of_the_other_scripts_that_is_of_another_kind(refused, script, override):
+    refused(CONFIG, override, "expected", script=script, overrides=[override])
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "sam_ft.export"])

@@ -7,7 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_whole_numbers
+from sam_ft.config import build, check_paths, check_whole_numbers
 from sam_ft.data.check.inspect import inspect
 from sam_ft.data.check.report import as_text, as_values
 from sam_ft.data.check.samples import draw_samples
@@ -21,6 +21,7 @@ def main(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 where there are errors."""
     with user_errors(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
+        check_paths(cfg, ("output",))
         prompter = build(cfg.train_prompt)
         found = inspect(build(cfg.data), input_side(cfg))
         output = Path(cfg.output).expanduser()
