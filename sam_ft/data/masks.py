@@ -12,6 +12,7 @@ from sam_ft.data.reading import read_image
 from sam_ft.errors import DataError
 
 ODD_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
+NEAR = 15  # how far JPEG moves black and white areas at most; 5 at quality 10
 Ignored = NDArray[np.bool_] | None  # (H, W), where pixels count for nothing; None if there are none
 
 
@@ -45,6 +46,8 @@ def read_binary_mask(
 ) -> tuple[NDArray[np.bool_], Ignored, bool]:
     """A mask of {0, 1} or {0, 255}, or a lossy one near 0 and 255, which is cut at half of the range.
 
+    In a JPEG 0 and 1 cannot be told apart: black comes back as 1 at one quality in four.
+
     ignore_index: a further value, for pixels that count for nothing; then the mask must be exact
     → (H, W) bool, what to ignore, and whether it was lossy. Raises: DataError when it has other values.
     """
@@ -52,12 +55,18 @@ def read_binary_mask(
         _refuse_jpeg(path, f"data.ignore_index={ignore_index} cannot be found in it")
     values = read_mask(path, page)
     present = [value for value in present_values(values) if value != ignore_index]
-    if set(present) <= {0, 1} or set(present) <= {0, 255}:
+    jpeg = _is_jpeg(path)
+    if set(present) <= {0, 255} or (set(present) <= {0, 1} and not jpeg):
         kept, ignored = _without(values, ignore_index)
         return kept > 0, ignored, False
-    if ignore_index is None and _is_lossy(values):
+    if ignore_index is None and _is_lossy(values, jpeg):
         return values > 127, None, True
     shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
+    if jpeg:
+        raise DataError(
+            f"{path}: the mask has the values {shown}; expected values near 0 and near 255, which JPEG makes of 0 and "
+            "255. It loses 0 and 1, and ids of instances or classes: save such masks as PNG, from the originals"
+        )
     besides = "" if ignore_index is None else f" besides data.ignore_index={ignore_index}"
     raise DataError(
         f"{path}: the mask has the values {shown}{besides}; expected 0 and 1, or 0 and 255. Several values look like "
@@ -133,20 +142,31 @@ def _without(values: NDArray[np.integer], ignore_index: int | None) -> tuple[NDA
     return np.where(ignored, values.dtype.type(0), values), ignored
 
 
+def _is_jpeg(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg")
+
+
 def _refuse_jpeg(path: Path, why: str) -> None:
-    if path.suffix.lower() in (".jpg", ".jpeg"):
+    if _is_jpeg(path):
         raise DataError(f"{path}: JPEG changes pixel values, so {why}")
 
 
-def _is_lossy(values: NDArray[np.integer]) -> bool:
+def _is_lossy(values: NDArray[np.integer], jpeg: bool) -> bool:
     """Whether a binary mask went through JPEG or a smooth resize: in-between values, but only along edges.
 
     Ids of classes or instances fill areas, so most of their in-between pixels equal the neighbours to the right and
-    below; along a blurred edge few do. A grey picture has more in-between pixels than white ones.
+    below; along a blurred edge few do. A grey picture has more in-between pixels than white ones. JPEG rounds all
+    black areas to the same value near 0, and an empty mask is nothing else; in another file a value such as 1 may be
+    an id, unless there are grey edges.
     """
-    if values.min() < 0 or not 240 <= values.max() <= 255:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 255 or (high < 255 - NEAR and not (jpeg and low == high <= NEAR)):
         return False
+    black = int(np.bincount(values.ravel().astype(np.uint8), minlength=NEAR + 1)[: NEAR + 1].argmax())
     white, between = (values >= 192).sum(), ((values >= 64) & (values < 192)).sum()
-    soft = ((values > 0) & (values < 240))[:-1, :-1]
+    grey = (values > NEAR) & (values < 255 - NEAR)
+    if not (jpeg or grey.any()):
+        black = 0
+    soft = (grey | ((values <= NEAR) & (values != black)))[:-1, :-1]
     same = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     return bool(between <= white and (soft & same).sum() <= soft.sum() / 2)

@@ -8,7 +8,7 @@ from sam_ft.data.masks import read_binary_mask, read_instance_mask, read_mask
 from sam_ft.data.objects import read_objects
 from sam_ft.data.rules import Rules
 from sam_ft.errors import DataError
-from tests.data.files import ORIENTATION, palette, save
+from tests.data.files import ORIENTATION, palette, refusal, save
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 DISC = np.zeros((96, 128), np.uint8)
@@ -46,6 +46,51 @@ def test_jpeg_masks_are_cut_at_half(tmp_path, quality, thickness):
     assert (mask == (drawn > 0)).mean() > 0.99
 
 
+SHAPES = {
+    "disc": DISC,
+    "hole": 255 - DISC,
+    "blocks of 8 pixels": np.kron(np.indices((6, 8)).sum(0) % 2 * 255, np.ones((8, 8))).astype(np.uint8),
+    "line": np.where(np.arange(64)[:, None] == 20, 255, np.zeros((64, 64))).astype(np.uint8),
+    "empty": DISC * 0,
+    "full": DISC * 0 + 255,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_jpeg_masks_are_read_at_every_quality(tmp_path, shape):
+    drawn, blacks = SHAPES[shape], set()
+    for quality in range(30, 101):
+        path = save(tmp_path / "m.jpg", drawn, quality=quality)
+        blacks.add(int(read_mask(path).min()))
+        mask, _, _ = read_binary_mask(path)
+        assert (mask == (drawn > 0)).mean() > 0.99, quality
+    assert shape != "empty" or blacks == {0, 1}  # the reason for all this
+
+
+@pytest.mark.parametrize("quality", [60, 68, 69, 70, 80])
+def test_a_jpeg_mask_that_was_saved_again_as_png_is_cut_at_half(tmp_path, quality):
+    values = read_mask(save(tmp_path / "m.jpg", DISC, quality=quality))
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", values))
+    assert lossy
+    assert (mask == (DISC > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize("quality", [50, 70, 90, 100])
+@pytest.mark.parametrize("ids", [(1,), (1, 2, 3), (60, 120, 180), (60, 120, 255)])
+def test_ids_in_a_jpeg_are_refused_and_no_other_way_to_read_it_is_named(tmp_path, quality, ids):
+    drawn = np.zeros((96, 128), np.uint8)
+    for place, value in enumerate(ids):
+        drawn[16:80, 8 + 40 * place : 40 + 40 * place] = value
+    path = save(tmp_path / "m.jpg", drawn, quality=quality)
+    if read_mask(path).max() == read_mask(path).min():
+        pytest.skip("at this quality nothing is left of the ids")
+    message = refusal(lambda: read_binary_mask(path))
+    assert "m.jpg: the mask has the values 0, " in message or "m.jpg: the mask has the values 1, " in message
+    assert "expected values near 0 and near 255" in message
+    assert "save such masks as PNG" in message
+    assert "data.objects" not in message
+
+
 def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
     large = cv2.resize(DISC, (300, 200), interpolation=cv2.INTER_LINEAR)
     mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", large))
@@ -61,6 +106,8 @@ def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
         ([0, 1, 255], "0, 1, 255;"),
         ([0, 7], "0, 7;"),
         ([5, 255], "5, 255;"),
+        ([0, 1, 1, 1, 255], "0, 1, 255;"),
+        ([1, 1, 1, 3, 12, 17, 255], "1, 3, 12, 17, 255;"),
         ([0, *range(10, 250, 20), 255], r"0, 10, 30, 50, 70, 90, 110, 130, \.\.\.;"),
     ],
 )
