@@ -35,10 +35,10 @@ class Row:
     label: str | None
 
 
-def read_rows(table: Path, columns: Columns) -> list[Row]:
-    """The rows of a table; of the cells nothing was checked.
+def read_rows(table: Path, columns: Columns) -> tuple[list[Row], list[str]]:
+    """The rows of a table, and the names of the columns that are not read; of the cells nothing was checked.
 
-    Raises: DataError when it is no table, has not these columns, or has no rows.
+    Raises: DataError when it is no table, has not these columns or nearly these, or has no rows.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -61,7 +61,7 @@ def read_rows(table: Path, columns: Columns) -> list[Row]:
         raise DataError(f"{table}, line {reader.line_num}: is no table ({error})") from None
     if not rows:
         raise DataError(f"{table}: has no rows; expected one for each mask")
-    return rows
+    return rows, _unread(header, columns)
 
 
 def path_of(table: Path, cell: str) -> Path:
@@ -101,7 +101,8 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str], found: lis
         if row.image and row.split != other.split:
             refuse(
                 row,
-                f"{row.image} is of {row.split} here, and of {other.split} in line {other.line}",
+                f"{row.image} is of {row.split or 'no split'} here, and of {other.split or 'no split'} in line "
+                f"{other.line}",
                 "all lines of an image are of one split",
             )
     if found is not None:
@@ -116,20 +117,37 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str], found: lis
 
 
 def _delimiter(table: Path, text: str, image_column: str) -> str:
-    """Tabs in a .tsv; else the one that makes the header line hold the image column."""
+    """Tabs in a .tsv; else the one that makes the header line hold the image column, or nearly it."""
     if table.suffix.lower() == ".tsv":
         return "\t"
     lines = text.splitlines()[:1]
-    found = [d for d in ",;\t" if any(image_column in map(str.strip, row) for row in csv.reader(lines, delimiter=d))]
+    wanted = _plain(image_column)
+    found = [d for d in ",;\t" if any(wanted in map(_plain, row) for row in csv.reader(lines, delimiter=d))]
     return found[0] if found else ","
 
 
 def _check_header(table: Path, header: list[str], columns: Columns) -> None:
     named = [columns.image, columns.mask, columns.split, columns.label]
+    for name in _unread(header, columns):  # a split that is not read would be drawn, and look as if it were
+        for role, wanted in vars(columns).items():
+            if wanted not in header and _plain(name) == _plain(wanted):
+                raise DataError(
+                    f"{table}: has the column {name!r}, and none that is named {wanted!r}; rename it, or name it with "
+                    f"'data.{role}_column=\"{name}\"'"
+                )
     if missing := [name for name in named if name not in header and name not in OPTIONAL]:
         raise DataError(
-            f"{table}: has no column {', '.join(missing)}; its columns are {', '.join(header) or 'none'}. "
+            f"{table}: has no column {' and no column '.join(missing)}; its columns are {', '.join(header) or 'none'}. "
             "Name yours with data.image_column, data.mask_column, data.split_column and data.label_column"
         )
     if twice := [name for name in named if header.count(name) > 1]:
         raise DataError(f"{table}: has the column {twice[0]} more than once; rename one of them")
+
+
+def _unread(header: list[str], columns: Columns) -> list[str]:
+    return [name for name in header if name and name not in vars(columns).values()]
+
+
+def _plain(name: str) -> str:
+    """Without case and spaces."""
+    return "".join(name.split()).casefold()

@@ -1,5 +1,6 @@
 """A table of images and masks: a .csv or .tsv file."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,8 @@ from sam_ft.data.rows import SPLITS, Columns, Row, check_rows, path_of, read_row
 from sam_ft.data.rules import Rules
 from sam_ft.data.split import FileSplit
 from sam_ft.errors import ConfigError, DataError
+
+log = logging.getLogger("sam_ft")
 
 
 class Table:
@@ -51,7 +54,8 @@ class Table:
         self.val_fraction = val_fraction
         self.seed = seed
         check_share(val_fraction)
-        self.rows = read_rows(self.table, Columns(image_column, mask_column, split_column, label_column))
+        columns = Columns(image_column, mask_column, split_column, label_column)
+        self.rows, self.unread = read_rows(self.table, columns)
         self.numbers: dict[str, int] = {}  # of the labels
         labelled = self.rows[0].label is not None
         if labelled and objects == "classes":
@@ -65,11 +69,24 @@ class Table:
 
     def split(self, name: str) -> FileSplit:
         """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""
+        if self.unread and name == "train":  # once
+            log.info("%s: %s", self.table, "; ".join(filter(None, self._about_unread())))
         return self._split(name, check_rows(self.table, self.rows, self.numbers))
 
     def sound_split(self, name: str, faults: list[Fault]) -> FileSplit:
         """The same of the rows that can be used; `faults` takes the others."""
+        if self.unread:
+            faults.append(Fault(str(self.table), "", *self._about_unread(), level="note", kind="data set"))
         return self._split(name, check_rows(self.table, self.rows, self.numbers, faults))
+
+    def _about_unread(self) -> tuple[str, str]:
+        """Which columns are not read, and what that may mean."""
+        what = f"columns that are not read: {', '.join(self.unread)}"
+        if self.rows[0].split is None:
+            return what, "the split is drawn by name; if one of them says train or val, set data.split_column to it"
+        if self.rows[0].label is None:
+            return what, "if one of them says what the objects are, set data.label_column to it"
+        return what, ""
 
     def _split(self, name: str, rows: list[Row]) -> FileSplit:
         if name not in SPLITS:

@@ -304,6 +304,15 @@ def test_bad_lines_of_a_table_are_listed_with_the_faults_of_the_others(tmp_path)
     assert [len(part.usable) for part in found.parts.values()] == [1, 1]
 
 
+def test_columns_that_are_not_read_are_noted(tmp_path):
+    pairs(tmp_path, "a", "b")
+    table = tmp_path / "table.csv"
+    table.write_text("image,mask,split,fold\nimages/a.png,masks/a.png,train,1\nimages/b.png,masks/b.png,val,2\n")
+    found = inspect(Table(table, objects="instances"), 1024)
+    assert [fault.level for fault in found.faults] == ["note"]
+    assert f"Notes\n  [train, val] {table}: columns that are not read: fold; if one of them" in as_text(found)
+
+
 def test_what_coco_cannot_use_is_listed_with_damaged_images(tmp_path, cli):
     annotations = [annotation(1), annotation(2, category=99), *(annotation(n, segmentation=[]) for n in range(3, 15))]
     make_coco(tmp_path, annotations, [image(1), image(2)])

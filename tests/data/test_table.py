@@ -216,14 +216,58 @@ def test_all_that_is_wrong_is_listed_with_its_line(tmp_path):
             ["picture,mask"],
             "table.csv: has no column image; its columns are picture, mask. Name yours with data.image_c",
         ),
-        (["a,b"], "has no column image, mask; its columns are a, b."),
-        ([""], "has no column image, mask; its columns are none."),
+        (["a,b"], "has no column image and no column mask; its columns are a, b."),
+        ([""], "has no column image and no column mask; its columns are none."),
         (["image,mask,mask"], "has the column mask more than once"),
         (["image,mask", ""], "has no rows; expected one for each mask"),
     ],
 )
 def test_a_table_of_other_columns_is_refused(tmp_path, lines, said):
     assert said in refusal(lambda: Table(write(tmp_path, *lines)))
+
+
+@pytest.mark.parametrize(
+    ("header", "found", "wanted", "option"),
+    [
+        ("image,mask,Split", "Split", "split", "split_column"),
+        ("image;mask;split;Label ", "Label", "label", "label_column"),
+        ("Image;mask;split", "Image", "image", "image_column"),
+        ("image,MASK,split", "MASK", "mask", "mask_column"),
+        ("image,mask,sp lit", "sp lit", "split", "split_column"),
+    ],
+)
+def test_a_column_that_is_nearly_an_expected_one_is_refused(tmp_path, header, found, wanted, option):
+    make(tmp_path, "ab")
+    message = refusal(lambda: Table(write(tmp_path, header, "images/a.png,masks/a.png,train")))
+    assert f"table.csv: has the column '{found}', and none that is named '{wanted}'; rename it" in message
+    assert f"""'data.{option}="{found}"'""" in message
+
+
+def test_columns_that_are_not_read_are_said_once(tmp_path, caplog):
+    make(tmp_path)
+    lines = [f"{row},me" for row in (*rows("abcde", "train"), *rows("fghij", "val"))]
+    table = write(tmp_path, "image,mask,fold,by whom", *lines)
+    caplog.set_level("INFO", "sam_ft")
+    for name in ("train", "val"):
+        Table(table, val_fraction=0.5).split(name)
+    assert caplog.messages == [
+        f"{table}: columns that are not read: fold, by whom; the split is drawn by name; if one of them says train or "
+        "val, set data.split_column to it"
+    ]
+    caplog.clear()
+    Table(table, split_column="fold").split("train")
+    assert "columns that are not read: by whom; if one of them says what the objects are" in caplog.text
+    caplog.clear()
+    Table(table, split_column="fold", label_column="by whom").split("train")
+    assert not caplog.messages
+
+
+def test_a_row_without_a_split_is_named_as_such(tmp_path):
+    make(tmp_path, "a")
+    save(tmp_path / "masks" / "b.png", MASK)
+    table = write(tmp_path, "image,mask,split", "images/a.png,masks/a.png,train", "images/a.png,masks/b.png,")
+    message = refusal(lambda: Table(table).split("train"))
+    assert "line 3: images/a.png is of no split here, and of train in line 2" in message
 
 
 def test_a_column_that_was_named_must_be_there(tmp_path):
