@@ -52,7 +52,7 @@ class Rules:
     @cached_property
     def table(self) -> Classes:
         """The classes as `masks.read_class_mask` takes them."""
-        return Classes.of(self.classes or {}, self.ignore_index)
+        return Classes.of({} if self.classes is None else self.classes, self.ignore_index)
 
     @property
     def ignored_id(self) -> int | None:

@@ -37,7 +37,7 @@ class FileSplit:
 
     def __init__(self, items: Sequence[Item], rules: Rules, classes: dict[int, str] | None = None) -> None:
         if rules.objects == "classes" and rules.classes is None:
-            raise ask_for_classes([mask for item in items for mask in item.masks], rules.page)
+            raise ask_for_classes([mask for item in items for mask in item.masks], rules)
         self.items = list(items)
         self.rules = rules
         self.names = [item.name for item in items]

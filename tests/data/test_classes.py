@@ -7,6 +7,7 @@ from PIL import Image
 
 from sam_ft.data.classes import Classes
 from sam_ft.data.folder import Folder
+from sam_ft.data.table import Table
 from sam_ft.errors import ConfigError
 from tests.data.files import make, refusal, save
 
@@ -154,6 +155,45 @@ def test_a_missing_table_is_asked_for_with_a_line_to_paste(tmp_path):
     assert "'data.classes={class_1: 1, class_2: 2, class_3: 3}'" in message
     message = refusal(lambda: folder(tmp_path / "colours", coloured(IDS), None))
     assert "'data.classes={class_1: [0, 128, 0], class_2: [128, 0, 0], class_3: [255, 255, 0]}'" in message
+
+
+def test_void_is_no_class_of_the_line_to_paste(tmp_path):
+    void = np.where(IDS == 3, 255, IDS).astype(np.uint8)
+    message = refusal(lambda: folder(tmp_path, void, None))
+    assert "hold 3 ids but 0" in message
+    assert "'data.classes={class_1: 1, class_2: 2}' data.ignore_index=255 (255 is nearly always void" in message
+    message = refusal(lambda: folder(tmp_path, void, None, ignore_index=255))
+    assert message.endswith("'data.classes={class_1: 1, class_2: 2}'")
+    # but where there is nothing else, or ids run through to it, it is one
+    assert refusal(lambda: folder(tmp_path / "b", void // 255 * 255, None)).endswith("'data.classes={class_255: 255}'")
+    through = np.array([[254, 255]], np.uint8)
+    assert refusal(lambda: folder(tmp_path / "c", through, None)).endswith("={class_254: 254, class_255: 255}'")
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (
+            ["crop", "weed"],
+            "data.classes=[crop, weed] does not say which value of a mask is which class; expected NAME",
+        ),
+        (["crop", "weed"], "such as 'data.classes={crop: 1, weed: 2}'"),
+        ("crop", "data.classes=crop does not say which"),
+        ("crop", "such as 'data.classes={crop: 1}'"),
+        ([1, 2], "data.classes=[1, 2] does not say"),
+        (3, "such as 'data.classes={crop: 1, weed: 2}'"),
+        ([], "such as 'data.classes={crop: 1, weed: 2}'"),
+        ({1: "crop", 2: "weed"}, "is the wrong way round; expected NAME: ID: 'data.classes={crop: 1, weed: 2}'"),
+        ({"0": "sky"}, "data.classes={0: sky} is the wrong way round; expected NAME: ID: 'data.classes={sky: 0}'"),
+        ({1: "crop", 2: "crop"}, "expected NAME: ID, each name once"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_what_to_write(tmp_path, classes, said):
+    make(tmp_path)
+    assert said in refusal(lambda: Folder(tmp_path, objects="classes", classes=classes, ignore_index=255))
+    table = tmp_path / "table.csv"
+    table.write_text("image,mask,label\nimages/a.png,masks/a.png,crop\n")
+    assert said in refusal(lambda: Table(table, classes=classes))
 
 
 @pytest.mark.parametrize(
