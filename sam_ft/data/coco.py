@@ -17,6 +17,7 @@ from sam_ft.data.coco_json import read_coco
 from sam_ft.data.decoding import SIDEWAYS, Header, read_header
 from sam_ft.data.faults import Fault, fault_of, listed, said
 from sam_ft.data.reading import INTENSITIES, read_image, read_size
+from sam_ft.data.rules import check_min_area
 from sam_ft.data.survey import Survey
 from sam_ft.errors import ConfigError, DataError
 from sam_ft.types import Sample, Size
@@ -59,6 +60,7 @@ class Coco:
             raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
         if on_bad not in ("stop", "skip"):
             raise ConfigError(f"data.on_bad={on_bad} is not known; expected stop or skip")
+        check_min_area(min_area)
         if isinstance(categories, str) or (categories is not None and not categories):
             raise ConfigError(f"data.categories={categories}; expected a list of names such as [person,dog], or null")
         if not self.root.is_dir():

@@ -42,6 +42,7 @@ class Rules:
         for key in ("classes", "components_per_class"):
             if getattr(self, key) and self.objects != "classes":
                 raise ConfigError(f"data.{key} is for data.objects=classes, but data.objects={self.objects}")
+        check_min_area(self.min_area)
         if self.page is not None and self.page < 0:
             raise ConfigError(f"data.page={self.page}; pages are counted from 0")
         if self.objects != "classes" and self.ignore_index is not None and type(self.ignore_index) is not int:
@@ -58,3 +59,8 @@ class Rules:
     def ignored_id(self) -> int | None:
         """`ignore_index` where it is an id."""
         return self.ignore_index if isinstance(self.ignore_index, int) else None
+
+
+def check_min_area(min_area: int) -> None:
+    if min_area < 0:
+        raise ConfigError(f"data.min_area={min_area}; expected a number of pixels from 0, which keeps all specks")

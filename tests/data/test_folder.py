@@ -3,7 +3,9 @@ import os
 import pytest
 
 from sam_ft.data import pairing
+from sam_ft.data.coco import Coco
 from sam_ft.data.folder import Folder
+from sam_ft.data.table import Table
 from tests.data.files import MASK, make, refusal, save
 
 
@@ -154,3 +156,15 @@ def test_senseless_settings_are_refused(tmp_path):
     )
     assert "data.val_fraction=20; expected" in refusal(lambda: Folder(tmp_path, val_fraction=20))
     assert "split test is not known; expected train or val" in refusal(lambda: Folder(tmp_path).split("test"))
+
+
+def test_an_area_below_zero_is_refused_by_all_data_sets(tmp_path):
+    make(tmp_path)
+    (tmp_path / "t.csv").write_text("image,mask\nimages/a.png,masks/a.png\n")
+    said = "data.min_area=-1; expected a number of pixels from 0"
+    for act in (
+        lambda: Folder(tmp_path, objects="components", min_area=-1),
+        lambda: Table(tmp_path / "t.csv", min_area=-1),
+        lambda: Coco(tmp_path, min_area=-1),
+    ):
+        assert said in refusal(act)
