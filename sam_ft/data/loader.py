@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft import distributed
 from sam_ft.data.sets import Draw, EvaluationSet, Split, TrainingSet
-from sam_ft.data.survey import Survey
+from sam_ft.data.survey import Survey, about_parts
 from sam_ft.errors import DataError, UserError
 from sam_ft.seeds import seed_of
 from sam_ft.types import Batch, Sample, collate
@@ -31,6 +31,8 @@ def survey(split: Split, name: str) -> Survey:
     found = split.survey()
     without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
     log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
+    if name == "train" and (about := about_parts(found.parts)):
+        log.info("%s: %s; %s", name, *about)
     if not found.objects:
         raise DataError(
             f"the {name} images hold no objects at all; look at the masks, and at the data.* settings that say which "

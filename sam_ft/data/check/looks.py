@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from sam_ft.data.faults import Fault
 from sam_ft.data.features import image_key
+from sam_ft.data.objects import count_components
 from sam_ft.data.sets import Split
 from sam_ft.errors import DataError
 from sam_ft.geometry import masks_to_boxes, resized_size, scale_boxes
@@ -21,12 +22,14 @@ class Look:
     """What one sample holds; key: of its pixels, "" where it cannot be used.
 
     labels: one per object · sides: the longer side of each object's box, in pixels of the input
+    parts: that do not touch, of each object that is a whole mask
     """
 
     faults: Sequence[Fault] = ()
     key: str = ""
     labels: Sequence[int] = ()
     sides: Sequence[float] = ()
+    parts: Sequence[int] = ()
 
 
 @dataclass
@@ -95,7 +98,10 @@ def _look_at(split: Split, index: int, input_side: int) -> Look:
         return Look(faults)
     boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, resized_size(sample.size, input_side))
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
-    return Look(faults, image_key(sample.image), sample.labels.tolist(), sides)
+    parts = []
+    if (rules := getattr(split, "rules", None)) is not None and rules.objects == "whole":
+        parts = [count_components(mask, rules.min_area) for mask in sample.masks.numpy()]
+    return Look(faults, image_key(sample.image), sample.labels.tolist(), sides, parts)
 
 
 def _whole(error: DataError) -> Fault:

@@ -5,6 +5,7 @@ import numpy as np
 from sam_ft.data.check.looks import Part
 from sam_ft.data.faults import Fault
 from sam_ft.data.folder import LEAK
+from sam_ft.data.survey import about_parts
 
 SMALL = 8  # pixels of the input: two of the logits' cells, and half a patch of the encoder
 
@@ -16,6 +17,13 @@ def about_objects(part: Part, name: str) -> list[Fault]:
     what, advice = "has no object", "no error: it is not trained on, and has nothing to score"
     names = part.split.names if part.split is not None else ()
     return [Fault(name, names[index], what, advice, "note", "image") for index in part.empty]
+
+
+def about_whole_masks(part: Part, name: str) -> list[Fault]:
+    """Masks that are taken for one object each, but look like several."""
+    counts = [count for look in part.looks for count in look.parts if count]
+    about = about_parts(sum(counts) / len(counts)) if counts else None
+    return [] if about is None else [Fault(name, "", *about, "note", "data set")]
 
 
 def about_classes(train: Part, val: Part) -> list[Fault]:
