@@ -10,6 +10,7 @@ from sam_ft.data.split import FileSplit
 from sam_ft.errors import ConfigError, DataError
 
 LEAK = "a score on images that were trained on says nothing, so keep each in one split"
+ALIKE = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # what others call the two
 
 
 class Folder:
@@ -88,5 +89,9 @@ class Folder:
         there = [name for name in (train, val) if (self.root / name).exists()]
         if len(there) == 1:
             missing = val if there == [train] else train
-            raise DataError(f"{self.root}: has {there[0]} but no {missing}; expected both or neither")
+            others = sorted(
+                path.name for path in self.root.iterdir() if path.stem.lower() in ALIKE and path.name != there[0]
+            )
+            found = f"; it has {listed(others)} too: rename what is meant to {missing}" if others else ""
+            raise DataError(f"{self.root}: has {there[0]} but no {missing}; expected both or neither{found}")
         return len(there) == 2

@@ -92,6 +92,17 @@ def test_half_a_split_is_refused(tmp_path, there, missing):
     assert f"has {there}.txt but no {missing}.txt; " in refusal(lambda: Folder(tmp_path / "lists").split("train"))
 
 
+def test_folders_that_may_be_the_other_half_are_named(tmp_path):
+    for name in ("train", "valid", "test", "docs"):
+        make(tmp_path / "set" / name, "a")
+    message = refusal(lambda: Folder(tmp_path / "set").split("train"))
+    assert message.endswith("but no val; expected both or neither; it has test, valid too: rename what is meant to val")
+    (make(tmp_path / "lists", "a") / "val.txt").write_text("a\n")
+    (tmp_path / "lists" / "Training.txt").write_text("a\n")
+    message = refusal(lambda: Folder(tmp_path / "lists").split("train"))
+    assert message.endswith("it has Training.txt too: rename what is meant to train.txt")
+
+
 def test_lists_split_and_other_files_are_let_be(tmp_path):
     make(tmp_path)
     (tmp_path / "masks" / "j.png").unlink()  # in no list
