@@ -159,7 +159,9 @@ class CocoSplit:
     def file_faults(self) -> list[Fault]:
         """All that cannot be used of the JSON; as warnings where that is left out."""
         level = "error" if self._faults else "warning"
-        advice = "mend them, or leave out up to 1 % of them with data.on_bad=skip" if self._faults else "left out"
+        advice = (
+            "mend them, or leave out up to 1 % of them (or one) with data.on_bad=skip" if self._faults else "left out"
+        )
         faults = [
             Fault(str(self.file), name, f"{kind} that {what}; {advice}", "", level, kind.removesuffix("s"))
             for (kind, what), which in self.content.faults.items()
@@ -260,7 +262,7 @@ class CocoSplit:
             return [f"{self.file}: {found} cannot be used; mend them, or leave them out with data.on_bad=skip", *lines]
         if any(counts[kind] > max(1, totals[kind] / 100) for kind in totals):
             return [
-                f"{self.file}: {found} cannot be used, and data.on_bad=skip leaves out 1 % at most; mend them",
+                f"{self.file}: {found} cannot be used, and data.on_bad=skip leaves out 1 % (or one) at most; mend them",
                 *lines,
             ]
         log.warning("%s", "\n".join([f"{self.file}: leaves out {found}", *lines]))
