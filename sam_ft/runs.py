@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sam_ft.commandline import stop_printing
 from sam_ft.config import run_directory
 from sam_ft.errors import ConfigError
 from sam_ft.files import atomic_path
+from sam_ft.overwriting import set_aside, settle
 from sam_ft.trust import check_trusted
 
 log = logging.getLogger("sam_ft")
@@ -44,8 +44,6 @@ MAY_CHANGE = {
     "overwrite",
     "debug",
 }
-# What overwrite=true deletes: what a run leaves behind. config.yaml, by which it is known as one, is replaced later.
-WRITTEN = ("train.log", "metrics.jsonl", "checkpoints", "samples", "evaluation", "export", "wandb")
 
 
 class Run(NamedTuple):
@@ -59,7 +57,8 @@ class Run(NamedTuple):
 def open_run(cfg: DictConfig) -> Iterator[Path]:
     """Makes the run's directory ready and yields it: lock, config.yaml, train.log. Ends with the log closed.
 
-    Running the same command again continues in the same directory; other settings need another one.
+    Running the same command again continues in the same directory; other settings need another one. A run that is
+    overwritten is gone once the new one has scored its model, and else put back.
 
     Raises:
         ConfigError: the directory cannot be written, is in use by another run, holds a run with other settings, or
@@ -67,15 +66,19 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     """
     directory = run_directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
+    restarts_left = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) - _restarts()
     try:
         distributed.from_main(lambda: _prepare(directory, lock, cfg))
         with log_to(directory / "train.log"):
             yield directory
+        restarts_left = 0
     except KeyboardInterrupt as stop:
         if done := _epochs_done(directory):
             stop.args = (f"go on after epoch {done}{', but without overwrite=true' if cfg.overwrite else ''}",)
         raise
     finally:
+        if lock.is_locked and restarts_left <= 0:  # else torchrun starts it once more, and it goes on
+            settle(directory)
         lock.release()
 
 
@@ -88,6 +91,11 @@ def _epochs_done(directory: Path) -> int:
         return 0
 
 
+def _restarts() -> int:
+    """How often torchrun has started this command again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
+
+
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
     """Makes the directory the run's own."""
     try:
@@ -97,14 +105,16 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
         raise ConfigError(f"{directory}: another run is using this directory; choose another name=") from None
     except OSError as error:
         raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another run_dir=") from None
+    if not _restarts():
+        settle(directory)  # after a run that was killed
     path = directory / "config.yaml"
     new: Any = OmegaConf.to_container(cfg, resolve=True)
     _make_absolute(new)
     if path.exists():
         old = _read(path)
         # torchrun restarts the same command line after a crash: that is to go on, not to start anew once more
-        if cfg.overwrite and int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) == 0:
-            _wipe(directory, old)
+        if cfg.overwrite and not _restarts():
+            set_aside(directory, old)
         elif (directory / "checkpoints").exists():  # a run that stopped before that left nothing
             _check_same(directory, old, new)
     with atomic_path(path) as temporary:
@@ -126,20 +136,6 @@ def _make_absolute(settings: dict, real: bool = False) -> None:
         if isinstance(part, dict) and isinstance(value, str) and value != word:
             path = Path(value).expanduser()
             part[option] = str(path.resolve() if real else path.absolute())
-
-
-def _wipe(directory: Path, old: dict) -> None:
-    """Deletes an earlier run, and nothing else that lies beside it."""
-    if not {"adapt", "monitor", "train_prompt"} <= old.keys():
-        raise ConfigError(
-            f"{directory}: config.yaml is not of a run of this project, so overwrite=true deletes nothing here; "
-            "choose another run_dir="
-        )
-    for entry in (directory / name for name in WRITTEN):
-        if entry.is_dir() and not entry.is_symlink():  # what a link leads to may be shared with others
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
 
 
 def _check_same(directory: Path, old: dict, new: dict) -> None:

@@ -27,6 +27,7 @@ LAYERS = [
             "commandline",
             "runs",
             "trust",
+            "overwriting",
             "predict",
             "export",
             "data.check",

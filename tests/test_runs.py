@@ -1,8 +1,12 @@
+import contextlib
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
 from sam_ft.config import build
 from sam_ft.errors import ConfigError
+from sam_ft.overwriting import set_aside, settle
 from sam_ft.runs import load_run, open_run
 
 METRIC = {"_target_": "sam_ft.metrics.Scores"}
@@ -97,11 +101,48 @@ def names(directory):
     return {path.name for path in directory.iterdir()} - {".lock"}
 
 
+def scored(directory):
+    """What a run has left as soon as its model was scored."""
+    (directory / "checkpoints").mkdir()
+    (directory / "checkpoints/best.safetensors").write_text("new")
+
+
 def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
     with open_run(settings(earlier, overwrite=True, monitor="dice")):
-        assert names(earlier) == {"config.yaml", "train.log", "notes.txt"}
+        assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
         assert load_run(earlier).cfg.monitor == "dice"
+        scored(earlier)
+    assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+    assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
     assert (earlier.parent / "outside/file").exists()
+
+
+@pytest.mark.parametrize("failure", [ConfigError, KeyboardInterrupt, ZeroDivisionError])
+def test_a_run_that_fails_before_it_is_scored_gives_back_what_it_would_overwrite(earlier, failure):
+    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
+    with contextlib.suppress(failure), open_run(settings(earlier, overwrite=True, monitor="dice")):
+        (earlier / "metrics.jsonl").write_text("new")
+        (earlier / "checkpoints").mkdir()
+        raise failure
+    assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
+    assert (earlier / "samples").is_symlink()
+
+
+def test_what_a_killed_run_set_aside_comes_back(earlier, monkeypatch):
+    for stop in range(9):  # wherever it is killed while it moves things, and once more while they are moved back
+        before = names(earlier)
+        calls = iter(range(stop))
+
+        def rename(path, target, calls=calls, real=Path.rename):
+            next(calls)
+            return real(path, target)
+
+        for act in (lambda: set_aside(earlier, dict(load_run(earlier).cfg)), lambda: settle(earlier)):
+            with monkeypatch.context() as patch, contextlib.suppress(StopIteration):
+                patch.setattr(Path, "rename", rename)
+                act()
+        settle(earlier)
+        assert names(earlier) == before
 
 
 def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
@@ -113,13 +154,18 @@ def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
 
 
 def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, monkeypatch):
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    before = names(earlier)
-    with open_run(settings(earlier, overwrite=True)):
-        assert names(earlier) == before
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    with open_run(settings(earlier, overwrite=True)):
-        assert "checkpoints" not in names(earlier)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    for count in range(2):  # both fail, the second one after it was scored
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
+        with contextlib.suppress(ZeroDivisionError), open_run(settings(earlier, overwrite=True, monitor="dice")):
+            assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
+            if count:
+                scored(earlier)
+            raise ZeroDivisionError
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    with open_run(settings(earlier, overwrite=True, monitor="dice")):
+        assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
+    assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
 
 
 def test_a_run_goes_on_where_its_directory_was_moved_to(earlier):
