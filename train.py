@@ -15,6 +15,7 @@ from pathlib import Path
 
 import hydra
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
@@ -65,7 +66,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     # What costs nothing to build, so that a wrong setting is refused before all masks are read.
     train_prompter, eval_prompter, metric = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.metric)
-    store = build(cfg.cache)
+    loss, schedule, store = build(cfg.loss), build(cfg.schedule), build(cfg.cache)
 
     # Data: two splits of samples; loaders that deal them out to the processes.
     data = build(cfg.data)
@@ -85,7 +86,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     if cfg.compile:
         compile_parts(model)
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
-    task = PromptedSegmentation(model, build(cfg.loss), cfg.precision, store)
+    task = PromptedSegmentation(model, loss, cfg.precision, store)
 
     augment = build(cfg.train_transform)
     views = None if store is None else store.views
@@ -102,7 +103,6 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     # Parallel wrapper first, then the optimizer over the parameters that it looks after.
     wrapped = wrap(task)
     optimizer = build(cfg.optimizer, model=model)
-    schedule = build(cfg.schedule)
 
     run_log = stack.enter_context(RunLog(directory, build(cfg.logger), OmegaConf.to_container(cfg, resolve=True)))
     # A frozen encoder sees each image once, now or in an earlier run; from then on its embedding is read.
@@ -131,7 +131,8 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
         scores, classes = score("zero-shot")
         progress = {"epoch": 0, "zero_shot": scores, "best": scores, "best_epoch": 0}
         progress |= {"zero_shot_classes": classes, "best_classes": classes}
-        log.info("zero-shot: %s", _short(scores))
+        asked = HydraConfig.get().runtime.choices["prompt@eval_prompt"]
+        log.info("zero-shot, scored with prompt@eval_prompt=%s: %s", asked, _short(scores))
         run_log.rewind(-1)
         run_log.log(0, {"epoch": 0, **_as_logged(scores, classes)})
         save(cfg, model, best_path, progress)
