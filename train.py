@@ -176,9 +176,6 @@ def check_settings(cfg: DictConfig) -> None:
     or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
     check_whole_numbers(cfg, 1, ("epochs", "batch_size"), or_null)
     check_whole_numbers(cfg, 0, ("seed", "workers", "pictures"))
-    for key in ("recompute", "compile"):
-        if type(cfg[key]) is not bool:
-            raise ConfigError(f"{key}={cfg[key]}; expected true or false")
     if cfg.precision not in ("auto", "float32", "bfloat16"):
         raise ConfigError(f"precision={cfg.precision} is not one of auto, float32, bfloat16")
     if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:

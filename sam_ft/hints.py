@@ -52,7 +52,9 @@ def unknown(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> s
     others = [command for script, command in SCRIPTS.items() if name in settings_of(CONF / f"{script}.yaml")]
     inner = _inner_names(last, settings)
     close = closest(last, [str(key) for key in known])
-    if inner:
+    if having := _choices_with(above, last):
+        hint = f"; choose {' or '.join(having)} first"
+    elif inner:
         hint = f"; did you mean {' or '.join(inner[:3])}?"
     elif close:
         typed = f"{groups[close]}=..." if "@" in groups.get(close, "") and not above else close
@@ -64,6 +66,16 @@ def unknown(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> s
         hint = f"; there are {', '.join(map(str, known))}" if few else "; see conf/ for those there are"
     where = f" here but one of {', '.join(others)}" if others else ""
     return f"{name} is not a setting{where}{hint}"
+
+
+def _choices_with(above: list[str], last: str) -> list[str]:
+    """The choices of the group `above`, as they are typed, that have a setting which the one that was made lacks."""
+    if len(above) != 1 or above[0] not in (groups := every_group()):
+        return []
+    folder = CONF / groups[above[0]].split("@")[0]
+    # keys, for what is to be given (???) is in none of them otherwise
+    having = [name for name in choices_of(above[0]) if last in OmegaConf.load(folder / f"{name}.yaml").keys()]  # noqa: SIM118
+    return [f"{groups[above[0]]}={name}" for name in having]
 
 
 def closest(name: str, known: Collection[str]) -> str | None:

@@ -51,6 +51,11 @@ def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, scri
         ("optimizer.lr=[1", "optimizer.lr=[1 cannot be read; expected NAME=VALUE, NAME=[A,B], "),
         ("loss=null", "loss=null: expected one of bce_iou, boundary, "),
         ("prompt@eval_prompt=5", "prompt@eval_prompt=5: expected one of box, box_jitter, "),
+        ("data.root=cells", "data.root is not a setting; choose data=coco or data=folder first\n"),
+        (
+            "train_prompt.rounds=4",
+            "train_prompt.rounds is not a setting; choose prompt@train_prompt=clicks_5 or prompt@",
+        ),
         ("lr=1e-4", "lr is not a setting; did you mean optimizer.lr?\n"),
         ("+lr=1e-4", "lr is not a setting; did you mean optimizer.lr?\n"),
         ("weight=2", "weight is not a setting; did you mean loss.parts.bce.weight or loss.parts.soft_iou.weight?\n"),
