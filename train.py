@@ -26,7 +26,7 @@ from sam_ft import distributed
 from sam_ft.adapt import freeze_unreached
 from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
 from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_whole_numbers, record_sweep_job
+from sam_ft.config import build, check_whole_numbers
 from sam_ft.data.features import encode_ahead, explain_cost
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, open_both, survey_both, training_loader
 from sam_ft.data.sets import EvaluationSet, TrainingSet
@@ -43,6 +43,7 @@ from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table
 from sam_ft.runs import open_run
 from sam_ft.seeds import seed_of
+from sam_ft.sweeps import record_sweep_job
 from sam_ft.task import Done, PromptedSegmentation, raise_not_finite
 from sam_ft.types import Batch
 
@@ -168,7 +169,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     log.info("%s", closing_words(progress, cfg.monitor, best_path))
     memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
     log.info("memory: at most %.1f GB %s", max(distributed.gather([peak_gb()])), memory)
-    record_sweep_job({key: progress[key] for key in ("zero_shot", "best", "best_epoch")})
+    record_sweep_job({key: progress[key] for key in ("zero_shot", "best", "best_epoch")}, cfg.monitor)
     return float(progress["best"][cfg.monitor])
 
 

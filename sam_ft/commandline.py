@@ -17,9 +17,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sam_ft import distributed
-from sam_ft.config import in_sweep, record_sweep_job
+from sam_ft.config import in_sweep
 from sam_ft.errors import ConfigError, Terminated, UserError
 from sam_ft.settings import USUAL, check_names, check_switches, in_plain_words
+from sam_ft.sweeps import record_sweep_job
 
 
 class JobFailed(CompactHydraException):

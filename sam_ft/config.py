@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,10 +13,8 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sam_ft import distributed
 from sam_ft.annotations import check_type
 from sam_ft.errors import ConfigError
-from sam_ft.files import as_json, atomic_path
 from sam_ft.hints import closest
 
 # what cannot be found is said by `build`; Hydra would log it beside that
@@ -158,16 +155,3 @@ def run_directory(cfg: DictConfig) -> Path:
         return Path(cfg.run_dir).expanduser()
     sweep = HydraConfig.get().sweep
     return Path(sweep.dir, sweep.subdir).expanduser()
-
-
-def record_sweep_job(results: dict) -> None:
-    """Adds a finished job of a sweep to sweep.jsonl, beside the directories of its jobs."""
-    if not in_sweep() or not distributed.is_main():
-        return
-    settings = HydraConfig.get()
-    path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"
-    jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    jobs = [job for job in jobs if job["job"] != settings.job.num]  # the sweep may have been started again
-    jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(as_json(job) + "\n" for job in jobs))

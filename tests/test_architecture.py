@@ -25,6 +25,7 @@ LAYERS = [
             "config",
             "settings",
             "commandline",
+            "sweeps",
             "runs",
             "trust",
             "overwriting",
@@ -71,7 +72,7 @@ def test_imports_point_down():
 
 def test_only_the_modules_of_the_configuration_and_the_scripts_know_hydra():
     for path in (ROOT / "sam_ft").rglob("*.py"):
-        if path.name not in ("config.py", "settings.py", "hints.py", "commandline.py", "__main__.py"):
+        if path.name not in ("config.py", "settings.py", "hints.py", "commandline.py", "sweeps.py", "__main__.py"):
             assert "hydra" not in path.read_text(), path
 
 
