@@ -16,31 +16,31 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from sam_ft import distributed
-from sam_ft.amg import evaluate_amg
-from sam_ft.checkpoint import load_partial_weights
-from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_paths, check_whole_numbers
-from sam_ft.data.features import encode_ahead
+from sam_ft.cache.precompute import encode_ahead
+from sam_ft.cache.store import FeatureStore
+from sam_ft.cli.config import build, check_paths, check_whole_numbers
+from sam_ft.cli.exit import user_errors
+from sam_ft.cli.messages import load_choice
+from sam_ft.cli.runs import load_run, log_to
+from sam_ft.data.datasets import EvaluationSet, Split
 from sam_ft.data.loader import evaluation_loader, survey
-from sam_ft.data.sets import EvaluationSet, Split
-from sam_ft.data.store import FeatureStore
-from sam_ft.errors import ConfigError
-from sam_ft.evaluation import Evaluation, evaluate
-from sam_ft.files import as_json, atomic_path
+from sam_ft.evaluation.automatic import evaluate_amg
+from sam_ft.evaluation.evaluate import Evaluation, evaluate
 from sam_ft.models import Sam
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import group_table, prompt_table, score_table
-from sam_ft.runs import load_run, log_to
-from sam_ft.settings import load_choice
 from sam_ft.task import PromptedSegmentation
+from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.types import Batch
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import as_json, atomic_path
 
 log = logging.getLogger("sam_ft")
 
 CHOICES = ("data", "model", "metric", "cache")  # what a run decides unless the command line does
 
-CACHE = {"_target_": "sam_ft.data.store.FeatureStore"}  # also of runs from before there was one
+CACHE = {"_target_": "sam_ft.cache.store.FeatureStore"}  # also of runs from before there was one
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")

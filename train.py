@@ -22,30 +22,30 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from sam_ft import distributed
 from sam_ft.adapt import freeze_unreached
-from sam_ft.checkpoint import load_training_state, save_partial_weights, save_training_state
-from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_whole_numbers
-from sam_ft.data.features import encode_ahead, explain_cost
+from sam_ft.cache.precompute import encode_ahead, explain_cost
+from sam_ft.cli.config import build, check_whole_numbers
+from sam_ft.cli.exit import user_errors
+from sam_ft.cli.runs import open_run
+from sam_ft.cli.sweeps import record_sweep_job
+from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, open_both, survey_both, training_loader
-from sam_ft.data.sets import EvaluationSet, TrainingSet
-from sam_ft.errors import ConfigError
-from sam_ft.evaluation import evaluate
-from sam_ft.loggers import RunLog
-from sam_ft.memory import forget_peak, peak_gb
+from sam_ft.evaluation.evaluate import evaluate
 from sam_ft.models.compiled import compile_parts
-from sam_ft.optim import set_learning_rate
-from sam_ft.parallel import gradient_sync, plain, wrap
 from sam_ft.prompts import Prompter
 from sam_ft.report.closing import closing_words
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.tables import parameter_table
-from sam_ft.runs import open_run
-from sam_ft.seeds import seed_of
-from sam_ft.sweeps import record_sweep_job
 from sam_ft.task import Done, PromptedSegmentation, raise_not_finite
+from sam_ft.training.checkpoint import load_training_state, save_partial_weights, save_training_state
+from sam_ft.training.loggers import RunLog
+from sam_ft.training.optim import set_learning_rate
+from sam_ft.training.parallel import gradient_sync, plain, wrap
 from sam_ft.types import Batch
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.memory import forget_peak, peak_gb
+from sam_ft.utils.seeds import seed_of
 
 log = logging.getLogger("sam_ft")
 

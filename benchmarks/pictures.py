@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from sam_ft.data.synthetic import draw_cells
+from sam_ft.data.sources.synthetic import draw_cells
 
 
 def write_cells(root: Path, train: int, val: int, side: int = 512, objects: int = 1) -> Path:

@@ -13,10 +13,10 @@ import torch
 from benchmarks import jobs
 from benchmarks.harness import Side, gigabytes, in_turn, machine, ratio, say, table
 from benchmarks.pictures import save_pair, write_cells, write_discs
-from sam_ft.data.folder import Folder
+from sam_ft.data.datasets import TrainingSet
 from sam_ft.data.loader import TrainingBatches, survey, training_loader
-from sam_ft.data.sets import TrainingSet
-from sam_ft.transforms import Augment
+from sam_ft.data.sources.folder import Folder
+from sam_ft.data.transforms import Augment
 
 DISTINCT = 256  # files; the others are hard links to them
 

@@ -29,7 +29,7 @@ PARTS = (
     ("optimizer", "train", "clip_grad_norm_"),
     ("data", "torch.utils.data", "DataLoader.__iter__"),
     ("data", "torch.utils.data.dataloader", "_BaseDataLoaderIter.__next__"),
-    ("log and checkpoints", "sam_ft.loggers", "RunLog.log"),
+    ("log and checkpoints", "sam_ft.training.loggers", "RunLog.log"),
     ("log and checkpoints", "train", "save"),
     ("log and checkpoints", "train", "save_training_state"),
     ("log and checkpoints", "sam_ft.report.samples", "SamplePictures.draw"),

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sam_ft import distributed
-from sam_ft.data.features import encoder_digest, image_key
-from sam_ft.data.store import FeatureStore
-from sam_ft.errors import ConfigError, TrainingError
-from sam_ft.geometry import areas, scale_boxes, scale_points
+from sam_ft.cache.precompute import encoder_digest, image_key
+from sam_ft.cache.store import FeatureStore
 from sam_ft.models import Sam
 from sam_ft.prompts import Dialogue, Errors, Prompter, errors_on_grid
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError, TrainingError
+from sam_ft.utils.geometry import areas, scale_boxes, scale_points
 
 log = logging.getLogger("sam_ft")
 

@@ -3,8 +3,8 @@ import os
 import pytest
 import torch
 
-from tests.blobs import write_folder
-from tests.cli import SMALL, call
+from tests.support.blobs import write_folder
+from tests.support.cli import SMALL, call
 
 # Processes that share the cores must not each start a thread per core: they would only wait for each other.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -43,7 +43,7 @@ def run(blobs, tmp_path_factory):
         import runpy
         import sys
 
-        from tests.cli import ROOT
+        from tests.support.cli import ROOT
 
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", ["train.py", *SMALL, *of(blobs), f"run_dir={directory}", "epochs=2"])

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from sam_ft.adapt import Freeze, freeze_unreached
-from sam_ft.errors import ConfigError, TrainingError
+from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.models import build_model
 from sam_ft.prompts import Box, Clicks, Iterative, Mask, Point
 from sam_ft.task import PromptedSegmentation
-from sam_ft.transforms import ResizeLongestSide
 from sam_ft.types import collate
-from tests.blobs import Blobs
-from tests.cli import torchrun
-from tests.steps import steps
-from tests.tiny import bce_iou, tiny_sam
+from sam_ft.utils.errors import ConfigError, TrainingError
+from tests.support.blobs import Blobs
+from tests.support.cli import torchrun
+from tests.support.steps import steps
+from tests.support.tiny import bce_iou, tiny_sam
 from train import train_step
 
 # 7 images of 0 to 6 objects in batches of 4: the last batch has 3, one image has none, and with 2 processes and
@@ -59,7 +59,7 @@ def test_two_processes_click_as_one_does(interactive, tmp_path):
     # in the steps where no object of a process begins with a point, its heads for candidates get no gradient there
     counts = ",".join(map(str, COUNTS))
     done = torchrun(
-        "-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", "1", counts, "float32", "3", "iterative"
+        "-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", "1", counts, "float32", "3", "iterative"
     )
     assert done.code == 0, done.err
     for rank in range(2):
@@ -82,7 +82,9 @@ def test_compiled_modules_give_the_same_losses_and_gradients():
 
 @pytest.mark.parametrize("micro", [0, 1])
 def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
-    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS)))
+    done = torchrun(
+        "-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS))
+    )
     assert done.code == 0, done.err
     for rank in range(2):
         assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
@@ -106,7 +108,7 @@ def test_stored_embeddings_in_float16_train_as_fresh_ones_do_to_a_thousandth(sin
 def test_two_processes_train_in_chunks_on_stored_embeddings_as_one_does_on_fresh_ones(single, tmp_path, monkeypatch):
     monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
     counts = ",".join(map(str, COUNTS))
-    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "mask_decoder", "0", counts, "float32", "2")
+    done = torchrun("-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", "0", counts, "float32", "2")
     assert done.code == 0, done.err
     assert len(list(tmp_path.glob("home/features/*/*.safetensors"))) > len(COUNTS)  # several views of each
     for rank in range(2):
@@ -116,7 +118,7 @@ def test_two_processes_train_in_chunks_on_stored_embeddings_as_one_does_on_fresh
 @pytest.mark.slow
 def test_two_processes_train_the_encoder_as_one_does(tmp_path):
     # an image count of 1 leaves the second process without any
-    done = torchrun("-m", "tests.steps", str(tmp_path / "out"), "", "0", "3")
+    done = torchrun("-m", "tests.support.steps", str(tmp_path / "out"), "", "0", "3")
     assert done.code == 0, done.err
     single = steps("", None, [3])
     assert any(name.startswith("image_encoder") for name in single["gradients"])
@@ -210,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_image():
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_on_one_process_stops_both():
-    done = torchrun("-m", "tests.poisoned")
+    done = torchrun("-m", "tests.support.poisoned")
     assert done.code != 0
     assert done.out.count("weights untouched") == 2
     for rank in range(2):

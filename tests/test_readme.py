@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.blobs import draw
-from tests.cli import ROOT, SMALL
 from tests.conftest import of
+from tests.support.blobs import draw
+from tests.support.cli import ROOT, SMALL
 from tests.test_architecture import CONFIGS
 
 PIECES = re.split(r"^```(.*)\n", (ROOT / "README.md").read_text(), flags=re.M)  # text, language, block, "", text, ...
@@ -39,7 +39,7 @@ SNIPPET = next(block for language, block in BLOCKS if language == "python")
 
 
 def test_all_commands_are_seen():
-    assert {script for script, *_ in COMMANDS} == {"train.py", "evaluate.py", "sam_ft.data.check", "sam_ft.export"}
+    assert {script for script, *_ in COMMANDS} == {"train.py", "evaluate.py", "sam_ft.check", "sam_ft.export"}
     assert len(COMMANDS) == 21
 
 
@@ -78,8 +78,8 @@ BY_HAND = {
         ("sam_ft/losses/__init__.py", "import Dice,", "import Area, Dice,"),
         ("sam_ft/losses/__init__.py", '__all__ = ["Bce",', '__all__ = ["Area", "Bce",'),
         ("tests/losses/test_overlap.py", "import Dice,", "import Area, Dice,"),
-        ("tests/losses/small.py", "import Bce,", "import Area, Bce,"),
-        ("tests/losses/small.py", "Lovasz()]", "Lovasz(), Area()]"),
+        ("tests/support/losses.py", "import Bce,", "import Area, Bce,"),
+        ("tests/support/losses.py", "Lovasz()]", "Lovasz(), Area()]"),
     ],
     "A metric": [
         ("sam_ft/metrics/__init__.py", "\n__all__ = [", 'from sam_ft.metrics.hits import Hits\n\n__all__ = ["Hits", '),

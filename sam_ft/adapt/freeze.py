@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from sam_ft.errors import ConfigError
+from sam_ft.utils.errors import ConfigError
 
 
 class Freeze:

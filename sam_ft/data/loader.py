@@ -14,12 +14,12 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sam_ft import distributed
-from sam_ft.data.sets import Draw, EvaluationSet, Split, TrainingSet
-from sam_ft.data.survey import Survey, about_parts
-from sam_ft.errors import DataError, UserError
-from sam_ft.seeds import seed_of
+from sam_ft.data.datasets import Draw, EvaluationSet, Split, TrainingSet
+from sam_ft.data.sources.survey import Survey, about_parts
 from sam_ft.types import Batch, Sample, collate
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import DataError, UserError
+from sam_ft.utils.seeds import seed_of
 
 log = logging.getLogger("sam_ft")
 
@@ -63,7 +63,7 @@ def _all_or_error(acts: Sequence[Callable[[], T]]) -> list[T]:
     if problems:
         text = "\n".join(dict.fromkeys(problems))  # what is wrong with both splits is said once
         raise DataError(
-            f"{text}\n`python -m sam_ft.data.check` with the same data=... reads everything, and lists all there is"
+            f"{text}\n`python -m sam_ft.check` with the same data=... reads everything, and lists all there is"
         )
     return done
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from sam_ft.checkpoint import load_partial_weights
-from sam_ft.commandline import user_errors
-from sam_ft.config import build, check_paths
-from sam_ft.errors import ConfigError
+from sam_ft.cli.config import build, check_paths
+from sam_ft.cli.exit import user_errors
+from sam_ft.cli.runs import load_run
 from sam_ft.export import export_official
-from sam_ft.runs import load_run
+from sam_ft.training.checkpoint import load_partial_weights
+from sam_ft.utils.errors import ConfigError
 
 FORMATS = {"official": (export_official, ".pth")}
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from sam_ft.errors import ConfigError
-from sam_ft.files import atomic_path
 from sam_ft.models import Sam
 from sam_ft.models.build import SPECS
+from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import atomic_path
 
 
 def export_official(model: Sam, path: str | Path) -> None:

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from sam_ft import distributed
+from sam_ft.utils import distributed
 
 
 def encode_masks(masks: Tensor) -> list[dict]:

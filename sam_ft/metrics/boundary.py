@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_ft.errors import ConfigError
 from sam_ft.metrics.cutout import cut_out
+from sam_ft.utils.errors import ConfigError
 
 
 class BoundaryIou:

@@ -6,10 +6,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sam_ft.distributed import gather
-from sam_ft.errors import ConfigError
-from sam_ft.geometry import areas
 from sam_ft.metrics.summary import Summary, summarise
+from sam_ft.utils.distributed import gather
+from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.geometry import areas
 
 
 class Measure(Protocol):

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_ft.errors import ConfigError
-from sam_ft.geometry import distance_to_zero
 from sam_ft.metrics.cutout import cut_out
+from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.geometry import distance_to_zero
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 

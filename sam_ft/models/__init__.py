@@ -7,8 +7,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from sam_ft.models.build import build_sam
-from sam_ft.models.checkpoints import load_base, locate
 from sam_ft.models.sam import Sam
+from sam_ft.models.weights import load_base, locate
 
 __all__ = ["Sam", "build_model", "build_sam"]
 

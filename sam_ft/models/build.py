@@ -5,12 +5,12 @@ from typing import Literal
 
 from torch import nn
 
-from sam_ft.errors import ConfigError
 from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.mask_decoder import MaskDecoder
 from sam_ft.models.prompt_encoder import PromptEncoder
 from sam_ft.models.sam import Normalize, Sam
+from sam_ft.utils.errors import ConfigError
 
 DECODER_DIM = 256
 

@@ -3,8 +3,8 @@
 import os
 import shutil
 
-from sam_ft.errors import ConfigError
 from sam_ft.models.sam import Sam
+from sam_ft.utils.errors import ConfigError
 
 
 def compile_parts(model: Sam, backend: str = "inductor") -> None:

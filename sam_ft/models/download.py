@@ -12,8 +12,8 @@ from pathlib import Path
 import filelock
 from tqdm import tqdm
 
-from sam_ft import files
-from sam_ft.errors import CheckpointError, ConfigError
+from sam_ft.utils import files
+from sam_ft.utils.errors import CheckpointError, ConfigError
 
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
 MOBILE = "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/"

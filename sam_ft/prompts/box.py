@@ -1,9 +1,9 @@
 """A box round each object."""
 
-from sam_ft.geometry import fit_boxes, grow_boxes, jitter_boxes
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.noise import normal
 from sam_ft.types import Batch, Prompts
+from sam_ft.utils.geometry import fit_boxes, grow_boxes, jitter_boxes
 
 
 class Box(Prompter):

@@ -6,14 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sam_ft.geometry import deepest_pixel, pick_pixels
 from sam_ft.prompts.base import Errors, Prompter, click
 from sam_ft.prompts.box import Box
 from sam_ft.prompts.mixed import Mixed
 from sam_ft.prompts.noise import uniform
 from sam_ft.prompts.point import Point
-from sam_ft.seeds import seed_of
 from sam_ft.types import Batch, Prediction, Prompts
+from sam_ft.utils.geometry import deepest_pixel, pick_pixels
+from sam_ft.utils.seeds import seed_of
 
 
 class Clicks(Prompter):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.noise import uniform
-from sam_ft.seeds import seed_of
 from sam_ft.types import Batch, Prompts
+from sam_ft.utils.seeds import seed_of
 
 
 class Mixed(Prompter):

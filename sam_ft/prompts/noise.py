@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from sam_ft.seeds import seed_of
 from sam_ft.types import Batch
+from sam_ft.utils.seeds import seed_of
 
 _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
 

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_ft.geometry import deepest_pixel, grow_boxes, masks_to_boxes, pick_pixels
 from sam_ft.prompts.base import Prompter, Truth, truths
 from sam_ft.prompts.noise import uniform
 from sam_ft.types import Batch, Prompts
+from sam_ft.utils.geometry import deepest_pixel, grow_boxes, masks_to_boxes, pick_pixels
 
 NEAR = 1.5  # background points lie in the object's box grown by this factor: where a user would have to say no
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sam_ft.data.sets import EvaluationSet
-from sam_ft.geometry import masks_to_boxes
+from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import DPI, Panel, readable, save_sheet, with_masks
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import collate
+from sam_ft.utils.geometry import masks_to_boxes
 
 INCHES = 2.4  # of a panel
 

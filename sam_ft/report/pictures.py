@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sam_ft.files import atomic_path
 from sam_ft.types import Prompts
+from sam_ft.utils.files import atomic_path
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 DPI = 110

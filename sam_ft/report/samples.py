@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sam_ft import distributed
-from sam_ft.data.sets import EvaluationSet
-from sam_ft.geometry import areas
+from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import Panel, readable, save_sheet, with_masks, with_prompts
 from sam_ft.task import PredictedImage, PromptedSegmentation
 from sam_ft.types import Sample, collate
+from sam_ft.utils import distributed
+from sam_ft.utils.geometry import areas
 
 
 class SamplePictures:

@@ -1,8 +1,8 @@
 import pytest
 
 from sam_ft.adapt import Freeze
-from sam_ft.errors import ConfigError
-from tests.tiny import tiny_sam
+from sam_ft.utils.errors import ConfigError
+from tests.support.tiny import tiny_sam
 
 
 @pytest.mark.parametrize("train", ["mask_decoder.*", [], [1], None])

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests.cli import ROOT, SMALL, start, torchrun
 from tests.conftest import of
 from tests.end_to_end.test_train import lines, validated
+from tests.support.cli import ROOT, SMALL, start, torchrun
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_flipped_byte_is_noticed_and_the_image_encoded_again(blobs, tmp_path, 
 @pytest.mark.slow
 def test_killed_while_it_writes_it_goes_on_with_the_missing_images_only(blobs, tmp_path, cli, own_home, run):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2"]
-    done = start(sys.executable, "-m", "tests.killed", "5", *arguments, PYTHONPATH=str(ROOT))
+    done = start(sys.executable, "-m", "tests.support.killed", "5", *arguments, PYTHONPATH=str(ROOT))
     assert done.code == -signal.SIGKILL, done
     assert len(entries(own_home)) == 4
     done = cli("train.py", *arguments)

@@ -9,9 +9,9 @@ import torch
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
 from sam_ft.export import export_official, official
 from sam_ft.models import build_model
-from tests.blobs import draw, write_folder
 from tests.conftest import of
-from tests.reference import build_lite_medsam, mobile_sam, official_sam, segment_anything
+from tests.support.blobs import draw, write_folder
+from tests.support.reference import build_lite_medsam, mobile_sam, official_sam, segment_anything
 
 
 @pytest.mark.slow

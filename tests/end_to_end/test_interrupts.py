@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tests.cli import ROOT, SMALL
 from tests.conftest import of
+from tests.support.cli import ROOT, SMALL
 
 LONG = [*SMALL, "workers=2", "patience=null", "epochs=500"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -51,7 +51,7 @@ def test_before_the_first_epoch_there_is_nothing_to_go_on_from(blobs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("script", "code"), [("train.py", 0), ("sam_ft.data.check", 141)])
+@pytest.mark.parametrize(("script", "code"), [("train.py", 0), ("sam_ft.check", 141)])
 def test_when_nobody_reads_the_output_any_more_nothing_is_said_of_it(script, code, blobs, tmp_path):
     own = [*SMALL, f"run_dir={tmp_path}", "epochs=1"] if script == "train.py" else [f"output={tmp_path}"]
     command = [script] if script.endswith(".py") else ["-m", script]

@@ -7,8 +7,8 @@ import sys
 import pytest
 import yaml
 
-from tests.cli import SMALL, start
 from tests.conftest import of
+from tests.support.cli import SMALL, start
 
 PROMPTS = ["box", "point_1", "point_3", "clicks_5", "mask"]
 

@@ -9,12 +9,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sam_ft.checkpoint import save_partial_weights
 from sam_ft.models import build_model
-from tests.blobs import write_folder
-from tests.cli import SMALL
+from sam_ft.training.checkpoint import save_partial_weights
 from tests.conftest import of
-from tests.reference import LITE_MEDSAM_WEIGHTS
+from tests.support.blobs import write_folder
+from tests.support.cli import SMALL
+from tests.support.reference import LITE_MEDSAM_WEIGHTS
 
 CONFIG, DATA, CHECKPOINT = 2, 3, 4
 
@@ -224,7 +224,7 @@ def test_a_partial_checkpoint_of_a_newer_version(evaluated, run, tmp_path):
         ("evaluate.py", "output="),
         ("evaluate.py", "amg=2"),
         ("sam_ft.export", "run=2024"),
-        ("sam_ft.data.check", "output=null"),
+        ("sam_ft.check", "output=null"),
     ],
 )
 def test_a_setting_of_the_other_scripts_that_is_of_another_kind(refused, script, override):
@@ -258,10 +258,10 @@ def test_export_at_a_side_that_the_official_package_cannot_build(refused, run):
         "os.system",
         "builtins.open",
         "torch.hub.load",
-        "sam_ft.files.os.system",
-        "sam_ft.runs.shutil.rmtree",
+        "sam_ft.utils.files.os.system",
+        "sam_ft.cli.runs.shutil.rmtree",
         "sam_ft.models.download.download",
-        "sam_ft.checkpoint.save_partial_weights",
+        "sam_ft.training.checkpoint.save_partial_weights",
         "evil.run",
     ],
 )

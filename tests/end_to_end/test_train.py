@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sam_ft import Predictor, build_model
-from sam_ft.checkpoint import save_training_state
-from tests.blobs import write_folder
-from tests.cli import SMALL, start, torchrun
+from sam_ft.training.checkpoint import save_training_state
 from tests.conftest import of
+from tests.support.blobs import write_folder
+from tests.support.cli import SMALL, start, torchrun
 
 
 def lines(directory):
@@ -87,10 +87,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(blobs, tmp_path, cli, monkeyp
             raise KeyboardInterrupt  # at the end of the second epoch, of which nothing is left then
         saved.append(save_training_state(*state))
 
-    monkeypatch.setattr("sam_ft.checkpoint.save_training_state", interrupted)
+    monkeypatch.setattr("sam_ft.training.checkpoint.save_training_state", interrupted)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert (done.code, done.err) == (130, "interrupted; run the same command again to go on after epoch 1\n")
-    monkeypatch.setattr("sam_ft.checkpoint.save_training_state", save_training_state)
+    monkeypatch.setattr("sam_ft.training.checkpoint.save_training_state", save_training_state)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert done.code == 0, done.err
     assert "continuing after epoch 1 of 3" in done.out

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
 
-from sam_ft.config import build
+from sam_ft.cli.config import build
+from sam_ft.cli.runs import check_trusted
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
 from sam_ft.losses.combined import at_input_side, iou_now
-from sam_ft.runs import check_trusted
 from sam_ft.types import Prediction
-from tests.losses.small import ALL, LOGITS, MASK, named, sam_loss
+from tests.support.losses import ALL, LOGITS, MASK, named, sam_loss
+from tests.support.tiny import bce_iou
 from tests.test_architecture import hydra_compose
-from tests.tiny import bce_iou
 
 CHOICES = sorted((Path(__file__).parents[2] / "conf/loss").glob("*.yaml"))
 both_losses = pytest.mark.parametrize("loss", [bce_iou(), sam_loss()])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam_ft.losses import Dice, Iou, Lovasz, Tversky
-from tests.losses.small import ALL, LOGITS, MASK
+from tests.support.losses import ALL, LOGITS, MASK
 
 
 def test_soft_iou_is_one_minus_overlap_over_union():

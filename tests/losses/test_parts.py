@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from tests.losses.small import ALL, LOGITS, MASK, PARTS, named
+from tests.support.losses import ALL, LOGITS, MASK, PARTS, named
 
 CHOICES = sorted((Path(__file__).parents[2] / "conf/loss").glob("*.yaml"))
 every_part = pytest.mark.parametrize("part", PARTS, ids=named)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sam_ft.losses import Bce, BoundaryBce, Focal
 from sam_ft.losses.pixelwise import log_sigmoid, spread
-from tests.losses.small import ALL, LOGITS, MASK
+from tests.support.losses import ALL, LOGITS, MASK
 
 
 def test_bce_is_the_mean_of_minus_log_probability_of_the_truth():

@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sam_ft.errors import ConfigError
 from sam_ft.metrics import BoundaryIou
-from tests.metrics.masks import random_pairs, square
+from sam_ft.utils.errors import ConfigError
+from tests.support.masks import random_pairs, square
 
 
 def boundary_iou(predicted, true, width=0.02):

@@ -4,11 +4,11 @@ import math
 import pytest
 import torch
 
-from sam_ft.errors import ConfigError
 from sam_ft.metrics import BoundaryIou, Scores, SurfaceDistance
-from tests.cli import torchrun
-from tests.metrics.masks import rows, square
-from tests.metrics.shared import COUNTS, scored
+from sam_ft.utils.errors import ConfigError
+from tests.support.cli import torchrun
+from tests.support.masks import rows, square
+from tests.support.metric_shares import COUNTS, scored
 
 ONE = torch.ones(1, dtype=torch.int64)
 
@@ -138,7 +138,7 @@ def test_without_clicks_there_are_no_scores_of_clicks():
 
 @pytest.mark.slow
 def test_two_processes_give_exactly_the_scores_of_one(tmp_path):
-    done = torchrun("-m", "tests.metrics.shared", str(tmp_path / "out"))
+    done = torchrun("-m", "tests.support.metric_shares", str(tmp_path / "out"))
     assert done.code == 0, done.err
     alone = json.loads(json.dumps(scored()))
     assert alone[0]["objects"] == sum(COUNTS)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sam_ft.errors import ConfigError
 from sam_ft.metrics import SurfaceDistance
-from tests.metrics.masks import random_pairs, rows, square
+from sam_ft.utils.errors import ConfigError
+from tests.support.masks import random_pairs, rows, square
 
 
 def measured(predicted, true, tolerance):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from sam_ft.errors import ConfigError
 from sam_ft.models.build import SPECS, build_sam
-from tests import reference
+from sam_ft.utils.errors import ConfigError
+from tests.support import reference
 
 
 @pytest.mark.parametrize("model_type", sorted(SPECS))

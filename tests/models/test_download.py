@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sam_ft import files
-from sam_ft.errors import CheckpointError, ConfigError
 from sam_ft.models import download as module
 from sam_ft.models.download import OFFICIAL, Published, download, official_file
+from sam_ft.utils import files
+from sam_ft.utils.errors import CheckpointError, ConfigError
 
 BODY = bytes(range(256)) * 4096  # 1 MiB, each byte telling its own place modulo 256
 DIGEST = hashlib.sha256(BODY).hexdigest()

@@ -9,8 +9,8 @@ from sam_ft.models.build import SPECS, ModelSpec, build_sam
 from sam_ft.models.encoders.tiny_vit import ConvNorm, TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.layers import from_windows, to_windows
-from tests import reference
-from tests.tiny import randomize
+from tests.support import reference
+from tests.support.tiny import randomize
 
 
 def small_tiny_vit(stem: Literal["conv", "pixel"] = "conv") -> TinyViT:

@@ -3,8 +3,8 @@ import torch
 
 from sam_ft.models.layers import inner_products, mixtures
 from sam_ft.models.mask_decoder import MaskDecoder
-from tests import reference
-from tests.tiny import SPEC, tiny_sam
+from tests.support import reference
+from tests.support.tiny import SPEC, tiny_sam
 
 
 def both_decoders():

@@ -8,7 +8,7 @@ from PIL import Image
 from sam_ft.models.build import ModelSpec, build_sam
 from sam_ft.models.sam import Sam
 from sam_ft.types import Features, Prompts
-from tests import reference
+from tests.support import reference
 
 HEIGHT, WIDTH = 90, 150
 

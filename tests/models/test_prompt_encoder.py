@@ -5,8 +5,8 @@ import torch
 
 from sam_ft.models.build import build_sam
 from sam_ft.types import Prompts
-from tests import reference
-from tests.tiny import SPEC, tiny_sam
+from tests.support import reference
+from tests.support.tiny import SPEC, tiny_sam
 
 NUM_OBJECTS = 3
 

@@ -4,7 +4,7 @@ import torch
 from sam_ft.models.build import build_sam
 from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.types import Features, Prompts
-from tests.tiny import tiny_sam
+from tests.support.tiny import tiny_sam
 
 
 def test_imagenet_normalisation_is_sam_s_and_leaves_padding_at_zero():

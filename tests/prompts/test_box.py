@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.prompts import Box
-from sam_ft.transforms import ResizeLongestSide
 from sam_ft.types import Sample, collate
 
 

@@ -7,10 +7,10 @@ from sam_ft.prompts import Box, Clicks, Dialogue, Errors, Iterative, Point, erro
 from sam_ft.prompts.clicks import centre_clicks
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prediction
-from tests.blobs import Blobs
 from tests.prompts.test_box import batch, sample
 from tests.prompts.test_point import at, evaluation
-from tests.tiny import tiny_sam
+from tests.support.blobs import Blobs
+from tests.support.tiny import tiny_sam
 
 
 def drawn(*pictures):

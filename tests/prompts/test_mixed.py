@@ -1,15 +1,15 @@
 import pytest
 import torch
 
+from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
-from sam_ft.data.sets import EvaluationSet
-from sam_ft.evaluation import evaluate
+from sam_ft.evaluation.evaluate import evaluate
 from sam_ft.metrics import Scores
 from sam_ft.prompts import Box, Clicks, Iterative, Mixed, Point
 from sam_ft.task import PromptedSegmentation
-from tests.blobs import Blobs
 from tests.prompts.test_box import batch, sample
-from tests.tiny import tiny_sam
+from tests.support.blobs import Blobs
+from tests.support.tiny import tiny_sam
 
 
 def many():

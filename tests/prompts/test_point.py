@@ -3,12 +3,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sam_ft.geometry import deepest_pixel, pick_pixels
+from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.prompts import Point
-from sam_ft.transforms import ResizeLongestSide
 from sam_ft.types import collate
-from tests.blobs import Blobs
+from sam_ft.utils.geometry import deepest_pixel, pick_pixels
 from tests.prompts.test_box import batch, sample
+from tests.support.blobs import Blobs
 
 
 def evaluation(*samples, side=64):

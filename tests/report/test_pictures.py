@@ -2,15 +2,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sam_ft.data.sets import EvaluationSet
+from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Box
 from sam_ft.report import objects
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.pictures import readable, save_sheet, with_masks, with_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prompts
-from tests.blobs import Blobs
-from tests.tiny import tiny_sam
+from tests.support.blobs import Blobs
+from tests.support.tiny import tiny_sam
 
 
 def ramp(top):

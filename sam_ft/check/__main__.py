@@ -1,0 +1,49 @@
+"""python -m sam_ft.check data=folder data.root=/path/to/cells"""
+
+import json
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from sam_ft.check.inspect import inspect
+from sam_ft.check.report import as_text, as_values
+from sam_ft.check.samples import draw_samples
+from sam_ft.cli.config import build, check_paths, check_whole_numbers
+from sam_ft.cli.exit import user_errors
+from sam_ft.models.build import SPECS
+from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import atomic_path
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="check")
+def main(cfg: DictConfig) -> None:
+    """Prints the report; exits with 3 where there are errors."""
+    with user_errors(cfg):
+        check_whole_numbers(cfg, 1, (), or_null=("input_side",))
+        check_paths(cfg, ("output",))
+        prompter = build(cfg.train_prompt)
+        found = inspect(build(cfg.data), input_side(cfg))
+        output = Path(cfg.output).expanduser()
+        try:
+            with atomic_path(output / "report.json") as path:
+                path.write_text(json.dumps(as_values(found), indent=2) + "\n")
+            drawn = draw_samples(output / "samples.png", found, prompter)
+        except OSError as error:
+            raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another") from None
+        print(as_text(found))
+        print(f"\nwritten to {output}: report.json{', samples.png: look at it' if drawn else ''}")
+        if found.count("error"):
+            raise SystemExit(DataError.exit_code)
+
+
+def input_side(cfg: DictConfig) -> int:
+    """The one that is given, or that of the model, or 1024."""
+    model = cfg.get("model") or {}
+    spec = SPECS.get(str(model.get("model_type")))
+    return cfg.input_side or model.get("image_size") or (1024 if spec is None else spec.image_size)
+
+
+if __name__ == "__main__":
+    with user_errors(usual="data=folder data.root=VALUE"):
+        main()

@@ -1,0 +1,147 @@
+"""From a file to its pixels, upright and with all their bits, or a DataError that says why not.
+
+Pillow reads what it keeps whole. It cuts 16-bit colours to 8 bits without a word, takes signed bytes for unsigned
+ones and cannot open most TIFFs of several bands: TIFFs therefore go through tifffile, 16-bit colour PNGs through
+OpenCV. OpenCV gets bytes and never a path: it crashes on file names that are not UTF-8, and returns the upper half of
+a truncated JPEG.
+"""
+
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from sam_ft.data.io.tiff import chosen_page, has_codec, is_numbers, is_tiff, opened_tiff, tiff_orientation, tiff_values
+from sam_ft.types import Size
+from sam_ft.utils.errors import DataError
+
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a file without decoding it: its upright size, the type of one value, the EXIF orientation."""
+
+    size: Size
+    dtype: np.dtype
+    orientation: int
+
+
+def read_header(path: Path, page: int | None = None) -> Header:
+    """Raises: DataError, as far as it can be known without the pixels."""
+    with _explained(path):
+        if is_tiff(path):
+            with opened_tiff(path, page) as tiff:
+                dtype = np.dtype(tiff.dtype if is_numbers(tiff) else np.uint8)
+                return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
+        with _pillow(path, page) as image:
+            # Pillow's getexif decodes all of a PNG, since EXIF data may come last; the base class takes what came
+            # before the pixels.
+            early = image.format == "PNG" and not _goes_on_after_pixels(path)
+            exif = Image.Image.getexif(image) if early else image.getexif()
+            deep = image.mode.startswith("I") or _is_deep_png(path)
+            dtype = np.dtype(np.uint16 if deep else np.uint8)
+            return _header((image.height, image.width), dtype, exif.get(ExifTags.Base.Orientation))
+
+
+def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
+    """All pixels of a file, turned upright by its EXIF orientation.
+
+    page: which one of a file of several, counted from 0; files of one page are read whatever it says
+    → what has 8 bits a value and may need its colours converted as Pillow's image; all else as numbers: (H, W), or
+    (H, W, bands) with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
+    """
+    dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
+    with _explained(path):
+        if is_tiff(path):
+            with opened_tiff(path, page) as tiff:
+                if is_numbers(tiff) and has_codec(path, tiff):
+                    return _upright(tiff_values(tiff), tiff_orientation(tiff))
+                dtype = np.dtype(tiff.dtype)
+        with _pillow(path, page) as image:
+            image.load()  # `verify` passes truncated files
+            if _is_deep_png(path):
+                return _upright(_png_values(path), image.getexif().get(ExifTags.Base.Orientation))
+            image = ImageOps.exif_transpose(image)
+            if image.mode == "F" or image.mode.startswith("I"):
+                return np.array(image).astype(dtype)  # a TIFF's short or unsigned integers arrive as long signed ones
+            return image
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with the file inside the block becomes a DataError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata, which does not change a pixel
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except DataError:
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: too large to read ({error}); cut it into tiles") from error
+    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, EOFError ...
+        raise DataError(
+            f"{path}: cannot be read ({error}); check that the file is complete and really an image, or take it out"
+        ) from error
+
+
+@contextmanager
+def _pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
+    with Image.open(path) as image:
+        pages = getattr(image, "n_frames", 1)
+        if pages > 1 and image.format != "MPO":  # a camera's JPEG with a preview of itself
+            image.seek(chosen_page(path, pages, page))
+        yield image
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Whether a PNG has 16 bits and colours or alpha, which Pillow would cut to 8 bits."""
+    with open(path, "rb") as file:
+        head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, colour type
+    return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] in (2, 4, 6)
+
+
+def _png_values(path: Path) -> NDArray:
+    values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise OSError("its pixels are incomplete or damaged")
+    return values[..., [2, 1, 0, 3][: values.shape[-1]]]  # OpenCV keeps blue first
+
+
+def _goes_on_after_pixels(png: Path) -> bool:
+    """Whether a PNG has a chunk after its pixels (IDAT) besides the end."""
+    with open(png, "rb") as file:
+        file.seek(8)
+        seen = b""
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND" or (seen == b"IDAT" and kind != b"IDAT"):
+                return kind != b"IEND"
+            seen = kind
+            file.seek(length + 4, os.SEEK_CUR)  # its bytes and their checksum
+    return True
+
+
+def _header(stored: Size, dtype: np.dtype, orientation: int | None) -> Header:
+    """stored: the size before it is turned upright"""
+    return Header(stored[::-1] if orientation in SIDEWAYS else stored, dtype, orientation or 1)
+
+
+def _upright(values: NDArray, orientation: int | None) -> NDArray:
+    """Turns and mirrors an array as EXIF says; an orientation that is none of 1 to 8 changes nothing."""
+    if orientation in SIDEWAYS:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values

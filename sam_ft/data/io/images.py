@@ -1,0 +1,88 @@
+"""Reads one image by stated rules, or says why not; `masks` does the same for masks.
+
+The EXIF orientation is applied to image and mask alike, each by its own tag, so everything here is upright.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sam_ft.data.io.decoding import decode, read_header
+from sam_ft.types import Size
+from sam_ft.utils.errors import ConfigError, DataError
+
+INTENSITIES = {
+    "percentile": "each image's own 0.5 and 99.5 percentile become 0 and 255",
+    "range": "each image's own smallest and largest value become 0 and 255",
+    "dtype": "the smallest and largest number of their type (0 and 1 of floats) become 0 and 255",
+}
+
+
+def read_image(path: Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
+    """An image of any colour mode as RGB; alpha is dropped.
+
+    intensity: one of `INTENSITIES`, for what is not unsigned 8 bits; one scale for all channels of an image
+    page: which one of a file of several, counted from 0
+
+    → (H, W, 3) uint8. Raises: DataError when the file cannot be decoded in full, or has values that have no scale.
+    """
+    if intensity not in INTENSITIES:
+        raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
+    picture = decode(path, page)
+    if isinstance(picture, Image.Image):
+        return _to_rgb(path, picture)
+    values = np.atleast_3d(picture)
+    values = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
+    if values.dtype != np.uint8:
+        values = _to_8_bits(path, values, intensity)
+    return np.repeat(values, 3 // values.shape[-1], axis=-1)
+
+
+def read_size(path: Path, page: int | None = None) -> Size:
+    """The size that `read_image` would return, without decoding the pixels."""
+    return read_header(path, page).size
+
+
+def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of an image of 8 bits a value."""
+    try:
+        if "transparency" in picture.info:
+            picture = picture.convert("RGBA")  # else Pillow warns that it ignores the transparency
+        return np.array(picture.convert("RGB"))
+    except ValueError as error:
+        raise DataError(f"{path}: its colours cannot be read ({error}); save it as RGB") from error
+
+
+def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:
+    bad = values.size - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise DataError(f"{path}: {bad} of its values are NaN or infinite; put numbers in their place")
+    low, high = _limits(path, values, intensity)
+    if low == high:  # one value all over
+        return np.zeros(values.shape, np.uint8)
+    scaled = values.astype(np.float64)
+    scaled -= low
+    scaled *= 255
+    scaled /= high - low
+    return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
+
+
+def _limits(path: Path, values: NDArray, intensity: str) -> tuple[float, float]:
+    """Which values become 0 and 255."""
+    own = float(values.min()), float(values.max())
+    if intensity == "percentile":
+        low, high = np.percentile(values, (0.5, 99.5)).tolist()
+        return (low, high) if low < high else own  # nearly all is background
+    if intensity == "range":
+        return own
+    if values.dtype.kind != "f":
+        limits = np.iinfo(values.dtype)
+        return float(limits.min), float(limits.max)
+    if own[0] < 0 or own[1] > 1:
+        raise DataError(
+            f"{path}: its values go from {own[0]:g} to {own[1]:g}, but data.intensity=dtype expects floats from 0 to "
+            "1; scale them so, or set data.intensity=percentile"
+        )
+    return 0.0, 1.0

@@ -1,0 +1,157 @@
+"""What happens to a sample between the file and the batch: augmentation, then the resize to the input side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sam_ft.types import Sample, Size
+from sam_ft.utils.geometry import masks_to_boxes, resize_masks, resized_size, scale_boxes
+
+
+class ResizeLongestSide:
+    """Resizes a sample so that its longest side is `side`, exactly as SamPredictor does.
+
+    The image is resized by Pillow's bilinear filter on 8 bits, the masks by nearest neighbour. The boxes are taken
+    from the masks before, and scaled. Padding to a square is left to `types.collate`.
+
+    keep_original: for evaluation: keeps the masks in the original frame, and every object. Without it, objects so
+        small that the resize left no pixel of them are dropped: there is nothing to learn from an empty target.
+    """
+
+    def __init__(self, side: int, keep_original: bool = False) -> None:
+        self.side = side
+        self.keep_original = keep_original
+
+    def __call__(self, sample: Sample) -> Sample:
+        old = sample.size
+        new = resized_size(old, self.side)
+        resized = replace(
+            sample,
+            image=resize_image(sample.image, new) if sample.image.numel() else sample.image,
+            input_size=new,
+            # scores are taken in the original frame
+            masks=sample.masks[:, :0, :0] if self.keep_original else resize_masks(sample.masks, new),
+            boxes=scale_boxes(masks_to_boxes(sample.masks), old, new),
+            ignore=None if self.keep_original or sample.ignore is None else resize_masks(sample.ignore[None], new)[0],
+            original_masks=sample.masks if self.keep_original else None,
+            original_ignore=sample.ignore if self.keep_original else None,
+        )
+        return resized if self.keep_original else drop_empty(resized)
+
+
+def resize_image(image: Tensor, size: Size) -> Tensor:
+    """Pillow's antialiased bilinear resize, which is what SamPredictor uses.
+
+    image: (3, H, W) uint8 → (3, *size) uint8
+    """
+    if tuple(image.shape[-2:]) == size:
+        return image
+    pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    resized = np.array(pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
+
+
+def drop_empty(sample: Sample) -> Sample:
+    """The same sample without the objects that have no pixel left."""
+    if len(sample.masks) == 0:
+        return sample
+    keep = sample.masks.view(torch.uint8).flatten(1).amax(dim=1) > 0  # as bytes: 20 times as fast
+    return sample if bool(keep.all()) else sample.select(keep)
+
+
+class Augment:
+    """Applies transforms of `torchvision.transforms.v2` to the image and its masks together.
+
+    Geometric ones move both (masks by nearest neighbour), colour ones touch the image only. Objects that they push
+    out of the picture are dropped. The randomness is an argument, so the same seed gives the same result in any
+    worker, process and order.
+    """
+
+    def __init__(self, transforms: Sequence[nn.Module]) -> None:
+        self.transforms = list(transforms)
+
+    @property
+    def endless(self) -> list[str]:
+        """The transforms that make other pictures than the 8 of `laid`, so that no embedding is ever needed again."""
+        if not self.transforms:
+            return []
+        from torchvision.transforms import v2  # here, because it takes two seconds that most runs need not wait for
+
+        exact = (v2.RandomHorizontalFlip, v2.RandomVerticalFlip, QuarterTurn)
+        return [type(transform).__name__ for transform in self.transforms if type(transform) not in exact]
+
+    def view(self, seed: int) -> int:
+        """Which of the 8 ways of `laid` a seed draws; only if nothing is `endless`."""
+        if not self.transforms:
+            return 0
+        marker = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3)
+        moved, _ = self._apply(marker, None, seed)
+        return next(view for view in range(8) if torch.equal(laid(marker, view), moved))
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        if not self.transforms:
+            return sample
+        if not self.endless:
+            return lay(sample, self.view(seed))
+        masks = sample.masks if sample.ignore is None else torch.cat([sample.masks, sample.ignore[None]])
+        # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
+        image, moved = self._apply(sample.image, masks.view(torch.uint8) if len(masks) else None, seed)
+        if moved is None:
+            return replace(sample, image=image, masks=sample.masks.new_zeros(0, *image.shape[-2:]))
+        masks, ignore = (moved > 0).split([len(sample.masks), len(masks) - len(sample.masks)])
+        ignored = None if sample.ignore is None else ignore[0]
+        return drop_empty(replace(sample, image=image, masks=masks, ignore=ignored))
+
+    def _apply(self, image: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+        from torchvision import tv_tensors
+
+        image, masks = tv_tensors.Image(image), None if masks is None else tv_tensors.Mask(masks)
+        with torch.random.fork_rng(devices=[]):
+            # not torch.manual_seed: that would also queue a seed for CUDA, in every worker, for every image
+            torch.default_generator.manual_seed(seed)
+            for transform in self.transforms:
+                image, masks = transform(image, masks)
+        return image.as_subclass(Tensor).contiguous(), None if masks is None else masks.as_subclass(Tensor).contiguous()
+
+
+def laid(pixels: Tensor, view: int) -> Tensor:
+    """One of the 8 ways to lay a picture: mirrored if view > 3, then turned by view % 4 quarters; exact.
+
+    pixels: (..., H, W) → (..., H, W) or (..., W, H)
+    """
+    return torch.rot90(pixels.flip(-1) if view > 3 else pixels, view % 4, (-2, -1))
+
+
+def lay(sample: Sample, view: int) -> Sample:
+    """A sample in one of the 8 ways of `laid`, whether or not its pixels are left out."""
+    if view == 0:
+        return sample
+    image, masks = laid(sample.image, view).contiguous(), laid(sample.masks, view).contiguous()
+    ignore = None if sample.ignore is None else laid(sample.ignore, view).contiguous()
+    return replace(sample, image=image, masks=masks, ignore=ignore)
+
+
+class QuarterTurn(nn.Module):
+    """With probability `p`, turns by 90, 180 or 270 degrees: exact, no pixel is interpolated."""
+
+    def __init__(self, p: float = 0.75) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, *pictures: Tensor | None) -> tuple[Tensor | None, ...]:
+        """All of them alike, (..., H, W), which stay what they are: images or masks."""
+        turns = int(torch.randint(1, 4, ()))
+        turns = turns if float(torch.rand(())) < self.p else 0
+        return tuple(
+            None if x is None else _like(torch.rot90(x.as_subclass(Tensor), turns, (-2, -1)), x) for x in pictures
+        )
+
+
+def _like(turned: Tensor, like: Tensor) -> Tensor:
+    from torchvision import tv_tensors
+
+    return tv_tensors.wrap(turned, like=like) if isinstance(like, tv_tensors.TVTensor) else turned

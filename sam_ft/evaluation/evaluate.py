@@ -1,0 +1,63 @@
+"""Scores of a model on a split, shared by all processes, each object scored once."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from sam_ft.metrics import Scores
+from sam_ft.metrics.summary import Group
+from sam_ft.prompts import Prompter
+from sam_ft.task import PromptedSegmentation
+from sam_ft.types import Batch
+from sam_ft.utils import distributed
+
+
+@dataclass
+class Evaluation:
+    """scores: means over all processes · rows: one per object of this process's share, in order of images.
+
+    groups: {"class" or "size": {name: scores}}, see `sam_ft.metrics.Summary`
+    """
+
+    scores: dict[str, float]
+    rows: list[dict]
+    groups: dict[str, dict[str, Group]]
+
+
+def evaluate(
+    task: PromptedSegmentation,
+    batches: Iterable[Batch],
+    prompter: Prompter,
+    metric: Scores,
+    chunk: int | None = None,
+    title: str = "evaluate",
+    classes: Mapping[int, str] = {},
+) -> Evaluation:
+    """Scores every object of the batches at its image's original size.
+
+    classes: names of labels, where labels are classes
+
+    `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
+    wrapper's forward would wait for the others.
+    """
+    metric.reset()
+    rows = []
+    device = task.model.device
+    for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
+        batch = batch.to(device, non_blocking=True)
+        for predicted in task.predict(batch, prompter, chunk):
+            image, objects = predicted.image, batch.objects_of(predicted.image)
+            own = metric.update(
+                predicted.masks,
+                batch.original_masks[image],
+                predicted.iou,
+                batch.labels[objects],
+                batch.original_ignore[image],
+                predicted.click_ious,
+            )
+            columns = {"object": batch.object_ids[objects], "label": batch.labels[objects], **own}
+            for values in zip(*(column.tolist() for column in columns.values()), strict=True):
+                rows.append({"name": batch.names[image], **dict(zip(columns, values, strict=True))})
+    scores, groups = metric.compute(classes)
+    return Evaluation(scores, rows, groups)

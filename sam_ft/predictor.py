@@ -1,0 +1,179 @@
+"""Masks for new images, from a model or straight from a run's directory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from sam_ft.data.transforms import resize_image
+from sam_ft.models import Sam
+from sam_ft.task import PromptedSegmentation
+from sam_ft.training.checkpoint import load_partial_weights
+from sam_ft.types import Prompts, Size
+from sam_ft.utils import distributed
+from sam_ft.utils.geometry import resized_size, scale_boxes, scale_points
+
+
+class Predictor:
+    """Answers prompts on images of any size, as segment-anything's SamPredictor does, for many objects at once.
+
+    The last image's embedding is kept, so further prompts on the same picture cost no encoding.
+
+    precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" for it on a GPU that has it, is
+        faster there and moves pixels at the edges
+    """
+
+    def __init__(self, model: Sam, precision: str = "float32"):
+        self.model = model.eval()
+        self._task = PromptedSegmentation(model, precision=precision)
+        self._image: NDArray | None = None
+        self._weights: list[tuple] = []
+
+    @classmethod
+    def from_run(
+        cls, run: str | Path, device: str | torch.device | None = None, precision: str = "float32"
+    ) -> "Predictor":
+        """The model of a run's directory with its best weights, whatever precision it was trained in.
+
+        Raises:
+            ConfigError, CheckpointError: the directory holds no run, or its weights do not fit their base.
+        """
+        from sam_ft.cli.config import build  # here: they import Hydra, which a Predictor of a model does without
+        from sam_ft.cli.runs import load_run
+
+        directory, cfg = load_run(run)
+        model = build(cfg.model)
+        load_partial_weights(model, directory / "checkpoints/best.safetensors")
+        return cls(model.to(device or distributed.device()), precision)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        image: NDArray[np.uint8],
+        boxes: ArrayLike | None = None,
+        points: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = False,
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
+        """Masks of N objects; every prompt that is given has the same N as its first axis.
+
+        image: (H, W, 3) uint8 RGB · boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
+        points: (N, K, 2) x, y in pixels, with point_labels: (N, K), 1 object, 0 background, -1 padding
+        mask_input: (N, 1, 4s, 4s) logits of an earlier prediction
+        Of no objects ([] for every prompt given, from a detector that found none) there are no masks: N is 0.
+
+        Returns masks (N, C, H, W) bool, scores (N, C) the model's guess of each mask's IoU, and logits
+        (N, C, 4s, 4s); C is 3 with `multimask_output`, else 1.
+
+        Raises:
+            ValueError: an array has another shape or type, saying which, no prompt was given, or a box has no inside
+                or lies outside of the image.
+        """
+        _check_image(image)
+        size = (image.shape[0], image.shape[1])
+        prompts = self._to_input_frame(size, boxes, points, point_labels, mask_input)
+        count = next(len(p) for p in (prompts.boxes, prompts.points, prompts.masks) if p is not None)
+        if not count:
+            shape, side = (0, 3 if multimask_output else 1), self.model.mask_side
+            return (
+                np.zeros((*shape, *size), bool),
+                np.zeros(shape, np.float32),
+                np.zeros((*shape, side, side), np.float32),
+            )
+        self._set_image(image)
+        index = torch.zeros(count, dtype=torch.int64, device=self.model.device)
+        with self._task.autocast():
+            prediction = self.model.decode(self._features, prompts, index, multimask_output)
+        logits = prediction.logits.float()
+        masks = self.model.postprocess(logits, self._input_size, self._original_size) > 0
+        return masks.cpu().numpy(), prediction.iou.float().cpu().numpy(), logits.cpu().numpy()
+
+    def _set_image(self, image: NDArray) -> None:
+        weights = self._state_of_encoder()
+        # by content: arrays are changed in place
+        if self._image is not None and np.array_equal(image, self._image) and weights == self._weights:
+            return
+        side = self.model.image_size
+        self._original_size = (image.shape[0], image.shape[1])
+        self._input_size = resized_size(self._original_size, side)
+        own = np.array(image, order="C")  # a copy: what Pillow hands out is read-only, which torch does not take
+        small = resize_image(torch.from_numpy(own).permute(2, 0, 1), self._input_size)
+        padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+        padded[0, :, : self._input_size[0], : self._input_size[1]] = small
+        with self._task.autocast():
+            self._features = self.model.encode(padded.to(self.model.device), [self._input_size])
+        self._image, self._weights = own, weights
+
+    def _state_of_encoder(self) -> list[tuple]:
+        """Changes whenever the encoder's weights are moved or written to, as loading a checkpoint into them does."""
+        tensors = self.model.image_encoder.state_dict().values()
+        # torch counts what is written to a tensor, but not to one made in inference mode
+        return [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
+
+    def _to_input_frame(self, size: Size, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
+        """The prompts, once they are checked against each other and against the image's size."""
+        side = self.model.mask_side
+        prompts = Prompts(
+            boxes=self._tensor("boxes", boxes, ("N", 4)),
+            points=self._tensor("points", points, ("N", "K", 2)),
+            point_labels=self._tensor("point_labels", point_labels, ("N", "K")),
+            masks=self._tensor("mask_input", mask_input, ("N", 1, side, side)),
+        )
+        if (prompts.points is None) != (prompts.point_labels is None):
+            raise ValueError("points and point_labels go together; one of them is missing")
+        given = {name: len(value) for name, value in vars(prompts).items() if value is not None}
+        if not given:
+            raise ValueError("no prompt was given; pass boxes, points with point_labels, or mask_input")
+        if len(set(given.values())) > 1:
+            raise ValueError(f"prompts are for different numbers of objects: {given}")
+        input_size = resized_size(size, self.model.image_size)
+        if prompts.boxes is not None:
+            _check_boxes(prompts.boxes, size)
+            prompts.boxes = scale_boxes(prompts.boxes, size, input_size)
+        if prompts.points is not None and prompts.point_labels is not None:
+            if prompts.points.shape[:2] != prompts.point_labels.shape:
+                shapes = [tuple(tensor.shape) for tensor in (prompts.points, prompts.point_labels)]
+                raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
+            prompts.points = scale_points(prompts.points, size, input_size)
+        return prompts
+
+    def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:
+        """shape: lengths, and letters for those that are free"""
+        if value is None:
+            return None
+        tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
+        if tensor.shape == (0,):  # [], which says no more than that there are no objects
+            return tensor.reshape([0 if isinstance(length, str) else length for length in shape])
+        fits = tensor.ndim == len(shape) and all(
+            isinstance(want, str) or have == want for have, want in zip(tensor.shape, shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({', '.join(map(str, shape))})")
+        return tensor
+
+
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        raise ValueError(
+            f"image is of type {type(image).__name__}; expected an array (H, W, 3) of uint8 in RGB order, such as "
+            'np.array(Image.open(path).convert("RGB"))'
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
+
+
+def _check_boxes(boxes: Tensor, size: Size) -> None:
+    """Refuses what SAM would answer with some mask all the same, though the box is a mistake."""
+    height, width = size
+    x0, y0, x1, y1 = boxes.cpu().T
+    upright = (x0 < x1) & (y0 < y1)  # not so with nan
+    inside = (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)
+    for row, box in enumerate(boxes.tolist()):
+        if not upright[row]:
+            raise ValueError(f"boxes[{row}] is {box}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+        if not inside[row]:
+            raise ValueError(f"boxes[{row}] is {box}, outside of the image, which is {width} wide and {height} high")

@@ -1,0 +1,155 @@
+"""Files with what was learned: the partial checkpoint that a run is for, and the state that a run resumes from.
+
+Both are safetensors files, written atomically, with a digest of their tensors: no format notices a flipped bit by
+itself. Nothing here is ever a pickle.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sam_ft.models import Sam
+from sam_ft.utils.errors import CheckpointError
+from sam_ft.utils.files import as_json, atomic_path
+
+FORMAT_VERSION = 1
+
+
+def save_partial_weights(model: Sam, path: str | Path, **notes: object) -> None:
+    """Writes the trained parameters of `model` (requires_grad), under their official names, and what they belong to.
+
+    notes: further facts for the file's metadata, such as the score; anything JSON can hold.
+    """
+    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    _write(path, tensors, {**_identity(model, tensors.keys()), **notes})
+
+
+def load_partial_weights(model: Sam, path: str | Path) -> dict:
+    """Puts the weights of a partial checkpoint on top of a model with the official ones; returns the file's notes.
+
+    The notes say which "parts" were trained, and how they scored before and after.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of a newer version, or belongs to another model, another
+            input side or another base checkpoint; or its names or shapes are not the model's. Nothing is changed then.
+    """
+    tensors, notes = _read(path)
+    for key, mine in _identity(model, tensors.keys()).items():
+        if notes.get(key) != mine:
+            raise CheckpointError(f"{path}: {_mismatch(key, notes.get(key), mine)}")
+    own = model.state_dict()
+    unknown = [name for name in tensors if name not in own]
+    if unknown:
+        raise CheckpointError(f"{path}: the model has no parameter called {', '.join(unknown[:3])}")
+    reshaped = [name for name in tensors if tensors[name].shape != own[name].shape]
+    if reshaped:
+        name = reshaped[0]
+        raise CheckpointError(
+            f"{path}: {name} is {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
+        )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
+    return {**notes, "parts": sorted({name.split(".")[0] for name in tensors})}
+
+
+def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
+    """Writes all that a run needs to go on: trained weights, the optimizer's memory, and how far it came."""
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model.{name}": p.detach() for name, p in learned.items()}
+    for name, parameter in learned.items():  # by name: positions change with the grouping of parameters
+        memory = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in memory.items()}
+    _write(path, tensors, {**_identity(model, learned), **progress})
+
+
+def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
+    """Restores what `save_training_state` wrote and returns its `progress`."""
+    tensors, progress = _read(path)
+    names = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
+    if names.keys() != {name for name in tensors if name.startswith("model.")} or any(
+        progress.get(key) != mine for key, mine in _identity(model, [n.removeprefix("model.") for n in names]).items()
+    ):
+        raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
+    with torch.no_grad():
+        for name, parameter in names.items():
+            parameter.copy_(tensors[name])
+    parameters = dict(model.named_parameters())
+    # a fused optimizer wants its count of steps beside the parameter, another one on the CPU, where it is a number
+    beside = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
+    for full_name, tensor in tensors.items():
+        if full_name.startswith("optimizer."):
+            name, key = full_name.removeprefix("optimizer.").rsplit(".", 1)
+            parameter = parameters[name]
+            moves = tensor.ndim > 0 or parameter in beside
+            optimizer.state[parameter][key] = tensor.to(parameter.device) if moves else tensor
+    return progress
+
+
+def _identity(model: Sam, learned: Iterable[str]) -> dict:
+    """What the weights only make sense on top of; random weights have no file, so their own digest stands for it."""
+    learned = set(learned)
+    base = model.base_sha256
+    if base is None:
+        rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in learned}
+        base = f"random weights {_digest(rest)}"
+    return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
+
+
+def _mismatch(key: str, theirs: object, mine: object) -> str:
+    if key == "model_type":
+        return f"was trained for model={theirs}, this is model={mine}; choose model={theirs}"
+    if key == "image_size":
+        return f"was trained at model.image_size={theirs}, this model has {mine}; set model.image_size={theirs}"
+    return (
+        f"was trained on top of the base checkpoint with sha256 {theirs}, this model was built from {mine}; "
+        "set model.checkpoint to the file that training used"
+    )
+
+
+def _write(path: str | Path, tensors: dict[str, Tensor], notes: dict) -> None:
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    notes = {"format_version": FORMAT_VERSION, **notes, "tensors_sha256": _digest(tensors)}
+    try:
+        with atomic_path(path) as temporary:
+            # safetensors metadata holds strings only; JSON keeps numbers and lists what they are
+            save_file(tensors, temporary, {key: as_json(value) for key, value in notes.items()})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, ValueError, OSError) as error:
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path}: not a partial checkpoint of this project, or damaged ({size} bytes): {error}"
+        ) from error
+    version = notes.get("format_version")
+    if version is None:
+        raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
+    if version > FORMAT_VERSION:
+        raise CheckpointError(f"{path}: written by a newer version of sam-ft (format {version}); update sam-ft")
+    if notes.pop("tensors_sha256", None) != _digest(tensors):
+        raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
+    return tensors, notes
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

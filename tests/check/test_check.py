@@ -1,0 +1,383 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam_ft.check.inspect import inspect
+from sam_ft.check.report import as_text
+from sam_ft.check.samples import draw_samples
+from sam_ft.data.loader import open_both, survey_both
+from sam_ft.data.sources.folder import Folder
+from sam_ft.data.sources.issues import Fault, said
+from sam_ft.data.sources.table import Table
+from sam_ft.prompts import Box
+from sam_ft.utils.errors import DataError
+from tests.data.sources.test_coco import annotation, image
+from tests.data.sources.test_coco import make as make_coco
+from tests.support.blobs import Blobs
+from tests.support.files import ORIENTATION, refusal, save
+
+IDS = np.zeros((24, 32), np.uint8)
+IDS[2:12, 4:14] = 1
+IDS[14:20, 16:30] = 2  # 6 x 14
+
+
+def noise(name):
+    """A picture that no other name has."""
+    return np.random.default_rng([ord(letter) for letter in name]).integers(0, 255, (24, 32, 3), np.uint8)
+
+
+def pairs(folder, *names, ids=IDS):
+    for name in names:
+        save(folder / "images" / f"{name}.png", noise(name))
+        save(folder / "masks" / f"{name}.png", ids)
+
+
+def cut(path, share=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def spoil(root):
+    """train/ with a fault of each kind besides two sound pairs, and val/ with two more."""
+    train, val = root / "train", root / "val"
+    pairs(train, "fine", "twin", "lonely", "html", "empty", "other_size", "turned", "coloured", "cut_png", "cut_mask")
+    pairs(val, "sound", "leak", "halved")
+    (train / "masks" / "lonely.png").unlink()
+    save(train / "masks" / "extra.png", IDS)
+    pairs(train, "double")
+    save(train / "images" / "double.jpg", noise("double"))
+    (train / "images" / "html.png").write_text("<html>404</html>")
+    (train / "masks" / "empty.png").write_bytes(b"")
+    cut(train / "images" / "cut_png.png")
+    cut(train / "masks" / "cut_mask.png", 0.6)
+    save(train / "images" / "cut_jpeg.jpg", noise("cut_jpeg"))
+    save(train / "masks" / "cut_jpeg.png", IDS)
+    cut(train / "images" / "cut_jpeg.jpg")
+    save(train / "masks" / "other_size.png", IDS[::2, ::2])
+    save(train / "masks" / "turned.png", IDS.T.copy())
+    save(train / "masks" / "coloured.png", noise("colours"))
+    save(train / "images" / "lossy.png", noise("lossy"))
+    save(train / "masks" / "lossy.jpg", IDS)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    save(train / "images" / "rotated.jpg", noise("rotated"), exif=exif)
+    save(train / "masks" / "rotated.png", IDS)
+    save(train / "images" / "copy_of_twin.png", noise("twin"))
+    save(train / "masks" / "copy_of_twin.png", IDS)
+    save(val / "images" / "leak.png", noise("fine"))
+    save(val / "masks" / "halved.png", IDS[:12])
+
+
+FAULTS = {  # file: what is said of it
+    "train/images/lonely.png": "has no mask; add one of the same name",
+    "train/masks/extra.png": "has no image; add one of the same name",
+    "double.jpg, double.png": "several files have this name",
+    "train/masks/lossy.jpg": "JPEG changes pixel values",
+    "train/masks/coloured.png": "the mask has colours",
+    "train/masks/other_size.png": "the mask is 16 x 12 pixels but its image other_size.png is 32 x 24; resave the mask",
+    "rotated.png": "the mask is 32 x 24 pixels but its image rotated.jpg is 24 x 32",
+    "turned.png": "the mask is 24 x 32 pixels but its image turned.png is 32 x 24",
+    "html.png": "cannot be read (cannot identify image file)",
+    "cut_png.png": "cannot be read (image file is truncated",
+    "cut_jpeg.jpg": "cannot be read (",
+    "empty.png": "cannot be read (cannot identify image file)",
+    "cut_mask.png": "cannot be read (",
+    "val/masks/halved.png": "the mask is 32 x 12 pixels",
+    "fine = leak": "has the same pixels in train and in val; a score on images that were trained on",
+}
+
+
+def test_all_planted_faults_are_in_one_report(tmp_path, cli):
+    spoil(tmp_path / "set")
+    output = tmp_path / "out"
+    done = cli(
+        "sam_ft.check",
+        "data=folder",
+        f"data.root={tmp_path / 'set'}",
+        "data.objects=instances",
+        f"output={output}",
+    )
+    assert done.code == 3
+    assert "Traceback" not in done.err
+    for file, what in FAULTS.items():
+        assert file in done.out, file
+        assert what in done.out, what
+    report = json.loads((output / "report.json").read_text())
+    errors = {fault["name"] for fault in report["faults"] if fault["level"] == "error"}
+    # double: its two images; copy_of_twin is only warned of
+    names = {file.rpartition("/")[2] for file in FAULTS} - {"double.jpg, double.png"} | {"double.jpg", "double.png"}
+    assert errors == names
+    assert report["errors"] == len(names) == 16
+    assert [fault["name"] for fault in report["faults"] if fault["level"] == "warning"] == ["copy_of_twin = twin"]
+    # fine, twin and its copy in train; sound and leak in val; two objects each
+    assert {name: (own["pairs"], own["usable"], own["objects"]) for name, own in report["splits"].items()} == {
+        "train": (13, 3, 6),
+        "val": (3, 2, 4),
+    }
+    assert "16 errors, 1 warning" in done.out
+    with Image.open(output / "samples.png") as sheet:
+        assert sheet.width > 1500
+
+
+def test_a_sound_folder_has_no_errors_and_a_sheet(blobs, tmp_path, cli):
+    done = cli(
+        "sam_ft.check",
+        *("data=folder", f"data.root={blobs}", "data.objects=instances", "data.mask_folder=instances"),
+        *(f"output={tmp_path}", "model=lite_medsam", "prompt@train_prompt=mixed"),
+    )
+    assert (done.code, done.err) == (0, "")
+    assert "in pixels of an input of 256" in done.out
+    assert "no errors, no warnings" in done.out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["splits"]["train"]["objects"] == 2 + 3 + 0 + 4 + 1 + 5
+    assert report["splits"]["train"]["empty"] == ["blobs_2"]
+    assert [(fault["level"], fault["name"]) for fault in report["faults"]] == [("note", "blobs_2")]
+    assert (tmp_path / "samples.png").is_file()
+
+
+def test_many_files_with_one_fault_do_not_hide_the_others(tmp_path):
+    names = [f"n{number:02d}" for number in range(30)]
+    pairs(tmp_path / "train", *names, "odd")
+    pairs(tmp_path / "val", "v")
+    for place, name in enumerate(names):
+        save(tmp_path / "train" / "masks" / f"{name}.png", IDS[: 10 + place % 3])
+    save(tmp_path / "train" / "masks" / "odd.png", noise("x"))
+    text = as_text(inspect(Folder(tmp_path, objects="instances"), 1024))
+    assert f"30 files in {tmp_path}/train/masks:" in text
+    assert "n00.png: the mask is 32 x 10 pixels but its image n00.png is 32 x 24\n" in text
+    assert "n09.png" in text
+    assert "n10.png" not in text
+    assert "... and 20 more\n" in text
+    assert "odd.png: the mask has colours" in text
+    assert text.count("resave the mask") == 1
+
+
+def test_sizes_are_counted_in_pixels_of_the_input(tmp_path):
+    for split, name in (("train", "a"), ("val", "b")):
+        pairs(tmp_path / split, name)
+    folder = Folder(tmp_path, objects="instances")
+    sides = inspect(folder, 64).parts["train"].sides  # 32 pixels become 64: 10 and 14 become 20 and 28
+    assert sides == [20, 28]
+    found = inspect(folder, 16)  # 5 and 7
+    assert "2 of 2 objects are under 8 pixels long in an input of 16; hardly any of their outline" in as_text(found)
+    assert not inspect(folder, 32).faults  # 10 and 14
+    assert not inspect(folder, 19).faults  # 5.9 and 8.3: half of them is not most of them
+    assert found.count("error") == 0
+
+
+def test_classes_are_counted_and_absent_ones_named(tmp_path):
+    one = np.where(IDS == 1, IDS, 0)
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "train", "c", ids=one)
+    pairs(tmp_path / "val", "d", ids=one)
+    save(tmp_path / "train" / "masks" / "b.png", np.where(IDS == 2, 7, IDS).astype(np.uint8))
+    classes = {"crop": 1, "weed": 2, "tree": 3}
+    text = as_text(inspect(Folder(tmp_path, objects="classes", classes=classes), 1024))
+    assert "objects of class  train  val\ncrop                  2    1\nweed                  1    0\n\n" in text
+    assert "it is learned but gets no score; add images that show it\n    1 class in val: weed" in text
+    assert "1 class in train and val: tree" in text
+    assert "b.png: the class ids 7 (84 pixels) are not in data.classes" in text
+
+
+def test_lossy_masks_and_deep_images_are_said_but_are_no_errors(tmp_path):
+    pairs(tmp_path / "train", "a")
+    pairs(tmp_path / "val", "b")
+    save(tmp_path / "train" / "images" / "jpeg.png", noise("jpeg"))
+    save(tmp_path / "train" / "masks" / "jpeg.jpg", (IDS > 0).astype(np.uint8) * 255, quality=60)
+    for split, name in (("train", "a"), ("val", "b")):
+        save(tmp_path / split / "masks" / f"{name}.png", (IDS > 0).astype(np.uint8))
+    save(tmp_path / "val" / "images" / "b.png", np.arange(24 * 32, dtype=np.uint16).reshape(24, 32))
+    found = inspect(Folder(tmp_path, min_area=85), 1024)  # of the two parts one is smaller
+    assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
+        ("warning", "jpeg.jpg", "is lossy"),
+        ("note", "b.png", "has values of uint16"),
+    ]
+    assert "own 0.5 and 99.5 percentile become 0 and 255 (data.intensity=percentile)" in as_text(found)
+
+
+def test_masks_of_several_parts_are_noted_where_each_is_one_object(tmp_path, caplog):
+    mask = (IDS > 0).astype(np.uint8)
+    mask[0, 31] = 1  # a speck, which counts for nothing
+    corners = np.zeros_like(mask)
+    corners[:4, :4] = corners[-4:, :4] = corners[:4, -4:] = corners[-4:, -4:] = 1
+    pairs(tmp_path / "train", "a", ids=mask)
+    pairs(tmp_path / "train", "b", ids=corners)
+    pairs(tmp_path / "train", "c", ids=mask * 0)
+    pairs(tmp_path / "val", "d", ids=np.where(IDS == 1, mask, 0).astype(np.uint8))
+    said = "train: masks hold 3.0 separate parts on average; data.objects=components makes each an object of its own"
+    caplog.set_level("INFO", "sam_ft")
+    text = as_text(inspect(Folder(tmp_path), 1024))
+    assert f"[train] {said}" in text
+    assert text.count("separate parts") == 1
+    assert "separate parts" not in as_text(inspect(Folder(tmp_path, objects="components"), 1024))
+    assert "separate parts" not in as_text(inspect(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
+    survey_both(*open_both(Folder(tmp_path)))
+    assert caplog.messages.count(said) == 1
+    assert caplog.text.count("separate parts") == 1
+
+
+def test_few_bad_files_are_warnings_where_they_are_skipped(tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "val", "c")
+    cut(tmp_path / "train" / "images" / "a.png")
+    assert inspect(Folder(tmp_path, objects="instances"), 1024).count("error") == 1
+    found = inspect(Folder(tmp_path, objects="instances", on_bad="skip"), 1024)
+    assert (found.count("error"), found.count("warning")) == (0, 1)
+    assert "left out (data.on_bad=skip)" in as_text(found)
+
+
+def test_a_split_that_cannot_be_opened_does_not_hide_the_other(tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    cut(tmp_path / "train" / "images" / "a.png")
+    (tmp_path / "val" / "images").mkdir(parents=True)
+    text = as_text(inspect(Folder(tmp_path, objects="instances"), 1024))
+    assert f"[val] {tmp_path}/val: has no folder masks/; the folders there are: images." in text
+    assert "a.png: cannot be read" in text
+
+
+def test_what_is_let_be_is_said(tmp_path):
+    pairs(tmp_path, "a", "b", "c", "é")
+    (tmp_path / "images" / "deep").mkdir()
+    (tmp_path / "masks" / "a.npy").write_bytes(b"")
+    (tmp_path / "masks" / ".hidden").write_bytes(b"")
+    (tmp_path / "train.txt").write_text("a\na\nb\ngone")
+    (tmp_path / "val.txt").write_text("b")
+    found = inspect(Folder(tmp_path, objects="instances"), 1024)
+    assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
+        ("error", "gone", "has neither an image nor a mask"),
+        ("error", "a", "is there more than once"),
+        ("error", "b", "is in train.txt and in val.txt"),
+        ("note", "c", "is in neither train.txt nor val.txt, and let be"),
+        ("note", "é", "is in neither train.txt nor val.txt, and let be"),
+        ("note", "deep", "is a folder, and not looked into"),
+        ("note", "a.npy", "is no image by its suffix, and let be"),
+        ("error", "b = b", "has the same pixels in train and in val"),
+    ]
+    assert [len(part.usable) for part in found.parts.values()] == [2, 1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_is_not_utf8_is_said_and_can_be_printed(tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "val", "c")
+    for folder in ("images", "masks"):
+        try:
+            os.rename(tmp_path / "train" / folder / "a.png", os.fsencode(tmp_path / "train" / folder) + b"/caf\xe9.png")
+        except OSError:
+            pytest.skip("this file system allows UTF-8 names only")
+    found = inspect(Folder(tmp_path, objects="instances"), 1024)
+    assert [(fault.name, fault.what) for fault in found.faults] == [
+        (r"'caf\udce9.png'", "has a name that is not valid UTF-8")
+    ] * 2
+    assert found.parts["train"].split.names == ["b"]
+    as_text(found).encode()
+
+
+def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
+    class Own:
+        def split(self, name):
+            if name == "val":
+                raise DataError("/data/val: is gone; fetch it")
+            return Broken([1, 2, 3])
+
+    class Broken(Blobs):
+        def __getitem__(self, index):
+            if index == 1:
+                raise DataError("/data/blobs_1: is odd; mend it")
+            return super().__getitem__(index)
+
+    found = inspect(Own(), 1024)
+    assert [str(fault.inside) for fault in found.faults] == ["/data/blobs_1", "/data/val"]
+    assert (found.parts["train"].usable, len(found.parts["train"].sides)) == ([0, 2], 1 + 3)
+    assert draw_samples(tmp_path / "sheet.png", found, Box())
+    text = as_text(found)
+    assert "[train] /data/blobs_1: is odd; mend it" in text
+    assert "\nval        -       -      -        -\n" in text
+
+
+def test_a_folder_without_any_objects_is_an_error(tmp_path):
+    pairs(tmp_path / "train", "a", ids=IDS * 0)
+    pairs(tmp_path / "val", "b")
+    assert "[train] train: holds no objects at all; look at the mask folder" in as_text(inspect(Folder(tmp_path), 1024))
+
+
+def test_bad_lines_of_a_table_are_listed_with_the_faults_of_the_others(tmp_path):
+    pairs(tmp_path, "a", "b", "c")
+    cut(tmp_path / "masks" / "a.png", 0)
+    lines = [
+        "images/a.png,masks/a.png,train",
+        "images/b.png,masks/b.png,train",
+        "images/c.png,masks/c.png,val",
+        *(f"images/gone{number}.png,masks/a.png,val" for number in range(12)),
+        "images/c.png,masks/b.png,test",
+    ]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["image,mask,split", *lines]))
+    found = inspect(Table(table, objects="instances"), 1024)
+    text = as_text(found)
+    assert f"12 lines in {table}:\n" in text
+    assert "5: the image images/gone0.png is not there\n" in text
+    assert "the split is test; expected train or val" in text
+    assert "a.png: cannot be read" in text
+    assert [len(part.usable) for part in found.parts.values()] == [1, 1]
+
+
+def test_columns_that_are_not_read_are_noted(tmp_path):
+    pairs(tmp_path, "a", "b")
+    table = tmp_path / "table.csv"
+    table.write_text("image,mask,split,fold\nimages/a.png,masks/a.png,train,1\nimages/b.png,masks/b.png,val,2\n")
+    found = inspect(Table(table, objects="instances"), 1024)
+    assert [fault.level for fault in found.faults] == ["note"]
+    assert f"Notes\n  [train, val] {table}: columns that are not read: fold; if one of them" in as_text(found)
+
+
+def test_what_coco_cannot_use_is_listed_with_damaged_images(tmp_path, cli):
+    annotations = [annotation(1), annotation(2, category=99), *(annotation(n, segmentation=[]) for n in range(3, 15))]
+    make_coco(tmp_path, annotations, [image(1), image(2)])
+    make_coco(tmp_path / "other", annotations[:1], [image(1), image(2)])
+    (tmp_path / "other/train/001.png").write_bytes(b"")
+    place = ["data=coco", f"data.root={tmp_path}", "data.val=other/train.json", "data.val_images=other/train"]
+    done = cli("sam_ft.check", *place, f"output={tmp_path / 'out'}")
+    assert done.code == 3
+    assert f"1 annotation in {tmp_path}/train.json: 2 (99)" in done.out
+    assert f"12 annotations in {tmp_path}/train.json: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more" in done.out
+    assert f"[val] {tmp_path}/other/train/001.png: cannot be read (" in done.out
+    assert (tmp_path / "out/samples.png").is_file()  # of what can be used, though training would not begin
+
+
+def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "val", "c")
+    folder = Folder(tmp_path, objects="instances")
+    for name in "ab":
+        (tmp_path / "train" / "masks" / f"{name}.png").rename(tmp_path / "train" / "masks" / f"{name}.jpg")
+    (tmp_path / "val" / "masks" / "c.png").write_bytes(b"")
+    message = refusal(lambda: survey_both(*open_both(folder)))
+    first, files, third, hint = message.split("\n")
+    assert first.startswith("JPEG changes pixel values, so instance ids in it are lost; save")
+    assert files == f"  2 files in {tmp_path}/train/masks: a.jpg, b.jpg"
+    assert third.startswith(f"{tmp_path}/val/masks/c.png: cannot be read")
+    assert "python -m sam_ft.check" in hint
+    (tmp_path / "train" / "masks" / "a.jpg").unlink()
+    (tmp_path / "val" / "masks" / "c.png").unlink()
+    message = refusal(lambda: open_both(folder))
+    assert "1 without a mask in masks/: a" in message
+    assert "1 without a mask in masks/: c" in message
+
+
+def test_names_of_one_fault_are_told_once_and_other_places_apart():
+    faults = [Fault("x", name, "is odd", "mend it") for name in "ab"]
+    assert said(faults) == "is odd; mend it\n  2 files in x: a, b"
+    assert said([*faults, Fault("y", "c", "is odd", "mend it")]).endswith("\ny/c: is odd; mend it")
+    assert said([Fault("x", "a", "is 3", "mend it"), Fault("x", "b", "is 4", "mend it")]) == (
+        "mend it\n  2 files in x:\n    a: is 3\n    b: is 4"
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "x", "1.5"])
+def test_an_input_side_that_is_no_size_is_refused(cli, value):
+    done = cli("sam_ft.check", f"input_side={value}")
+    assert (done.code, done.err) == (2, f"error: input_side={value}; expected a whole number of at least 1\n")

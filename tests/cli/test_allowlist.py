@@ -1,0 +1,102 @@
+import contextlib
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from sam_ft.cli.allowlist import FUNCTIONS
+from sam_ft.cli.config import build
+from sam_ft.cli.runs import load_run
+from sam_ft.utils.errors import ConfigError
+from tests.cli.test_runs import METRIC, write
+from tests.test_architecture import CONFIGS
+
+
+def test_everything_that_conf_calls_is_trusted(tmp_path):
+    nodes = [OmegaConf.to_container(OmegaConf.load(path)) for path in CONFIGS if path.parent.name != "experiment"]
+    write(tmp_path, parts=[{key: value for key, value in node.items() if key != "defaults"} for node in nodes])
+    load_run(tmp_path)
+    text = "".join(path.read_text() for path in CONFIGS)
+    assert all(f"_target_: {name}\n" in text for name in FUNCTIONS)
+
+
+def rerooted(cfg):
+    """The metric alone under a new root, as evaluate.py takes it out of a run."""
+    return OmegaConf.create({"metric": cfg.metric}).metric
+
+
+def test_a_name_that_changes_its_meaning_under_another_root_is_fixed_when_it_is_checked(tmp_path):
+    marker = tmp_path / "marker"
+    hostile = {"_target_": "${oc.select:safe,os.mkdir}", "path": str(marker)}
+    write(tmp_path, safe=METRIC["_target_"], metric=hostile)
+    hydra.utils.instantiate(rerooted(OmegaConf.load(tmp_path / "config.yaml")))
+    assert marker.exists()  # the attack is real
+
+    marker.rmdir()
+    metric = rerooted(load_run(tmp_path).cfg)
+    assert metric._target_ == METRIC["_target_"]
+    with pytest.raises(ConfigError, match="unexpected keyword argument 'path'"):
+        build(metric)
+    assert not marker.exists()
+
+
+ATTACKS = {
+    # one resolution takes the backslash away; the string that is left would resolve to a node of its own
+    "an escaped interpolation": {**METRIC, "x": "\\${oc.create:{_target_:os.mkdir,path:MARKER}}"},
+    "a function of the project": {
+        "_target_": "sam_ft.data.sources.synthetic.make_demo",
+        "root": {"_target_": "pathlib.Path", "_args_": ["MARKER"]},
+    },
+    "a module inside a module": {"_target_": "sam_ft.utils.files.os.mkdir", "path": "MARKER"},
+    "a part inside a part": {**METRIC, "x": [{"_target_": "os.mkdir", "path": "MARKER"}]},
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
+    marker = tmp_path / "marker"
+    text = OmegaConf.to_yaml(OmegaConf.create({"metric": ATTACKS[attack]})).replace("MARKER", str(marker))
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+        load_run(tmp_path)
+    assert not marker.exists()
+
+    # The attack is real: Hydra alone carries it out, though the class around it may then stumble over the result.
+    resolved = OmegaConf.create(OmegaConf.to_container(OmegaConf.create(text), resolve=True))
+    with contextlib.suppress(hydra.errors.InstantiationException):
+        hydra.utils.instantiate(resolved.metric)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "this",  # importing it would print a poem
+        "sam_ft.utils.files.os.system",
+        "sam_ft.losses.nn.Linear",
+        "sam_ft.losses.Bce.__class__",
+        "sam_ft.models.download.download",
+        "sam_ft.data.transforms.resize_image",
+        "torchvision.transforms.v2.functional.to_image",
+        "torchvision.datasets.FakeData",
+        "sam_ft.data..folder.Folder",
+        "sam_ft.data.\0",
+        "",
+        None,
+        5,
+        ["sam_ft.metrics.Scores"],
+    ],
+)
+def test_only_classes_of_the_parts_may_be_called(target, tmp_path, capsys):
+    write(tmp_path, metric={"_target_": target})
+    with pytest.raises(ConfigError, match="may not call it"):
+        load_run(tmp_path)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "_mode_"])
+def test_other_words_of_hydra_are_refused(key, tmp_path):
+    write(tmp_path, metric={**METRIC, key: True})
+    with pytest.raises(ConfigError, match=key):
+        load_run(tmp_path)

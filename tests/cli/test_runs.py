@@ -1,0 +1,181 @@
+import contextlib
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from sam_ft.cli.config import build
+from sam_ft.cli.overwriting import set_aside, settle
+from sam_ft.cli.runs import load_run, open_run
+from sam_ft.utils.errors import ConfigError
+
+METRIC = {"_target_": "sam_ft.metrics.Scores"}
+
+
+def write(directory, **settings):
+    OmegaConf.save(OmegaConf.create(settings), directory / "config.yaml")
+
+
+def settings(directory, **others):
+    """What open_run needs to see of a configuration."""
+    own = {"run_dir": str(directory), "overwrite": False, "adapt": {}, "monitor": "iou", "train_prompt": {}}
+    return OmegaConf.create({**own, **others})
+
+
+def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
+    write(tmp_path, side=64, model={"image_size": "${side}"}, metric=METRIC)
+    directory, cfg = load_run(tmp_path)
+    assert directory == tmp_path
+    assert OmegaConf.to_container(cfg, resolve=False) == {"side": 64, "model": {"image_size": 64}, "metric": METRIC}
+    assert build(cfg.metric).monitors
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: ${b}", "- 1", "a: ${nothing:b}", "a: !!python/object:os.system {}"])
+def test_a_config_that_cannot_be_read_is_named(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+        load_run(tmp_path)
+    with pytest.raises(ConfigError, match=r"config\.yaml: "), open_run(settings(tmp_path)):
+        pass
+
+
+def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parts = {"data": {"root": "cells"}, "model": {"checkpoint": "~/sam.pth"}}
+    with open_run(settings("run", **parts)) as directory:
+        (directory / "checkpoints").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cfg = load_run(directory).cfg
+    assert cfg.data.root == str(tmp_path / "cells")
+    assert cfg.model.checkpoint.startswith("/")
+    parts["model"]["checkpoint"] = cfg.model.checkpoint
+    with open_run(settings("run", **parts)):  # the same place by another name is no other setting
+        pass
+    monkeypatch.chdir("/")
+    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", **parts)):
+        pass
+
+
+def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_run(settings("run", data={"table": "cells.csv"})) as directory:
+        assert load_run(directory).cfg.data.table == str(tmp_path / "cells.csv")
+
+
+def test_the_same_folder_by_another_path_is_no_other_setting(tmp_path, monkeypatch):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cells")
+    monkeypatch.chdir(tmp_path / "here")
+    for root in (str(tmp_path / "cells"), "../cells", "../here/.././cells", "../link"):
+        with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
+            (directory / "checkpoints").mkdir(exist_ok=True)
+    assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # what was asked for, not what it is
+    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
+        pass
+
+
+def test_official_weights_and_a_missing_root_are_no_paths(tmp_path):
+    with open_run(settings(tmp_path, data={"root": "???"}, model={"checkpoint": "official"})):
+        pass
+    text = (tmp_path / "config.yaml").read_text()
+    assert "checkpoint: official" in text
+    assert "root: ???" in text
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The directory of a run with files of its own and others, and a link out of it."""
+    directory, outside = tmp_path / "run", tmp_path / "outside"
+    with open_run(settings(directory)):
+        for folder in (directory / "checkpoints", directory / "wandb/offline", outside):
+            folder.mkdir(parents=True)
+            (folder / "file").write_text("")
+        (directory / "metrics.jsonl").write_text("")
+        (directory / "notes.txt").write_text("")
+        (directory / "samples").symlink_to(outside)
+    return directory
+
+
+def names(directory):
+    return {path.name for path in directory.iterdir()} - {".lock"}
+
+
+def scored(directory):
+    """What a run has left as soon as its model was scored."""
+    (directory / "checkpoints").mkdir()
+    (directory / "checkpoints/best.safetensors").write_text("new")
+
+
+def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
+    with open_run(settings(earlier, overwrite=True, monitor="dice")):
+        assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
+        assert load_run(earlier).cfg.monitor == "dice"
+        scored(earlier)
+    assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+    assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
+    assert (earlier.parent / "outside/file").exists()
+
+
+@pytest.mark.parametrize("failure", [ConfigError, KeyboardInterrupt, ZeroDivisionError])
+def test_a_run_that_fails_before_it_is_scored_gives_back_what_it_would_overwrite(earlier, failure):
+    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
+    with contextlib.suppress(failure), open_run(settings(earlier, overwrite=True, monitor="dice")):
+        (earlier / "metrics.jsonl").write_text("new")
+        (earlier / "checkpoints").mkdir()
+        raise failure
+    assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
+    assert (earlier / "samples").is_symlink()
+
+
+def test_what_a_killed_run_set_aside_comes_back(earlier, monkeypatch):
+    for stop in range(9):  # wherever it is killed while it moves things, and once more while they are moved back
+        before = names(earlier)
+        calls = iter(range(stop))
+
+        def rename(path, target, calls=calls, real=Path.rename):
+            next(calls)
+            return real(path, target)
+
+        for act in (lambda: set_aside(earlier, dict(load_run(earlier).cfg)), lambda: settle(earlier)):
+            with monkeypatch.context() as patch, contextlib.suppress(StopIteration):
+                patch.setattr(Path, "rename", rename)
+                act()
+        settle(earlier)
+        assert names(earlier) == before
+
+
+def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
+    write(earlier, services={"web": {}})
+    before = names(earlier)
+    with pytest.raises(ConfigError, match="deletes nothing"), open_run(settings(earlier, overwrite=True)):
+        pass
+    assert names(earlier) == before
+
+
+def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    for count in range(2):  # both fail, the second one after it was scored
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
+        with contextlib.suppress(ZeroDivisionError), open_run(settings(earlier, overwrite=True, monitor="dice")):
+            assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
+            if count:
+                scored(earlier)
+            raise ZeroDivisionError
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    with open_run(settings(earlier, overwrite=True, monitor="dice")):
+        assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
+    assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+
+
+def test_a_run_goes_on_where_its_directory_was_moved_to(earlier):
+    moved = earlier.rename(earlier.parent / "moved")
+    with open_run(settings(moved, name="moved")):
+        assert "checkpoints" in names(moved)
+
+
+def test_a_refused_directory_is_not_kept_locked(earlier):
+    with pytest.raises(ConfigError, match="other settings"), open_run(settings(earlier, monitor="dice")):
+        pass
+    with open_run(settings(earlier)):
+        pass

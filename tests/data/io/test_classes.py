@@ -1,0 +1,240 @@
+"""Masks that hold several classes, by id or by colour."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sam_ft.data.io.classes import Classes
+from sam_ft.data.sources.folder import Folder
+from sam_ft.data.sources.table import Table
+from sam_ft.utils.errors import ConfigError
+from tests.support.files import make, refusal, save
+
+IDS = np.array(
+    [
+        [0, 1, 1, 0, 2, 2],
+        [0, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 2, 2],
+        [3, 0, 1, 0, 2, 2],
+    ],
+    np.uint8,
+)
+COLOURS = {0: (0, 0, 0), 1: (0, 128, 0), 2: (128, 0, 0), 3: (255, 255, 0), 9: (224, 224, 192)}
+BY_ID = {"crop": 1, "weed": 2, "stone": 3}
+BY_COLOUR = {name: list(COLOURS[code]) for name, code in BY_ID.items()}
+
+
+def coloured(ids):
+    return np.array([[COLOURS[code] for code in row] for row in ids], np.uint8)
+
+
+def indexed(ids):
+    image = Image.fromarray(ids).convert("L")
+    image.putpalette([part for code in range(10) for part in COLOURS.get(code, (7, 7, 7))])
+    return image
+
+
+def folder(root, mask, classes, suffix="png", **options):
+    for name in "abcd":
+        save(root / "images" / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+        save(root / "masks" / f"{name}.{suffix}", mask)
+    return Folder(root, objects="classes", classes=classes, val_fraction=0.5, **options).split("train")
+
+
+ENCODINGS = {
+    "8 bit": (IDS, BY_ID),
+    "16 bit": (IDS.astype(np.uint16), BY_ID),
+    "three equal channels": (np.dstack([IDS] * 3), BY_ID),
+    "palette by index": (indexed(IDS), BY_ID),
+    "palette by colour": (indexed(IDS), BY_COLOUR),
+    "RGB": (coloured(IDS), BY_COLOUR),
+    "RGBA": (np.dstack([coloured(IDS), IDS]), BY_COLOUR),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_three_classes_are_the_same_sample_in_every_encoding(tmp_path, encoding, suffix):
+    split = folder(tmp_path, *ENCODINGS[encoding], suffix=suffix)
+    sample = split[0]
+    assert torch.equal(sample.masks, torch.from_numpy(np.stack([IDS == 1, IDS == 2, IDS == 3])))
+    assert sample.labels.tolist() == [1, 2, 3]
+    assert sample.object_ids.tolist() == [0, 1, 2]
+    assert sample.ignore is None
+    assert split.classes == {1: "crop", 2: "weed", 3: "stone"}
+    assert (split.survey().objects, split.survey().empty) == (3 * len(split), [])
+
+
+def test_only_classes_that_are_there_are_objects(tmp_path):
+    split = folder(tmp_path, IDS, {"weed": 2, "tree": 7, "crop": 1, "stone": 3})
+    assert split[0].labels.tolist() == [2, 1, 3]  # in the table's order
+    assert torch.equal(split[0].masks[0], torch.from_numpy(IDS == 2))
+    assert split.classes == {2: "weed", 7: "tree", 1: "crop", 3: "stone"}
+
+
+def test_zero_is_a_class_if_it_is_named(tmp_path):
+    sample = folder(tmp_path, IDS, {"sky": 0, **BY_ID})[0]
+    assert sample.labels.tolist() == [0, 1, 2, 3]
+    assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
+    sample = folder(tmp_path / "colours", coloured(IDS), {"sky": [0, 0, 0], **BY_COLOUR})[0]
+    assert sample.labels.tolist() == [1, 2, 3, 4]
+    assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
+
+
+def test_each_part_of_a_class_may_be_an_object(tmp_path):
+    sample = folder(tmp_path, IDS, BY_ID, components_per_class=True, min_area=2)[0]
+    assert sample.labels.tolist() == [1, 2, 2]
+    assert sample.masks.sum((1, 2)).tolist() == [4, 2, 4]
+    assert torch.equal(sample.masks[1], torch.from_numpy((IDS == 2) & (np.arange(4) < 2)[:, None]))
+    # the single pixels of crop and stone are no objects, but no background either
+    assert torch.nonzero(sample.ignore).tolist() == [[3, 0], [3, 2]]
+    sample = folder(tmp_path, IDS, BY_ID, components_per_class=True, min_area=1)[0]
+    assert sample.labels.tolist() == [1, 1, 2, 2, 3]
+    assert sample.ignore is None
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_ignored_pixels_are_in_no_object(tmp_path, colours):
+    with_void = np.where(np.arange(6) == 5, 9, IDS).astype(np.uint8)  # the last column
+    ignore = list(COLOURS[9]) if colours else 9
+    given = (coloured(with_void), BY_COLOUR) if colours else (with_void, BY_ID)
+    split = folder(tmp_path, *given, ignore_index=ignore)
+    assert torch.equal(split[0].ignore, torch.from_numpy(with_void == 9))
+    assert torch.equal(split[0].masks[1], torch.from_numpy(with_void == 2))
+    assert split[0].labels.tolist() == [1, 2, 3]
+    assert split.annotations(0).ignore.sum() == 4
+    parts = folder(tmp_path, *given, ignore_index=ignore, components_per_class=True, min_area=2)[0]
+    assert parts.ignore.sum() == 4 + 3  # void; and a crop, a weed and a stone of one pixel
+
+
+def test_void_and_instances_go_together(tmp_path):
+    make(tmp_path, "abcd", mask=np.where(np.eye(6, 8, dtype=bool), 255, 3).astype(np.uint8))
+    sample = Folder(tmp_path, objects="instances", ignore_index=255, val_fraction=0.5).split("train")[0]
+    assert sample.labels.tolist() == [3]
+    assert torch.equal(sample.ignore, torch.eye(6, 8, dtype=torch.bool))
+    assert torch.equal(sample.masks[0], ~sample.ignore)
+
+
+def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
+    split = folder(tmp_path, IDS, {"crop": 1})
+    message = refusal(lambda: split[0])
+    assert (
+        f"masks/{split.names[0]}.png: the class ids 2 (6 pixels), 3 (1 pixels) are not in data.classes, "
+        "which has crop 1; add" in message
+    )
+    assert "data.ignore_index" in message
+
+
+def test_a_colour_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
+    for mask in (coloured(IDS), indexed(IDS)):
+        split = folder(tmp_path, mask, {"crop": [0, 128, 0], "weed": [128, 0, 0]})
+        message = refusal(lambda: split[0])  # noqa: B023
+        assert (
+            "the colours [255, 255, 0] (1 pixels) are not in data.classes, which has crop [0, 128, 0], weed" in message
+        )
+
+
+def test_ids_and_colours_are_not_taken_for_each_other(tmp_path):
+    split = folder(tmp_path / "rgb", coloured(IDS), BY_ID)
+    assert "the mask has colours; expected one value a pixel" in refusal(lambda: split[0])
+    split = folder(tmp_path / "ids", IDS, BY_COLOUR)
+    assert "the colours [1, 1, 1] (5 pixels), [2, 2, 2] (6" in refusal(lambda: split[0])
+
+
+def test_classes_in_a_jpeg_are_refused(tmp_path):
+    for classes in (BY_ID, BY_COLOUR):
+        split = folder(tmp_path, coloured(IDS), classes, suffix="jpg")
+        assert ".jpg: JPEG changes pixel values, so classes in it are lost" in refusal(lambda: split[0])  # noqa: B023
+
+
+def test_a_missing_table_is_asked_for_with_a_line_to_paste(tmp_path):
+    message = refusal(lambda: folder(tmp_path / "ids", IDS, None))
+    assert message.startswith("data.objects=classes needs to know the classes. The first ")
+    assert "hold 3 ids but 0" in message
+    assert "'data.classes={class_1: 1, class_2: 2, class_3: 3}'" in message
+    message = refusal(lambda: folder(tmp_path / "colours", coloured(IDS), None))
+    assert "'data.classes={class_1: [0, 128, 0], class_2: [128, 0, 0], class_3: [255, 255, 0]}'" in message
+
+
+def test_void_is_no_class_of_the_line_to_paste(tmp_path):
+    void = np.where(IDS == 3, 255, IDS).astype(np.uint8)
+    message = refusal(lambda: folder(tmp_path, void, None))
+    assert "hold 3 ids but 0" in message
+    assert "'data.classes={class_1: 1, class_2: 2}' data.ignore_index=255 (255 is nearly always void" in message
+    message = refusal(lambda: folder(tmp_path, void, None, ignore_index=255))
+    assert message.endswith("'data.classes={class_1: 1, class_2: 2}'")
+    # but where there is nothing else, or ids run through to it, it is one
+    assert refusal(lambda: folder(tmp_path / "b", void // 255 * 255, None)).endswith("'data.classes={class_255: 255}'")
+    through = np.array([[254, 255]], np.uint8)
+    assert refusal(lambda: folder(tmp_path / "c", through, None)).endswith("={class_254: 254, class_255: 255}'")
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (
+            ["crop", "weed"],
+            "data.classes=[crop, weed] does not say which value of a mask is which class; expected NAME",
+        ),
+        (["crop", "weed"], "such as 'data.classes={crop: 1, weed: 2}'"),
+        ("crop", "data.classes=crop does not say which"),
+        ("crop", "such as 'data.classes={crop: 1}'"),
+        ([1, 2], "data.classes=[1, 2] does not say"),
+        (3, "such as 'data.classes={crop: 1, weed: 2}'"),
+        ([], "such as 'data.classes={crop: 1, weed: 2}'"),
+        ({1: "crop", 2: "weed"}, "is the wrong way round; expected NAME: ID: 'data.classes={crop: 1, weed: 2}'"),
+        ({"0": "sky"}, "data.classes={0: sky} is the wrong way round; expected NAME: ID: 'data.classes={sky: 0}'"),
+        ({1: "crop", 2: "crop"}, "expected NAME: ID, each name once"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_what_to_write(tmp_path, classes, said):
+    make(tmp_path)
+    assert said in refusal(lambda: Folder(tmp_path, objects="classes", classes=classes, ignore_index=255))
+    table = tmp_path / "table.csv"
+    table.write_text("image,mask,label\nimages/a.png,masks/a.png,crop\n")
+    assert said in refusal(lambda: Table(table, classes=classes))
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "said"),
+    [
+        ({}, None, "data.classes is empty; expected names with ids or colours"),
+        ({"a": 1, "b": [1, 2, 3]}, None, "ids and colours are mixed"),
+        ({"a": 1}, [1, 2, 3], "ids and colours are mixed"),
+        ({"a": [1, 2, 3]}, 255, "ids and colours are mixed"),
+        ({"a": 1, "b": 1}, None, "data.classes.a and data.classes.b are both 1"),
+        ({"a": 1, "b": 255}, 255, "data.classes.b and data.ignore_index are both 255"),
+        ({"a": -1}, None, "data.classes.a=-1; expected an id from 0 to 65535, or a colour"),
+        ({"a": "crop"}, None, "data.classes.a=crop; expected an id"),
+        ({"a": 1.5}, None, "data.classes.a=1.5; expected an id"),
+        ({"a": [1, 2]}, None, "data.classes.a=[1, 2]; expected an id"),
+        ({"a": [1, 2, 256]}, None, "data.classes.a=[1, 2, 256]; expected an id"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(tmp_path, classes, ignore, said):
+    with pytest.raises(ConfigError) as caught:
+        Classes.of(classes, ignore)
+    assert said in str(caught.value)
+    with pytest.raises(ConfigError):
+        Folder(make(tmp_path), objects="classes", classes=classes, ignore_index=ignore)
+
+
+def test_options_for_classes_need_classes(tmp_path):
+    make(tmp_path)
+    assert "data.classes is for data.objects=classes, but data.objects=whole" in refusal(
+        lambda: Folder(tmp_path, classes=BY_ID)
+    )
+    assert "data.components_per_class is for data.objects=classes" in refusal(
+        lambda: Folder(tmp_path, objects="components", components_per_class=True)
+    )
+    assert "data.ignore_index=[1, 2, 3]; expected an integer with instances" in refusal(
+        lambda: Folder(tmp_path, objects="instances", ignore_index=[1, 2, 3])
+    )
+    assert "data.page=-1; pages are counted from 0" in refusal(lambda: Folder(tmp_path, page=-1))
+    assert "data.on_bad=drop is not known; expected one of stop, skip" in refusal(
+        lambda: Folder(tmp_path, on_bad="drop")
+    )
+    assert "data.intensity=auto is not known; expected one of percentile, range, dtype" in refusal(
+        lambda: Folder(tmp_path, intensity="auto")
+    )

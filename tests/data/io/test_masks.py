@@ -1,0 +1,262 @@
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sam_ft.data.io.masks import read_binary_mask, read_instance_mask, read_mask
+from sam_ft.data.io.objects import read_objects
+from sam_ft.data.io.rules import Rules
+from sam_ft.utils.errors import DataError
+from tests.support.files import ORIENTATION, palette, refusal, save
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+DISC = np.zeros((96, 128), np.uint8)
+cv2.circle(DISC, (60, 45), 30, 255, -1)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [DISC, DISC // 255, DISC > 0, palette(DISC // 255), (DISC // 255).astype(np.uint16), np.dstack([DISC] * 3)],
+    ids=["0-255", "0-1", "1 bit", "palette", "16 bit", "three equal channels"],
+)
+def test_binary_masks_are_read(tmp_path, stored):
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", stored))
+    assert np.array_equal(mask, DISC > 0)
+    assert not lossy
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_mask_of_one_value_is_empty_or_full(tmp_path, value):
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", np.full((3, 4), value, np.uint8)))
+    assert mask.mean() == (value > 0)
+    assert not lossy
+
+
+@pytest.mark.parametrize("quality", [50, 75, 90, 95, 100])
+@pytest.mark.parametrize("thickness", [-1, 2], ids=["disc", "thin ring"])
+def test_jpeg_masks_are_cut_at_half(tmp_path, quality, thickness):
+    drawn = np.zeros((96, 128), np.uint8)
+    cv2.circle(drawn, (60, 45), 30, 255, thickness)
+    path = save(tmp_path / "m.jpg", drawn, quality=quality)
+    assert len(np.unique(read_mask(path))) > 2
+    mask, _, lossy = read_binary_mask(path)
+    assert lossy
+    assert np.array_equal(mask, drawn > 0) or quality < 90
+    assert (mask == (drawn > 0)).mean() > 0.99
+
+
+SHAPES = {
+    "disc": DISC,
+    "hole": 255 - DISC,
+    "blocks of 8 pixels": np.kron(np.indices((6, 8)).sum(0) % 2 * 255, np.ones((8, 8))).astype(np.uint8),
+    "line": np.where(np.arange(64)[:, None] == 20, 255, np.zeros((64, 64))).astype(np.uint8),
+    "empty": DISC * 0,
+    "full": DISC * 0 + 255,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_jpeg_masks_are_read_at_every_quality(tmp_path, shape):
+    drawn, blacks = SHAPES[shape], set()
+    for quality in range(30, 101):
+        path = save(tmp_path / "m.jpg", drawn, quality=quality)
+        blacks.add(int(read_mask(path).min()))
+        mask, _, _ = read_binary_mask(path)
+        assert (mask == (drawn > 0)).mean() > 0.99, quality
+    assert shape != "empty" or blacks == {0, 1}  # the reason for all this
+
+
+@pytest.mark.parametrize("quality", [60, 68, 69, 70, 80])
+def test_a_jpeg_mask_that_was_saved_again_as_png_is_cut_at_half(tmp_path, quality):
+    values = read_mask(save(tmp_path / "m.jpg", DISC, quality=quality))
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", values))
+    assert lossy
+    assert (mask == (DISC > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize("quality", [50, 70, 90, 100])
+@pytest.mark.parametrize("ids", [(1,), (1, 2, 3), (60, 120, 180), (60, 120, 255)])
+def test_ids_in_a_jpeg_are_refused_and_no_other_way_to_read_it_is_named(tmp_path, quality, ids):
+    drawn = np.zeros((96, 128), np.uint8)
+    for place, value in enumerate(ids):
+        drawn[16:80, 8 + 40 * place : 40 + 40 * place] = value
+    path = save(tmp_path / "m.jpg", drawn, quality=quality)
+    if read_mask(path).max() == read_mask(path).min():
+        pytest.skip("at this quality nothing is left of the ids")
+    message = refusal(lambda: read_binary_mask(path))
+    assert "m.jpg: the mask has the values 0, " in message or "m.jpg: the mask has the values 1, " in message
+    assert "expected values near 0 and near 255" in message
+    assert "save such masks as PNG" in message
+    assert "data.objects" not in message
+
+
+def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
+    large = cv2.resize(DISC, (300, 200), interpolation=cv2.INTER_LINEAR)
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", large))
+    assert lossy
+    assert np.array_equal(mask, large > 127)
+
+
+@pytest.mark.parametrize(
+    ("levels", "shown"),
+    [
+        ([0, 1, 2, 3], "0, 1, 2, 3;"),
+        ([0, 128, 255], "0, 128, 255;"),
+        ([0, 1, 255], "0, 1, 255;"),
+        ([0, 7], "0, 7;"),
+        ([5, 255], "5, 255;"),
+        ([0, 1, 1, 1, 255], "0, 1, 255;"),
+        ([1, 1, 1, 3, 12, 17, 255], "1, 3, 12, 17, 255;"),
+        ([0, *range(10, 250, 20), 255], r"0, 10, 30, 50, 70, 90, 110, 130, \.\.\.;"),
+    ],
+)
+def test_a_mask_of_other_values_is_refused_and_named(tmp_path, levels, shown):
+    bands = np.repeat(np.array(levels, np.uint8), 8)[None].repeat(16, 0)
+    path = save(tmp_path / "m.png", bands)
+    with pytest.raises(DataError, match=rf"m\.png: the mask has the values {shown}") as caught:
+        read_binary_mask(path)
+    assert "data.objects=instances" in str(caught.value)
+    assert "data.objects=classes" in str(caught.value)
+
+
+def test_many_instance_ids_are_not_mistaken_for_a_lossy_mask(tmp_path):
+    tiles = np.kron(np.arange(256, dtype=np.uint8).reshape(16, 16), np.ones((6, 6), np.uint8))
+    with pytest.raises(DataError, match="instances"):
+        read_binary_mask(save(tmp_path / "m.png", tiles))
+
+
+def test_classes_with_a_void_border_are_not_mistaken_for_a_lossy_mask(tmp_path):
+    classes = np.zeros((96, 128), np.uint8)
+    for x, value in ((20, 3), (60, 12), (100, 17)):
+        cv2.circle(classes, (x, 45), 15, value, -1)
+        cv2.circle(classes, (x, 45), 15, 255, 3)
+    with pytest.raises(DataError, match="0, 3, 12, 17, 255;"):
+        read_binary_mask(save(tmp_path / "m.png", classes))
+
+
+def test_a_photograph_is_not_taken_for_a_mask(tmp_path):
+    photo = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), (0, 0), 3)
+    photo = cv2.normalize(photo, None, 0, 255, cv2.NORM_MINMAX)
+    with pytest.raises(DataError, match="the mask has the values"):
+        read_binary_mask(save(tmp_path / "m.png", photo))
+
+
+def test_a_mask_with_colours_is_refused(tmp_path):
+    path = save(tmp_path / "m.png", np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8))
+    with pytest.raises(DataError, match=r"m\.png: the mask has colours; expected one value a pixel"):
+        read_binary_mask(path)
+
+
+def test_a_mask_of_fractions_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as float32"):
+        read_binary_mask(save(tmp_path / "m.tif", GREY.astype(np.float32)))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_instance_ids_are_read_as_stored(tmp_path, suffix, dtype):
+    ids = np.array([[0, 1, 255], [7, 7, 200 if dtype == np.uint8 else 60000]], dtype)
+    assert read_instance_mask(save(tmp_path / f"m.{suffix}", ids))[0].tolist() == ids.tolist()
+
+
+def test_instance_ids_of_a_palette_are_its_indices(tmp_path):
+    ids = np.array([[0, 1], [2, 3]])
+    assert read_instance_mask(save(tmp_path / "m.png", palette(ids)))[0].tolist() == ids.tolist()
+
+
+def test_16_bit_masks_are_turned_upright_too(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    ids = np.array([[1000, 2000, 3000], [0, 0, 4000]], np.uint16)
+    assert read_instance_mask(save(tmp_path / "m.png", ids, exif=exif))[0].tolist() == np.rot90(ids, -1).tolist()
+
+
+def test_instance_ids_in_a_jpeg_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.JPG: JPEG changes pixel values.*save the ids as PNG"):
+        read_instance_mask(save(tmp_path / "m.JPG", DISC))
+
+
+def test_instance_ids_out_of_range_are_refused(tmp_path):
+    with pytest.raises(DataError, match="from 0 to 70000; expected 0"):
+        read_instance_mask(save(tmp_path / "m.tif", np.array([[0, 70000]], np.int32)))
+
+
+VOID = 255
+VALUES = np.kron(np.array([[0, 1, 1, VOID], [0, 0, 1, VOID]], np.uint8), np.ones((4, 4), np.uint8))
+
+
+def test_pixels_to_ignore_are_no_object_and_no_background(tmp_path):
+    path = save(tmp_path / "m.png", VALUES)
+    with pytest.raises(DataError, match=r"the mask has the values 0, 1, 255; .*set data\.ignore_index"):
+        read_binary_mask(path)
+    mask, ignored, lossy = read_binary_mask(path, ignore_index=VOID)
+    assert np.array_equal(mask, VALUES == 1)
+    assert np.array_equal(ignored, VALUES == VOID)
+    assert not lossy
+    ids, ignored = read_instance_mask(path, ignore_index=VOID)
+    assert np.array_equal(ids, VALUES == 1)
+    assert np.array_equal(ignored, VALUES == VOID)
+
+
+def test_a_value_between_0_and_255_may_be_ignored(tmp_path):
+    mask, ignored, _ = read_binary_mask(save(tmp_path / "m.png", np.array([[0, 128, 255]], np.uint8)), ignore_index=128)
+    assert mask.tolist() == [[False, False, True]]
+    assert ignored.tolist() == [[False, True, False]]
+
+
+def test_what_is_ignored_is_never_an_object(tmp_path):
+    path = save(tmp_path / "m.png", DISC)  # 0 and 255, which would be an object
+    mask, ignored, _ = read_binary_mask(path, ignore_index=255)
+    assert not mask.any()
+    assert np.array_equal(ignored, DISC > 0)
+
+
+@pytest.mark.parametrize("read", [read_binary_mask, read_instance_mask])
+def test_nothing_is_ignored_where_there_is_nothing_to_ignore(tmp_path, read):
+    kept, ignored, *_ = read(save(tmp_path / "m.png", DISC), ignore_index=128)
+    assert np.array_equal(kept > 0, DISC > 0)
+    assert ignored is None
+
+
+def test_a_mask_with_values_to_ignore_must_be_exact(tmp_path):
+    blurred = cv2.GaussianBlur(DISC, (5, 5), 0)
+    with pytest.raises(DataError, match=r"the mask has the values .* besides data\.ignore_index=128; expected 0 and 1"):
+        read_binary_mask(save(tmp_path / "m.png", blurred), ignore_index=128)
+    with pytest.raises(DataError, match=r"m\.jpg: JPEG changes pixel values, so data\.ignore_index=128 cannot be"):
+        read_binary_mask(save(tmp_path / "m.jpg", DISC), ignore_index=128)
+
+
+def test_a_negative_value_may_be_ignored(tmp_path):
+    ids, ignored = read_instance_mask(save(tmp_path / "m.tif", np.array([[-1, 0, 7]], np.int32)), ignore_index=-1)
+    assert ids.tolist() == [[0, 0, 7]]
+    assert ignored.tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.uint32, np.int64, np.uint64])
+def test_a_tiff_mask_is_read_whatever_its_integers(tmp_path, dtype):
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, VALUES.astype(dtype))
+    assert np.array_equal(read_mask(path), VALUES)
+    found = read_objects(path, Rules("instances", ignore_index=VOID))
+    assert found.count == 1
+    assert np.array_equal(found.cut()[0][0], VALUES == 1)
+    assert read_objects(path, Rules("whole", ignore_index=VOID)).count == 1
+
+
+def test_a_page_of_a_mask_may_be_chosen(tmp_path):
+    first, second = (Image.fromarray(values) for values in (DISC, DISC // 255 * 7))
+    path = save(tmp_path / "m.tif", first, save_all=True, append_images=[second])
+    assert read_mask(path, page=1).max() == 7
+
+
+def test_a_mask_of_printing_colours_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as Pillow mode CMYK; expected one channel"):
+        read_mask(save(tmp_path / "m.tif", DISC, "CMYK"))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("bands", [2, 4])
+def test_alpha_is_no_value_of_a_mask(tmp_path, suffix, bands):
+    path = save(tmp_path / f"m.{suffix}", np.dstack([*[DISC] * (bands - 1), np.full_like(DISC, 77)]))
+    assert np.array_equal(read_mask(path), DISC)

@@ -1,0 +1,296 @@
+import numpy as np
+import pytest
+import torch
+
+from sam_ft.data.sources.folder import Folder
+from sam_ft.data.sources.table import Table
+from tests.support.files import MASK, make, refusal, save
+
+PARTS = {"top": np.where(np.arange(6)[:, None] < 3, MASK, 0), "bottom": np.where(np.arange(6)[:, None] < 3, 0, MASK)}
+
+
+def write(root, *lines, name="table.csv", **options):
+    path = root / name
+    path.write_text("\n".join(lines) + "\n", **options)
+    return path
+
+
+def rows(names, split=None):
+    return [f"images/{name}.png,masks/{name}.png" + ("" if split is None else f",{split}") for name in names]
+
+
+def parts(root):
+    """An image a with a mask for each half, and an image b with one for the top half."""
+    for name in "ab":
+        save(root / "images" / f"{name}.png", np.full((6, 8), ord(name), np.uint8))
+    for name, mask in PARTS.items():
+        save(root / "masks" / f"{name}.png", mask.astype(np.uint8))
+    return root
+
+
+def same(one, other):
+    return one.name == other.name and all(torch.equal(getattr(one, f), getattr(other, f)) for f in ("image", "masks"))
+
+
+def test_a_table_holds_the_same_samples_as_a_folder(tmp_path):
+    make(tmp_path)
+    table = write(tmp_path, "image,mask,split", *rows("abc", "train"), *rows("de", "val"))
+    (tmp_path / "train.txt").write_text("a\nb\nc")
+    (tmp_path / "val.txt").write_text("d\ne")
+    for split in ("train", "val"):
+        own, folder = Table(table).split(split), Folder(tmp_path).split(split)
+        assert own.names == folder.names
+        assert all(same(one, other) for one, other in zip(own, folder, strict=True))
+        assert own.survey() == folder.survey()
+
+
+def test_without_a_split_column_a_share_is_drawn_as_in_a_folder(tmp_path):
+    make(tmp_path)
+    table = write(tmp_path, "image,mask", *rows("abcdefghij"))
+    for seed in (0, 1):
+        own = Table(table, val_fraction=0.5, seed=seed).split("val")
+        folder = Folder(tmp_path, val_fraction=0.5, seed=seed).split("val")
+        assert own.names == folder.names
+    message = refusal(lambda: Table(table, val_fraction=0.0001).split("train"))
+    assert "table.csv: data.val_fraction=0.0001 leaves val without any of the 10 images" in message
+    assert "add a column that says train or val" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "between", "options"),
+    [
+        ("t.csv", ",", {}),
+        ("t.csv", ";", {}),
+        ("t.csv", "\t", {}),
+        ("t.tsv", "\t", {}),
+        ("t.TSV", "\t", {}),
+        ("t.csv", ";", {"encoding": "utf-8-sig"}),
+        ("t.csv", ",", {"newline": "\r\n"}),
+    ],
+)
+def test_separators_byte_order_marks_and_line_ends(tmp_path, name, between, options):
+    make(tmp_path, "ab")
+    lines = ["image,mask,split", *rows("a", "train"), "", *rows("b", "val")]
+    table = write(tmp_path, *(line.replace(",", between) for line in lines), name=name, **options)
+    assert Table(table).split("val").names == ["b"]
+
+
+def test_names_with_commas_spaces_and_signs_are_quoted(tmp_path):
+    names = ["a,b", "c d", "e=f#g", 'h"i', "ü"]
+    make(tmp_path, names)
+    quoted = ['"images/{0}.png","masks/{0}.png",train'.format(name.replace('"', '""')) for name in names]
+    table = write(tmp_path, "image,mask,split", *quoted, encoding="utf-8")
+    assert Table(table).split("train").names == names
+    assert len(Table(table).split("train")[0].masks) == 1
+
+
+def test_paths_are_relative_to_the_table_or_absolute(tmp_path, monkeypatch):
+    make(tmp_path / "data", "ab")
+    (tmp_path / "tables").mkdir()
+    lines = ["image,mask,split", "../data/images/a.png,../data/masks/a.png,train"]
+    lines.append(f"{tmp_path}/data/images/b.png,~/data/masks/b.png,val")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "tables", *lines)
+    table = Table("~/tables/table.csv")
+    assert len(table.split("train")[0].masks) == len(table.split("val")[0].masks) == 1
+
+
+def test_other_columns_may_be_named_and_the_rest_is_let_be(tmp_path):
+    make(tmp_path, "ab")
+    table = write(
+        tmp_path,
+        "who,file,truth,part,label of mine",
+        "me,images/a.png,masks/a.png,train,cell",
+        "you,images/b.png,masks/b.png,val,cell",
+    )
+    options = {"image_column": "file", "mask_column": "truth", "split_column": "part", "label_column": "label of mine"}
+    split = Table(table, **options).split("train")
+    assert (split.names, split.classes) == (["a"], {1: "cell"})
+
+
+def test_rows_of_one_image_are_one_sample_with_labels(tmp_path):
+    table = write(
+        parts(tmp_path),
+        "image,mask,split,label",
+        "images/a.png,masks/top.png,train,weed",
+        "images/b.png,masks/top.png,val,weed",
+        "images/./a.png,masks/bottom.png,train,crop",
+    )
+    split = Table(table).split("train")
+    assert split.names == ["a"]
+    sample = split[0]
+    assert sample.labels.tolist() == [2, 1]
+    assert torch.equal(sample.masks, torch.from_numpy(np.stack([PARTS["top"], PARTS["bottom"]]) > 0))
+    assert sample.object_ids.tolist() == [0, 1]
+    assert split.classes == Table(table).split("val").classes == {1: "crop", 2: "weed"}
+    split = Table(table, objects="components", min_area=1, classes={"weed": 7, "crop": 3, "tree": 1}).split("train")
+    assert split[0].labels.tolist() == [7, 7, 3]
+    assert split.classes == {7: "weed", 3: "crop", 1: "tree"}
+    assert split.survey().objects == 3
+
+
+def test_rows_of_one_image_without_labels_number_their_objects(tmp_path):
+    lines = [
+        "images/a.png,masks/top.png,train",
+        "images/a.png,masks/bottom.png,train",
+        "images/b.png,masks/top.png,val",
+    ]
+    sample = Table(write(parts(tmp_path), "image,mask,split", *lines)).split("train")[0]
+    assert sample.labels.tolist() == [1, 2]
+
+
+def test_what_one_mask_ignores_may_be_an_object_of_another(tmp_path):
+    parts(tmp_path)
+    save(tmp_path / "masks" / "void.png", np.where(PARTS["top"], 9, np.where(PARTS["bottom"], 9, 0)).astype(np.uint8))
+    lines = ["images/a.png,masks/top.png,train", "images/a.png,masks/void.png,train", "images/b.png,masks/top.png,val"]
+    sample = Table(write(tmp_path, "image,mask,split", *lines), ignore_index=9).split("train")[0]
+    assert len(sample.masks) == 1
+    assert torch.equal(sample.ignore, torch.from_numpy(PARTS["bottom"] > 0))
+
+
+def test_masks_may_hold_the_classes(tmp_path):
+    for name in "ab":
+        save(tmp_path / "images" / f"{name}.png", MASK)
+        save(tmp_path / "masks" / f"{name}.png", MASK // 255 * np.array([1] * 5 + [2] * 3, np.uint8))
+    lines = [*rows("a", "train"), *rows("b", "val")]
+    split = Table(write(tmp_path, "image,mask,split", *lines), objects="classes", classes={"x": 1, "y": 2}).split(
+        "train"
+    )
+    assert split[0].labels.tolist() == [1, 2]
+    assert split.classes == {1: "x", 2: "y"}
+    asked = refusal(lambda: Table(tmp_path / "table.csv", objects="classes").split("train"))
+    assert "'data.classes={class_1: 1, class_2: 2}'" in asked
+    write(tmp_path, "image,mask,label", *rows("ab", "cell"))
+    assert "has the column label, but data.objects=classes" in refusal(
+        lambda: Table(tmp_path / "table.csv", objects="classes", classes={"x": 1})
+    )
+    assert "data.classes has colours (cell [1, 2, 3]), but the table names labels" in refusal(
+        lambda: Table(tmp_path / "table.csv", classes={"cell": [1, 2, 3]})
+    )
+
+
+def test_a_stem_that_is_there_twice_makes_way_for_the_path(tmp_path):
+    for folder in ("bear", "camel"):
+        for name in ("0", "1" if folder == "bear" else "2"):
+            save(tmp_path / folder / f"{name}.png", MASK)
+    save(tmp_path / "m.png", MASK)
+    lines = [f"{path},m.png" for path in ("bear/0.png", "bear/1.png", "camel/0.png", "camel/2.png")]
+    table = Table(write(tmp_path, "image,mask,split", *(f"{line},train" for line in lines)))
+    assert table.split("train").names == ["bear/0.png", "1", "camel/0.png", "2"]
+
+
+def test_all_that_is_wrong_is_listed_with_its_line(tmp_path):
+    make(tmp_path, "abc")
+    table = write(
+        tmp_path,
+        "image,mask,split,label",
+        "images/a.png,masks/a.png,train,cell",
+        "images/gone.png,masks/b.png,train,cell",
+        "images/b.png,,train,cell",
+        "images/a.png,masks/a.png,train,cell",
+        "images/a.png,masks/c.png,val,cell",
+        "images/b.png,masks/gone.png,test,cell",
+        "images/c.png,masks/c.png,,worm",
+        "images/c.png",
+    )
+    assert refusal(lambda: Table(table, classes={"cell": 1}).split("train")).split("\n") == [
+        f"{table}: 12 faults",
+        "line 3: the image images/gone.png is not there",
+        "line 4: the mask is empty",
+        "line 5: has the image and the mask of line 2",
+        "line 6: images/a.png is of val here, and of train in line 2",
+        "line 7: the mask masks/gone.png is not there",
+        "line 7: the split is test; expected train or val",
+        "line 7: images/b.png is of test here, and of train in line 4",
+        "line 8: the split is empty; expected train or val",
+        "line 8: the label is worm; data.classes has cell",
+        "line 9: the mask is empty",
+        "... and 2 more",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["picture,mask"],
+            "table.csv: has no column image; its columns are picture, mask. Name yours with data.image_c",
+        ),
+        (["a,b"], "has no column image and no column mask; its columns are a, b."),
+        ([""], "has no column image and no column mask; its columns are none."),
+        (["image,mask,mask"], "has the column mask more than once"),
+        (["image,mask", ""], "has no rows; expected one for each mask"),
+    ],
+)
+def test_a_table_of_other_columns_is_refused(tmp_path, lines, said):
+    assert said in refusal(lambda: Table(write(tmp_path, *lines)))
+
+
+@pytest.mark.parametrize(
+    ("header", "found", "wanted", "option"),
+    [
+        ("image,mask,Split", "Split", "split", "split_column"),
+        ("image;mask;split;Label ", "Label", "label", "label_column"),
+        ("Image;mask;split", "Image", "image", "image_column"),
+        ("image,MASK,split", "MASK", "mask", "mask_column"),
+        ("image,mask,sp lit", "sp lit", "split", "split_column"),
+    ],
+)
+def test_a_column_that_is_nearly_an_expected_one_is_refused(tmp_path, header, found, wanted, option):
+    make(tmp_path, "ab")
+    message = refusal(lambda: Table(write(tmp_path, header, "images/a.png,masks/a.png,train")))
+    assert f"table.csv: has the column '{found}', and none that is named '{wanted}'; rename it" in message
+    assert f"""'data.{option}="{found}"'""" in message
+
+
+def test_columns_that_are_not_read_are_said_once(tmp_path, caplog):
+    make(tmp_path)
+    lines = [f"{row},me" for row in (*rows("abcde", "train"), *rows("fghij", "val"))]
+    table = write(tmp_path, "image,mask,fold,by whom", *lines)
+    caplog.set_level("INFO", "sam_ft")
+    for name in ("train", "val"):
+        Table(table, val_fraction=0.5).split(name)
+    assert caplog.messages == [
+        f"{table}: columns that are not read: fold, by whom; the split is drawn by name; if one of them says train or "
+        "val, set data.split_column to it"
+    ]
+    caplog.clear()
+    Table(table, split_column="fold").split("train")
+    assert "columns that are not read: by whom; if one of them says what the objects are" in caplog.text
+    caplog.clear()
+    Table(table, split_column="fold", label_column="by whom").split("train")
+    assert not caplog.messages
+
+
+def test_a_row_without_a_split_is_named_as_such(tmp_path):
+    make(tmp_path, "a")
+    save(tmp_path / "masks" / "b.png", MASK)
+    table = write(tmp_path, "image,mask,split", "images/a.png,masks/a.png,train", "images/a.png,masks/b.png,")
+    message = refusal(lambda: Table(table).split("train"))
+    assert "line 3: images/a.png is of no split here, and of train in line 2" in message
+
+
+def test_a_column_that_was_named_must_be_there(tmp_path):
+    make(tmp_path, "ab")
+    table = write(tmp_path, "image,mask", *rows("ab"))
+    assert "has no column fold;" in refusal(lambda: Table(table, split_column="fold"))
+    assert "has no column class;" in refusal(lambda: Table(table, label_column="class"))
+
+
+def test_what_is_no_table_is_refused(tmp_path):
+    assert "gone.csv: cannot be read (No such file" in refusal(lambda: Table(tmp_path / "gone.csv"))
+    (tmp_path / "latin.csv").write_bytes("image,mask\nä.png,ä.png\n".encode("latin-1"))
+    assert "latin.csv: is not UTF-8" in refusal(lambda: Table(tmp_path / "latin.csv"))
+    make(tmp_path, "ab")
+    table = Table(write(tmp_path, "image,mask,split", *rows("ab", "train")))
+    assert "no row has the split val; expected some of train and some of val" in refusal(lambda: table.split("val"))
+    assert "split test is not known" in refusal(lambda: table.split("test"))
+    assert "data.val_fraction=2; expected a share" in refusal(lambda: Table(table.table, val_fraction=2))
+
+
+def test_bad_files_of_a_table_may_be_skipped(tmp_path):
+    make(tmp_path, "abc")
+    (tmp_path / "masks" / "b.png").write_bytes(b"")
+    table = write(tmp_path, "image,mask,split", *rows("ab", "train"), *rows("c", "val"))
+    assert "b.png: cannot be read" in refusal(Table(table).split("train").survey)
+    assert Table(table, on_bad="skip").split("train").survey().bad == ["b"]

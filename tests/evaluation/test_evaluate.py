@@ -1,0 +1,196 @@
+"""The score against a loop over the official SamPredictor, with the same weights and the same boxes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sam_ft import Predictor
+from sam_ft.adapt import Freeze
+from sam_ft.data.datasets import EvaluationSet
+from sam_ft.data.loader import evaluation_loader
+from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.metrics import BoundaryIou, Scores
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
+from tests.support.blobs import Blobs
+from tests.support.reference import segment_anything, small_sam
+from tests.support.tiny import SPEC, tiny_sam
+
+COUNTS = [1, 5, 0, 3]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Our tiny model and the official one with its weights."""
+    ours, theirs = tiny_sam(), small_sam(SPEC)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    return ours, segment_anything.SamPredictor(theirs)
+
+
+def scored(model, chunk=64, images_per_batch=3, counts=COUNTS):
+    batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), images_per_batch, workers=0)
+    return evaluate(PromptedSegmentation(model), batches, Box(), Scores(), chunk)
+
+
+def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
+    ours, predictor = pair
+    ious = []
+    for sample in Blobs(COUNTS):
+        predictor.set_image(sample.image.permute(1, 2, 0).numpy())
+        for mask in sample.masks.numpy():
+            y, x = np.nonzero(mask)
+            box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+            answer = predictor.predict(box=box, multimask_output=False)[0][0]
+            ious.append((answer & mask).sum() / (answer | mask).sum())
+    result = scored(ours)
+    assert 0 < np.mean(ious) < 1
+    assert [row["iou"] for row in result.rows] == pytest.approx(ious, abs=1e-6)
+    assert result.scores["iou"] == pytest.approx(np.mean(ious), abs=1e-6)
+    assert result.scores["objects"] == len(ious) == 9
+
+
+def test_the_score_hangs_neither_on_the_batch_nor_on_the_chunk(pair):
+    whole = scored(pair[0])
+    for chunk, images in ((1, 1), (2, 4)):
+        other = scored(pair[0], chunk, images)
+        assert other.scores == pytest.approx(whole.scores, abs=1e-7)
+        assert [row["name"] for row in other.rows] == [row["name"] for row in whole.rows]
+
+
+def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
+    batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
+    task, metric = PromptedSegmentation(pair[0]), Scores([BoundaryIou()])
+    result = evaluate(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
+    columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "guessed_iou", "boundary_iou"]
+    assert all(list(row) == columns for row in result.rows)
+    assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
+        (1, 2)
+    ).tolist()
+    for name in ("iou", "dice", "precision", "recall", "boundary_iou"):
+        assert result.scores[name] == pytest.approx(np.mean([row[name] for row in result.rows]), abs=1e-12)
+    disc = {"objects": 9, **{name: result.scores[name] for name in ("iou", "dice", "boundary_iou")}}
+    absent = {"objects": 0, "iou": None, "dice": None, "boundary_iou": None}
+    assert result.groups == {"class": {"disc": disc, "ring": absent}, "size": {"small": disc}}
+    assert result.scores["iou_per_class"] == result.scores["iou"]
+
+
+def test_ignored_pixels_are_left_out_of_the_score(pair):
+    class Ignoring(Blobs):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, ignore=~sample.masks.any(0))  # everything but the objects
+
+    batches = evaluation_loader(EvaluationSet(Ignoring([1]), 64), 1, workers=0)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores())
+    (row,) = result.rows
+    (plain,) = scored(pair[0], counts=[1]).rows
+    assert row["precision"] == 1 > plain["precision"]
+    assert row["iou"] == row["recall"] == plain["recall"]
+
+
+def test_jittered_evaluation_prompts_hang_on_the_name_alone(pair):
+    def boxes(images_per_batch):
+        task, found = PromptedSegmentation(pair[0]), []
+        for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0):
+            found += [predicted.prompts[0][1].boxes for predicted in task.predict(batch, Box(jitter=0.1))]
+        return torch.cat(found)
+
+    torch.testing.assert_close(boxes(1), boxes(4))
+
+
+def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
+    sample = Blobs([1])[0]
+    many = sample.select(torch.zeros(300, dtype=torch.int64))
+
+    class Split(Blobs):
+        def __getitem__(self, index):
+            return many
+
+    batches = evaluation_loader(EvaluationSet(Split([300]), 64), 1, workers=0)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores(), chunk=32)
+    assert len({round(row["iou"], 6) for row in result.rows}) == 1
+    assert result.scores["objects"] == 300
+
+
+@pytest.mark.parametrize("multimask", [False, True])
+def test_our_predictor_answers_as_the_official_one(pair, multimask):
+    ours, predictor = pair
+    image = Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    predictor.set_image(image)
+    box, points, labels = [8.0, 9.0, 30.0, 28.0], [[15.0, 16.0], [40.0, 20.0]], [1, 0]
+    seed = predictor.predict(box=np.array(box), multimask_output=False)[2]
+    cases = [
+        {"boxes": [box]},
+        {"points": [points], "point_labels": [labels]},
+        {"boxes": [box], "points": [points], "point_labels": [labels]},
+        {"boxes": [box], "mask_input": seed[None]},
+        {"mask_input": seed[None], "points": [points], "point_labels": [labels]},
+    ]
+    for case in cases:
+        official = {
+            "box": np.array(box) if "boxes" in case else None,
+            "point_coords": np.array(points) if "points" in case else None,
+            "point_labels": np.array(labels) if "points" in case else None,
+            "mask_input": seed if "mask_input" in case else None,
+        }
+        masks, scores, logits = predictor.predict(**official, multimask_output=multimask)
+        found = Predictor(ours).predict(image, **case, multimask_output=multimask)
+        assert np.array_equal(found[0][0], masks)
+        np.testing.assert_allclose(found[1][0], scores, atol=1e-4)
+        np.testing.assert_allclose(found[2][0], logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "no prompt was given"),
+        ({"boxes": [1, 2, 3, 4]}, r"boxes is \(4,\); expected \(N, 4\)"),
+        ({"points": [[[1, 2]]]}, "points and point_labels go together"),
+        ({"boxes": [[0, 0, 9, 9]] * 2, "points": [[[1, 2]]], "point_labels": [[1]]}, "different numbers of objects"),
+    ],
+)
+def test_the_predictor_says_what_is_wrong_with_a_prompt(pair, arguments, message):
+    image = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        Predictor(pair[0]).predict(image, **arguments)
+
+
+def test_the_predictor_refuses_an_image_that_is_not_rgb_bytes(pair):
+    with pytest.raises(ValueError, match=r"image is float64 \(20, 30\); expected uint8 \(H, W, 3\)"):
+        Predictor(pair[0]).predict(np.zeros((20, 30)), boxes=[[0, 0, 9, 9]])
+
+
+def test_an_image_changed_in_place_is_encoded_again(pair):
+    predictor = Predictor(pair[0])
+    image = Blobs([4])[0].image.permute(1, 2, 0).contiguous().numpy().copy()
+    before = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    image[:] = 255 - image
+    after = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    assert not np.array_equal(before, after)
+
+
+def test_an_encoder_changed_in_place_encodes_again(pair):
+    model = tiny_sam()
+    predictor, image = Predictor(model), Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    before = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    model.load_state_dict({name: t + 0.01 * t.abs().mean() for name, t in tiny_sam(1).state_dict().items()})
+    after = predictor.predict(image, boxes=[[8, 9, 30, 28]])[2]
+    assert np.array_equal(after, Predictor(model).predict(image, boxes=[[8, 9, 30, 28]])[2])
+    assert not np.array_equal(before, after)
+
+
+def test_weights_saved_and_loaded_give_the_same_predictions_bit_for_bit(tmp_path):
+    from sam_ft import load_partial_weights, save_partial_weights
+
+    tuned, fresh = tiny_sam(), tiny_sam()
+    Freeze(["mask_decoder.*"])(tuned)
+    with torch.no_grad():
+        for parameter in tuned.mask_decoder.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_partial_weights(tuned, tmp_path / "tuned.safetensors")
+    load_partial_weights(fresh, tmp_path / "tuned.safetensors")
+    image = Blobs([4])[0].image.permute(1, 2, 0).numpy()
+    one, two = (Predictor(model).predict(image, boxes=[[8, 9, 30, 28]]) for model in (tuned, fresh))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))

@@ -1,0 +1,376 @@
+"""Files as people bring them: good, damaged, hostile, or of another model."""
+
+import logging
+import os
+import pickle
+import types
+import warnings
+
+import pytest
+import safetensors.torch
+import torch
+
+import sam_ft.models
+from sam_ft.models import build_model, build_sam
+from sam_ft.models.download import OFFICIAL
+from sam_ft.models.weights import identify, load_base, locate, read_state
+from sam_ft.utils import files
+from sam_ft.utils.errors import CheckpointError, ConfigError
+from tests.support.tiny import SPEC, tiny_sam
+
+
+@pytest.fixture
+def state():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights.pth"
+
+
+@pytest.fixture(scope="module")
+def _weights():
+    return tiny_sam().state_dict()
+
+
+@pytest.fixture
+def weights(_weights):
+    """The tiny model's, for each test to alter."""
+    return {name: tensor.clone() for name, tensor in _weights.items()}
+
+
+def blank(image_size=64):
+    """A tiny model whose weights are all zero."""
+    with torch.device("meta"):
+        model = build_sam("tiny", image_size=image_size, spec=SPEC)
+    model.load_state_dict({name: torch.zeros(t.shape) for name, t in model.state_dict().items()}, assign=True)
+    return model
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def meta_state(model_type):
+    with torch.device("meta"):
+        return build_sam(model_type).state_dict()
+
+
+# What is read
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda state: {"model": state}, lambda state: {"state_dict": state}])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_state_dict_is_read_alone_or_under_its_usual_names(wrap, zipped, state, path):
+    torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
+    assert same(read_state(path), state)
+
+
+def test_the_rest_of_a_training_checkpoint_is_left_alone(state, path):
+    torch.save({"model": state, "optimizer": {"lr": 0.1}, "epoch": 3}, path)
+    assert same(read_state(path), state)
+
+
+def test_safetensors_are_read(state, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(state, path)
+    assert same(read_state(path), state)
+
+
+# What is refused
+
+
+def refusal(path):
+    with pytest.raises(CheckpointError) as caught:
+        read_state(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_of_what_is_no_pickle_the_advice_of_torch_is_not_shown(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("# no weights")
+    assert refusal(path) == f"{path} (12 bytes) is damaged, or no PyTorch file at all; fetch it again"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "(0 bytes) is empty"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
+        (b"hello, these are no weights", "(27 bytes) is damaged, or no PyTorch file at all"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_file_of_weights_is_named_for_what_it_is(content, said, suffix, tmp_path):
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    assert said.replace("PyTorch", "safetensors" if suffix == ".safetensors" else "PyTorch") in refusal(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("keep", [10, 0.5, -1])
+def test_a_file_that_is_cut_off_is_told_with_its_size(zipped, keep, path):
+    torch.save({"a": torch.ones(1000)}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    content = content[: int(len(content) * keep)] if keep == 0.5 else content[:keep]
+    path.write_bytes(content)
+    assert f"({len(content)} bytes) is cut off" in refusal(path)
+
+
+@pytest.mark.parametrize("keep", [10, 100, -1])
+def test_safetensors_that_are_cut_off_are_refused(keep, state, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(state, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    assert "is damaged" in refusal(path)
+
+
+def test_an_official_file_that_is_cut_off_is_told_with_both_sizes(tmp_path):
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    path.write_bytes(b"PK\x03\x04 and no more")
+    assert "(16 bytes, 375042383 expected) is cut off" in refusal(path)
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.marker),)
+
+
+def test_code_in_a_file_is_refused_and_not_run(path, tmp_path):
+    marker = tmp_path / "marker"
+    torch.save({"model": {"a": torch.ones(1)}, "x": Hostile(marker)}, path)
+    assert "holds Python objects besides tensors (posix.mkdir)" in refusal(path)
+    path.write_bytes(pickle.dumps(Hostile(marker)))
+    assert "holds Python objects besides tensors" in refusal(path)
+    torch.save({"model": {"a": torch.ones(1)}, "x": Hostile(marker)}, path, _use_new_zipfile_serialization=False)
+    assert "holds Python objects besides tensors" in refusal(path)
+    assert not marker.exists()
+
+
+def test_objects_beside_the_tensors_are_named(path):
+    torch.save({"model": {"a": torch.ones(1)}, "args": types.SimpleNamespace(lr=0.1)}, path)
+    assert "types.SimpleNamespace" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"epoch": 3, "net": {}}, "'epoch': int, 'net': dict"),
+        ([torch.ones(1)], "a list"),
+        ({}, "an empty dict"),
+        ({3: torch.ones(1)}, "the name 3"),
+        ({"model": "vit_b"}, "'model': str"),
+    ],
+)
+def test_what_is_not_tensors_by_name_is_told(content, said, path):
+    torch.save(content, path)
+    assert f"holds {said}, but tensors by name were expected" in refusal(path)
+
+
+def test_a_torchscript_archive_is_named(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
+    assert "is a TorchScript archive" in refusal(path)
+
+
+# Where it is
+
+
+def test_a_home_folder_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights.pth").write_bytes(b"x")
+    assert locate("vit_b", "~/weights.pth") == tmp_path / "weights.pth"
+
+
+def test_a_missing_file_is_told_with_its_whole_path_and_what_else_there_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}/none\.pth does not exist; .*official .* null"):
+        locate("vit_b", "none.pth")
+    with pytest.raises(CheckpointError, match=f"{tmp_path} is a folder"):
+        locate("vit_b", tmp_path)
+
+
+# Whose it is
+
+
+@pytest.mark.parametrize("model_type", list(OFFICIAL))
+def test_each_model_is_told_by_its_shapes(model_type):
+    assert identify(meta_state(model_type)) == model_type
+
+
+def test_other_models_are_not_taken_for_one():
+    assert identify({"image_encoder.trunk.pos_embed": torch.ones(1)}) is None
+    assert identify(tiny_sam().state_dict()) is None
+
+
+def complaint(model, state, path):
+    torch.save(state, path)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        load_base(model, path)
+    assert same(model.state_dict(), before)
+    assert model.base_sha256 is None
+    return str(caught.value)
+
+
+def test_weights_of_another_model_are_refused_with_both_names_and_the_first_differences(path):
+    other = {name: torch.zeros(()).expand(tensor.shape) for name, tensor in meta_state("vit_h").items()}
+    said = complaint(blank(), other, path)
+    assert f"{path} looks like vit_h, which model=vit_h takes; model=tiny was asked for" in said
+    assert " unexpected: image_encoder.blocks.2." in said
+    assert "of another shape: " in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("image_encoder.trunk.pos_embed", "looks like SAM 2"),
+        ("vision_encoder.pos_embed", "Hugging Face"),
+        ("module.image_encoder.pos_embed", "model.module.state_dict()"),
+        ("image_encoder.blocks.0.attn.qkv.lora_a", "load_partial_weights"),
+        ("layer1.0.conv1.weight", "looks like none of the models here"),
+    ],
+)
+def test_foreign_files_are_named(name, said, path):
+    assert said in complaint(blank(), {name: torch.ones(1)}, path)
+
+
+def test_one_missing_name_is_refused(weights, path):
+    del weights["mask_decoder.mask_tokens.weight"]
+    said = complaint(blank(), weights, path)
+    assert "1 missing: mask_decoder.mask_tokens.weight" in said
+    assert "load_partial_weights" in said
+
+
+def test_one_name_too_many_is_refused(weights, path):
+    said = complaint(blank(), weights | {"extra": torch.ones(1)}, path)
+    assert "1 unexpected: extra" in said
+
+
+def test_integers_do_not_pass_for_weights(weights, path):
+    weights["mask_decoder.iou_token.weight"] = weights["mask_decoder.iou_token.weight"].to(torch.int8)
+    assert "iou_token.weight ((1, 256) integer, expected (1, 256) float)" in complaint(blank(), weights, path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(weights, value, path):
+    weights["image_encoder.pos_embed"][0, 1, 2, 3] = value
+    assert "image_encoder.pos_embed holds values that are not finite" in complaint(blank(), weights, path)
+
+
+def test_an_altered_file_with_an_official_name_is_refused(weights, tmp_path):
+    said = complaint(blank(), weights, tmp_path / "mobile_sam.pt")
+    assert f"but the official file of that name has {OFFICIAL['vit_t'].sha256}" in said
+
+
+# How it fits
+
+
+def test_weights_load_bit_for_bit_and_the_file_is_remembered(weights, path, caplog):
+    torch.save(weights, path)
+    model = blank()
+    with caplog.at_level(logging.INFO, "sam_ft"):
+        load_base(model, path)
+    assert same(model.state_dict(), weights)
+    assert model.base_sha256 == files.sha256(path)
+    assert caplog.messages == []
+
+
+def test_half_precision_weights_load(weights, path):
+    weights["image_encoder.neck.0.weight"][:] = 1000.0  # whose sum is no longer a half
+    torch.save({name: tensor.half() for name, tensor in weights.items()}, path)
+    load_base(model := blank(), path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_another_input_side_interpolates_what_depends_on_it_and_nothing_else(weights, path, caplog):
+    torch.save(weights, path)
+    model = blank(128)
+    with caplog.at_level(logging.INFO, "sam_ft"):
+        load_base(model, path)
+    assert caplog.messages == [
+        "weights.pth: interpolated to image_size=128: pos_embed 4x4 -> 8x8 (bicubic); "
+        "2 rel_pos tables 7 -> 15 rows (linear)"
+    ]
+    before, after = weights, model.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "image_encoder.pos_embed",
+        "image_encoder.blocks.1.attn.rel_pos_h",  # block 0 is windowed
+        "image_encoder.blocks.1.attn.rel_pos_w",
+    }
+
+
+def test_tables_that_are_linear_in_position_stay_so(weights, path):
+    """A table that holds x, of 4 cells at 16 pixels, must hold the same x at 8 cells of half the size."""
+    centres = torch.arange(4) + 0.5  # of the cells, in cells of the file
+    weights["image_encoder.pos_embed"][:] = centres[None, None, :, None]
+    weights["image_encoder.blocks.1.attn.rel_pos_h"][:] = torch.arange(-3.0, 4.0)[:, None]  # distances
+    torch.save(weights, path)
+    load_base(model := blank(128), path)
+    table = model.state_dict()["image_encoder.pos_embed"][0, 0, :, 0]
+    # Only cells 3 and 4 of 8 have all four of their points inside the table; torch's bicubic (a = -0.75)
+    # bends a line by up to 0.05 of a cell.
+    torch.testing.assert_close(table[3:5], (torch.arange(8) + 0.5)[3:5] / 2, atol=0.05, rtol=0)
+    assert (table.diff() > 0).all()
+    distances = model.state_dict()["image_encoder.blocks.1.attn.rel_pos_h"][:, 0]
+    rows = (torch.arange(15) + 0.5) * 7 / 15 - 0.5 - 3  # F.interpolate's own grid, as SAM's get_rel_pos
+    torch.testing.assert_close(distances, rows.clamp(-3, 3))
+
+
+def test_relative_tables_shrink_as_in_the_official_code(weights, path):
+    from tests.support.reference import segment_anything
+
+    torch.save(weights, path)
+    load_base(model := blank(32), path)
+    name = "image_encoder.blocks.1.attn.rel_pos_h"
+    official = segment_anything.modeling.image_encoder.get_rel_pos(2, 2, weights[name])
+    ours = model.state_dict()[name]
+    torch.testing.assert_close(official, torch.stack([ours[[1, 0]], ours[[2, 1]]]))
+
+
+# All of it
+
+
+def test_the_real_weights_of_lite_medsam_load(caplog):
+    model = build_model("lite_medsam")
+    assert model.base_sha256 == "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
+    assert model.image_size == 256
+    assert not model.training
+    path = locate("lite_medsam", "official")
+    assert same(model.state_dict(), read_state(path))
+    assert same(build_model("lite_medsam", path).state_dict(), model.state_dict())
+
+
+def test_random_weights_need_no_file(monkeypatch):
+    monkeypatch.setattr(sam_ft.models, "locate", pytest.fail)
+    model = build_model("lite_medsam", checkpoint=None, image_size=128)
+    assert model.base_sha256 is None
+    assert model.image_size == 128
+    assert model.mask_decoder.iou_prediction_head.layers[0].weight.std() > 0
+
+
+def test_a_model_built_for_a_file_holds_nothing_but_what_a_random_one_would(path):
+    """Building leaves out the random values; buffers outside the state dict must be there all the same."""
+    fresh = build_model("lite_medsam", checkpoint=None)
+    loaded = build_model("lite_medsam")
+    kept = set(fresh.state_dict())
+    for name, buffer in fresh.named_buffers():
+        if name not in kept:
+            assert torch.equal(buffer, loaded.get_buffer(name))
+
+
+def test_an_image_size_that_does_not_go_is_refused_before_anything_is_fetched(monkeypatch):
+    monkeypatch.setattr(sam_ft.models, "locate", pytest.fail)
+    with pytest.raises(ConfigError, match="image_size is 100"):
+        build_model("vit_t", image_size=100)

@@ -1,0 +1,30 @@
+"""Scores random masks, shared out among the processes, and writes what came out; run under torchrun.
+
+python -m tests.support.metric_shares OUTPUT
+"""
+
+import json
+import sys
+
+import torch
+
+from sam_ft.metrics import BoundaryIou, Scores, SurfaceDistance
+from sam_ft.utils import distributed
+from tests.support.masks import random_pairs
+
+COUNTS = [3, 1, 0, 4, 2]  # of objects per image; the second process gets the images at odd places
+
+
+def scored():
+    metric = Scores([BoundaryIou(), SurfaceDistance()])
+    for index in range(distributed.rank(), len(COUNTS), distributed.world_size()):
+        predicted, true = random_pairs(COUNTS[index], (40, 50), seed=index)
+        draws = torch.rand(COUNTS[index], 6, generator=torch.Generator().manual_seed(index))
+        metric.update(predicted, true, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
+    return metric.compute({0: "a", 1: "b", 2: "c", 3: "absent"})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.session(), open(f"{sys.argv[1]}.{distributed.rank()}", "w") as file:
+        json.dump(scored(), file)

@@ -1,0 +1,36 @@
+"""Two processes of which only the second meets a loss that is no number; run under torchrun."""
+
+import sys
+
+import torch
+
+from sam_ft.cli.exit import user_errors
+from sam_ft.prompts import Box
+from sam_ft.training.parallel import wrap
+from sam_ft.utils import distributed
+from tests.support.tiny import bce_iou
+from tests.test_invariants import batch_of, trainable
+from train import train_step
+
+
+def poisoned(prediction, masks, valid):
+    losses = bce_iou()(prediction, masks, valid)
+    if distributed.rank() == 1:
+        losses["loss"] = losses["loss"] * torch.nan
+    return losses
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.session(), user_errors():
+        task = trainable()
+        task.loss = poisoned
+        wrapped = wrap(task)
+        optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)
+        before = {name: p.clone() for name, p in task.named_parameters()}
+        try:
+            train_step(wrapped, [batch_of([distributed.rank() + 1])], Box(), 0, optimizer, 1.0)
+        finally:
+            untouched = all(torch.equal(p, before[name]) for name, p in task.named_parameters())
+            print(f"rank {distributed.rank()}: weights {'untouched' if untouched else 'CHANGED'}", flush=True)
+            sys.stdout.flush()
