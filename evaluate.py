@@ -53,10 +53,10 @@ def main(cfg: DictConfig) -> float:
 def run(cfg: DictConfig) -> float:
     check_settings(cfg)
     parts, checkpoint, output = choose(cfg)
-    distributed.from_main(lambda: make_folder(output))
+    distributed.broadcast_from_main(lambda: make_folder(output))
 
     split = build(parts.data).split(cfg.split)
-    found = distributed.from_main(lambda: survey(split, cfg.split))
+    found = distributed.broadcast_from_main(lambda: survey(split, cfg.split))
     if found.bad:
         split = split.without(found.bad)
     model = build(parts.model).to(distributed.device()).eval().requires_grad_(False)

@@ -45,7 +45,7 @@ from sam_ft.types import Batch
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.memory import forget_peak, peak_gb
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 log = logging.getLogger("sam_ft")
 
@@ -75,7 +75,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     monitors = [*metric.monitors, *(metric.class_monitors if val_split.classes else ())]
     if cfg.monitor not in monitors:
         raise ConfigError(f"monitor={cfg.monitor} is no score of which more is better; choose of {', '.join(monitors)}")
-    train_found, val_found = distributed.from_main(lambda: survey_both(train_split, val_split))
+    train_found, val_found = distributed.broadcast_from_main(lambda: survey_both(train_split, val_split))
     if train_found.bad or val_found.bad:
         train_split, val_split = train_split.without(train_found.bad), val_split.without(val_found.bad)
 
@@ -83,7 +83,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
     model = build(cfg.model).to(device)
     build(cfg.adapt)(model)
     freeze_unreached(model, train_prompter.asks)
-    model.image_encoder.recompute = cfg.recompute
+    model.image_encoder.activation_checkpointing = cfg.activation_checkpointing
     if cfg.compile:
         compile_parts(model)
     log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, device, parameter_table(model))
@@ -121,7 +121,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     # Go on where an earlier run of the same command stopped; else score the model before its first step. That is
     # zero-shot, and what is learned has to beat it.
-    if distributed.from_main(last_path.exists):  # asked once, so that all processes take the same way
+    if distributed.broadcast_from_main(last_path.exists):  # asked once, so that all processes take the same way
         progress = load_training_state(last_path, model, optimizer)
         if progress["epoch"] < cfg.epochs:
             log.info("continuing after epoch %d of %d", progress["epoch"], cfg.epochs)
@@ -201,7 +201,7 @@ def train_epoch(
     bar = tqdm(total=batches.steps, desc=f"epoch {epoch}", leave=False, disable=None if distributed.is_main() else True)
     for micro_batches in batched(loader, batches.per_step):
         rate = set_learning_rate(optimizer, schedule(step, cfg.epochs * batches.steps))
-        seed = seed_of(cfg.seed, step)
+        seed = derive_seed(cfg.seed, step)
         values = train_step(wrapped, micro_batches, prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
         step += 1
         if values["objects"]:

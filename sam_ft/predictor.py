@@ -90,7 +90,7 @@ class Predictor:
             prediction = self.model.decode(self._features, prompts, index, multimask_output)
         logits = prediction.logits.float()
         masks = self.model.postprocess(logits, self._input_size, self._original_size) > 0
-        return masks.cpu().numpy(), prediction.iou.float().cpu().numpy(), logits.cpu().numpy()
+        return masks.cpu().numpy(), prediction.pred_iou.float().cpu().numpy(), logits.cpu().numpy()
 
     def _set_image(self, image: NDArray) -> None:
         weights = self._state_of_encoder()

@@ -31,7 +31,7 @@ class PredictedImage(NamedTuple):
     """The answers for all objects of one image.
 
     image: its place in the batch
-    masks: (N, H, W) bool in the original frame, exactly what SamPredictor returns · iou: (N,) the model's guess
+    masks: (N, H, W) bool in the original frame, exactly what SamPredictor returns · pred_iou: (N,)
     prompts: what was asked in the last round, in the original frame and without masks: (n,) which of the N objects,
         and their prompts, as often as there are groups of objects
     click_ious: (N, R) the true IoU after each round, or None if there is only one
@@ -39,7 +39,7 @@ class PredictedImage(NamedTuple):
 
     image: int
     masks: Tensor
-    iou: Tensor
+    pred_iou: Tensor
     prompts: list[tuple[Tensor, Prompts]]
     click_ious: Tensor | None
 
@@ -99,7 +99,7 @@ class PromptedSegmentation(nn.Module):
     def encode(self, batch: Batch) -> Features:
         """The embeddings of a batch's images, stored or fresh; no graph is kept for a frozen encoder."""
         if not batch.uncached and batch.cached is not None:
-            return Features(batch.cached.embedding.float())
+            return Features((batch.cached.embedding.float(),))
         sizes = [batch.input_sizes[index] for index in batch.uncached]
         if self.encoder_learns:
             return self.model.encode(batch.images, sizes)
@@ -115,12 +115,12 @@ class PromptedSegmentation(nn.Module):
                     log.warning("%s: its stored embedding was gone or damaged; encoded again", batch.names[index])
             fresh = fresh.to(self.store.dtype).float()  # rounded alike, so that no result hangs on what was stored
         if batch.cached is None:
-            return Features(fresh)
+            return Features((fresh,))
         embedding = fresh.new_empty(len(batch.names), *fresh.shape[1:])
         embedding[batch.uncached] = fresh
         stored = [index for index in range(len(batch.names)) if index not in batch.uncached]
         embedding[stored] = batch.cached.embedding.to(fresh.dtype)
-        return Features(embedding)
+        return Features((embedding,))
 
     def passes(self, batch: Batch, prompter: Prompter, seed: int, chunk: int | None = None) -> list[Pass]:
         """What `forward` is to be called with, one after the other, to train all objects of a batch.
@@ -158,7 +158,7 @@ class PromptedSegmentation(nn.Module):
             for start in range(0, max(1, len(images)), self.images_at_once):
                 part = slice(start, start + self.images_at_once)
                 parts.append(self.model.encode(images[part], input_sizes[part]).embedding)
-        return Features(torch.cat(parts))
+        return Features((torch.cat(parts),))
 
     @property
     def images_at_once(self) -> int:
@@ -220,7 +220,7 @@ class PromptedSegmentation(nn.Module):
             scale = [input_size[1] / original_size[1], input_size[0] / original_size[0]]
             scales = torch.tensor([scale] * len(masks), device=masks.device)
             dialogue.hear(answer, Errors(missed, extra, scales, torch.zeros_like(scales)))
-        return masks, answer.iou[:, 0].float(), torch.stack(ious, 1) if rate else None
+        return masks, answer.pred_iou[:, 0].float(), torch.stack(ious, 1) if rate else None
 
     @property
     def objects_at_once(self) -> int:

@@ -53,7 +53,7 @@ class Sample:
 
     image: (3, H, W) uint8 RGB; (3, 0, 0) where its embedding is known, and no pixels are needed
     masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
-    object_ids: (N,) int64, the object's rank in its image before any of them were left out
+    object_index: (N,) int64, the object's rank in its image before any of them were left out
     original_size: size of the image as it was read · input_size: in the input frame, once it is there
     boxes: (N, 4) float32 x0, y0, x1, y1 in the input frame, tight round the object before it was resized, so that
         an object smaller than a pixel of the input keeps its place; set by `transforms.ResizeLongestSide`
@@ -69,7 +69,7 @@ class Sample:
     labels: Tensor
     name: str
     original_size: Size
-    object_ids: Tensor
+    object_index: Tensor
     boxes: Tensor | None = None
     original_masks: Tensor | None = None
     ignore: Tensor | None = None
@@ -93,7 +93,7 @@ class Sample:
             self,
             masks=self.masks[keep],
             labels=self.labels[keep],
-            object_ids=self.object_ids[keep],
+            object_index=self.object_index[keep],
             boxes=pick(self.boxes),
             original_masks=pick(self.original_masks),
         )
@@ -101,13 +101,17 @@ class Sample:
 
 @dataclass
 class Features(_TensorFields):
-    """What the image encoder makes of a batch, computed once however many prompts follow.
+    """The maps of a batch of images at one cut of the encoder, computed once for all prompts.
 
-    embedding: (B, 256, s, s) · high_res: finer maps, empty for SAM 1
+    maps: each (B, ...); after the neck of SAM 1 it is the image embedding alone, (B, 256, s, s)
     """
 
-    embedding: Tensor
-    high_res: tuple[Tensor, ...] = ()
+    maps: tuple[Tensor, ...]
+
+    @property
+    def embedding(self) -> Tensor:
+        """(B, 256, s, s): the map that the mask decoder reads."""
+        return self.maps[-1]
 
 
 @dataclass
@@ -118,7 +122,7 @@ class Batch(_TensorFields):
     uncached: U positions of these images in the batch, ascending
     cached: the embeddings of the other B - U images, in order; None if there are none
     image_size: S · masks: (M, S, S) bool, empty in evaluation · boxes: (M, 4), see `Sample.boxes`
-    labels, object_ids: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
+    labels, object_index: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
     keys: one per image, see `Sample.key`
     ignore: (B, S, S) bool, see `Sample.ignore`; None if no image has any, and in evaluation
@@ -133,7 +137,7 @@ class Batch(_TensorFields):
     masks: Tensor
     boxes: Tensor
     labels: Tensor
-    object_ids: Tensor
+    object_index: Tensor
     image_index: Tensor
     names: list[str]
     original_sizes: list[Size]
@@ -153,7 +157,7 @@ class Batch(_TensorFields):
 
     def select(self, objects: Tensor) -> "Batch":
         """The same images with some of their objects only: (n,) int64 ascending positions on the axis M."""
-        picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_ids")}
+        picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_index")}
         index, original_masks = self.image_index[objects], []
         for image, masks in enumerate(self.original_masks):
             first = torch.searchsorted(self.image_index, image)  # of the image's objects
@@ -197,18 +201,18 @@ class Prompts(_TensorFields):
 class Prediction(_TensorFields):
     """What the mask decoder answers.
 
-    logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0 · iou: (M, C), the model's guess of its own IoU
+    logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0 · pred_iou: (M, C), the model's guess of its own IoU
     """
 
     logits: Tensor
-    iou: Tensor
+    pred_iou: Tensor
 
     def best(self) -> "Prediction":
         """The one candidate of each object, C = 1, that the model itself thinks best."""
-        if self.iou.shape[1] == 1:
+        if self.pred_iou.shape[1] == 1:
             return self
-        rows, chosen = torch.arange(len(self.iou), device=self.iou.device), self.iou.argmax(dim=1)
-        return Prediction(self.logits[rows, chosen][:, None], self.iou[rows, chosen][:, None])
+        rows, chosen = torch.arange(len(self.pred_iou), device=self.pred_iou.device), self.pred_iou.argmax(dim=1)
+        return Prediction(self.logits[rows, chosen][:, None], self.pred_iou[rows, chosen][:, None])
 
 
 def collate(samples: Sequence[Sample], image_size: int) -> Batch:
@@ -244,12 +248,12 @@ def collate(samples: Sequence[Sample], image_size: int) -> Batch:
     return Batch(
         images=images,
         uncached=uncached,
-        cached=Features(torch.stack(embeddings).permute(0, 3, 1, 2)) if embeddings else None,
+        cached=Features((torch.stack(embeddings).permute(0, 3, 1, 2),)) if embeddings else None,
         image_size=image_size,
         masks=masks,
         boxes=join([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
         labels=join([s.labels for s in samples], no_ids),
-        object_ids=join([s.object_ids for s in samples], no_ids),
+        object_index=join([s.object_index for s in samples], no_ids),
         image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts, dtype=torch.int64)),
         names=[s.name for s in samples],
         original_sizes=[s.original_size for s in samples],

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sam_ft.data.datasets import EvaluationSet, Split, TrainingSet, or_error
 from sam_ft.data.loader import make_loader
-from sam_ft.data.transforms import laid, resize_image
+from sam_ft.data.transforms import dihedral, resize_image
 from sam_ft.models import Sam
 from sam_ft.types import Features, Size
 from sam_ft.utils import distributed
@@ -70,7 +70,7 @@ def encode_ahead(
         found += [((item.view[0], item.view[1]), item.key) for item in items]  # pinning memory makes lists of tuples
     keys = dict(distributed.gather(found))
 
-    plan = distributed.from_main(lambda: store.plan(sorted(set(keys.values()))))
+    plan = distributed.broadcast_from_main(lambda: store.plan(sorted(set(keys.values()))))
     store.keep(plan)
     dataset.keys |= {view: key if key in plan.kept else "" for view, key in keys.items()}
     if not plan.missing:
@@ -95,7 +95,7 @@ def explain_cost(dataset: TrainingSet, encode: Encode, encoder_learns: bool, ima
     """Says why embeddings of the training images are not stored although they could be, and what that costs."""
     if encoder_learns:
         log.info("cache: off, because the image encoder learns; every step encodes its images")
-    elif dataset.augment.endless:
+    elif dataset.augment.not_cacheable:
         side = dataset.resize.side
         for _ in range(2):  # the first one starts up whatever there is to start
             started = time.perf_counter()
@@ -104,7 +104,7 @@ def explain_cost(dataset: TrainingSet, encode: Encode, encoder_learns: bool, ima
         log.info(
             "cache: off for the training images, because %s makes other pictures of them each time. Encoding them "
             "takes about %.0f s of every epoch, which transform@train_transform=flips or none would save",
-            *(", ".join(dataset.augment.endless), seconds),
+            *(", ".join(dataset.augment.not_cacheable), seconds),
         )
 
 
@@ -129,7 +129,7 @@ class Pixels(Dataset):
         return or_error(self._item, view)
 
     def _item(self, view: View) -> Item:
-        image = laid(self.split[view[0]].image, view[1]).contiguous()
+        image = dihedral(self.split[view[0]].image, view[1]).contiguous()
         size = resized_size((image.shape[1], image.shape[2]), self.side)
         image = resize_image(image, size)
         key = image_key(image)

@@ -31,7 +31,7 @@ MAY_CHANGE = {
     "epochs",
     "patience",
     "micro_batch_size",
-    "recompute",
+    "activation_checkpointing",
     "compile",
     "workers",
     "cache._target_",
@@ -68,7 +68,7 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     lock = FileLock(directory / ".lock", timeout=0)
     restarts_left = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) - _restarts()
     try:
-        distributed.from_main(lambda: _prepare(directory, lock, cfg))
+        distributed.broadcast_from_main(lambda: _prepare(directory, lock, cfg))
         with log_to(directory / "train.log"):
             yield directory
         restarts_left = 0

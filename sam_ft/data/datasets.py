@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import Dataset
 
 from sam_ft.data.sources.survey import Survey
-from sam_ft.data.transforms import Augment, ResizeLongestSide, lay
+from sam_ft.data.transforms import Augment, ResizeLongestSide, dihedral_sample
 from sam_ft.types import Sample
 from sam_ft.utils.errors import ConfigError, UserError
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -41,7 +41,7 @@ class Split(Protocol):
 class Draw(NamedTuple):
     """An image to load, in a certain epoch; all that a worker needs to know travels with it.
 
-    view: how the picture is laid, see `transforms.laid`; None if the augmentation does other things to it
+    view: how the picture is dihedral, see `transforms.dihedral`; None if the augmentation does other things to it
     key: of its embedding in the store, "" if none is to be had
     """
 
@@ -78,20 +78,20 @@ class TrainingSet(Dataset):
         self.store = store
         self.views = views
         self.keys: dict[tuple[int, int], str] = {}
-        if views is not None and augment.endless:
+        if views is not None and augment.not_cacheable:
             raise ConfigError(
                 f"cache.views={views} trains on flips and quarter turns alone, but train_transform also has "
-                f"{', '.join(augment.endless)}; set cache.views=null or train_transform=none"
+                f"{', '.join(augment.not_cacheable)}; set cache.views=null or train_transform=none"
             )
 
     def draw(self, epoch: int, image: int) -> Draw:
         """What an image looks like in an epoch, by seed and name."""
         view, name = None, self.split.names[image]
         if self.views is not None:  # the image as it is, and others that hang on its name
-            others = torch.randperm(7, generator=torch.Generator().manual_seed(seed_of(self.seed, name))) + 1
-            view = [0, *others.tolist()][seed_of(self.seed, epoch, name) % self.views]
-        elif not self.augment.endless:
-            view = self.augment.view(seed_of(self.seed, epoch, name))
+            others = torch.randperm(7, generator=torch.Generator().manual_seed(derive_seed(self.seed, name))) + 1
+            view = [0, *others.tolist()][derive_seed(self.seed, epoch, name) % self.views]
+        elif not self.augment.not_cacheable:
+            view = self.augment.view(derive_seed(self.seed, epoch, name))
         return Draw(epoch, image, view, "" if view is None else self.keys.get((image, view), ""))
 
     def views_in(self, epoch: int, images: Sequence[int]) -> list[tuple[int, int]]:
@@ -105,11 +105,11 @@ class TrainingSet(Dataset):
 
     def _sample(self, draw: Draw) -> Sample:
         sample = _read(self.split, draw.image, self.store, draw.key)
-        seed = seed_of(self.seed, draw.epoch, sample.name)
+        seed = derive_seed(self.seed, draw.epoch, sample.name)
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
             sample = sample.select(order[: self.max_objects].sort().values)
-        return self.resize(self.augment(sample, seed) if draw.view is None else lay(sample, draw.view))
+        return self.resize(self.augment(sample, seed) if draw.view is None else dihedral_sample(sample, draw.view))
 
 
 class EvaluationSet(Dataset):

@@ -19,7 +19,7 @@ from sam_ft.data.sources.survey import Survey, about_parts
 from sam_ft.types import Batch, Sample, collate
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError, UserError
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 log = logging.getLogger("sam_ft")
 
@@ -104,7 +104,7 @@ class TrainingBatches(Sampler):
         return self.steps * self.per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = torch.randperm(len(self.images), generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

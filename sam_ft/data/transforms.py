@@ -15,7 +15,7 @@ from sam_ft.utils.geometry import masks_to_boxes, resize_masks, resized_size, sc
 class ResizeLongestSide:
     """Resizes a sample so that its longest side is `side`, exactly as SamPredictor does.
 
-    The image is resized by Pillow's bilinear filter on 8 bits, the masks by nearest neighbour. The boxes are taken
+    The image is resized by Pillow's bilinear filter on 8 bits, the masks by nearest neighbor. The boxes are taken
     from the masks before, and scaled. Padding to a square is left to `types.collate`.
 
     keep_original: for evaluation: keeps the masks in the original frame, and every object. Without it, objects so
@@ -66,7 +66,7 @@ def drop_empty(sample: Sample) -> Sample:
 class Augment:
     """Applies transforms of `torchvision.transforms.v2` to the image and its masks together.
 
-    Geometric ones move both (masks by nearest neighbour), colour ones touch the image only. Objects that they push
+    Geometric ones move both (masks by nearest neighbor), color ones touch the image only. Objects that they push
     out of the picture are dropped. The randomness is an argument, so the same seed gives the same result in any
     worker, process and order.
     """
@@ -75,8 +75,8 @@ class Augment:
         self.transforms = list(transforms)
 
     @property
-    def endless(self) -> list[str]:
-        """The transforms that make other pictures than the 8 of `laid`, so that no embedding is ever needed again."""
+    def not_cacheable(self) -> list[str]:
+        """The transforms that do more than the 8 views of `dihedral`, so no embedding could be used again."""
         if not self.transforms:
             return []
         from torchvision.transforms import v2  # here, because it takes two seconds that most runs need not wait for
@@ -85,18 +85,18 @@ class Augment:
         return [type(transform).__name__ for transform in self.transforms if type(transform) not in exact]
 
     def view(self, seed: int) -> int:
-        """Which of the 8 ways of `laid` a seed draws; only if nothing is `endless`."""
+        """Which of the 8 ways of `dihedral` a seed draws; only if nothing is `not_cacheable`."""
         if not self.transforms:
             return 0
         marker = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3)
         moved, _ = self._apply(marker, None, seed)
-        return next(view for view in range(8) if torch.equal(laid(marker, view), moved))
+        return next(view for view in range(8) if torch.equal(dihedral(marker, view), moved))
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         if not self.transforms:
             return sample
-        if not self.endless:
-            return lay(sample, self.view(seed))
+        if not self.not_cacheable:
+            return dihedral_sample(sample, self.view(seed))
         masks = sample.masks if sample.ignore is None else torch.cat([sample.masks, sample.ignore[None]])
         # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
         image, moved = self._apply(sample.image, masks.view(torch.uint8) if len(masks) else None, seed)
@@ -118,7 +118,7 @@ class Augment:
         return image.as_subclass(Tensor).contiguous(), None if masks is None else masks.as_subclass(Tensor).contiguous()
 
 
-def laid(pixels: Tensor, view: int) -> Tensor:
+def dihedral(pixels: Tensor, view: int) -> Tensor:
     """One of the 8 ways to lay a picture: mirrored if view > 3, then turned by view % 4 quarters; exact.
 
     pixels: (..., H, W) → (..., H, W) or (..., W, H)
@@ -126,12 +126,12 @@ def laid(pixels: Tensor, view: int) -> Tensor:
     return torch.rot90(pixels.flip(-1) if view > 3 else pixels, view % 4, (-2, -1))
 
 
-def lay(sample: Sample, view: int) -> Sample:
-    """A sample in one of the 8 ways of `laid`, whether or not its pixels are left out."""
+def dihedral_sample(sample: Sample, view: int) -> Sample:
+    """A sample in one of the 8 ways of `dihedral`, whether or not its pixels are left out."""
     if view == 0:
         return sample
-    image, masks = laid(sample.image, view).contiguous(), laid(sample.masks, view).contiguous()
-    ignore = None if sample.ignore is None else laid(sample.ignore, view).contiguous()
+    image, masks = dihedral(sample.image, view).contiguous(), dihedral(sample.masks, view).contiguous()
+    ignore = None if sample.ignore is None else dihedral(sample.ignore, view).contiguous()
     return replace(sample, image=image, masks=masks, ignore=ignore)
 
 

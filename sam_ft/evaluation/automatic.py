@@ -24,19 +24,19 @@ PIXELS_AT_ONCE = 2**24  # of upsampled logits: 64 MB, of which there are a few c
 
 @dataclass
 class FoundMasks:
-    """The masks found in one image, the model's favourite first; all on the CPU.
+    """The masks found in one image, the model's favorite first; all on the CPU.
 
     rles: N masks in the original frame as COCO's run lengths, {"size": [H, W], "counts": bytes}
-    iou: (N,) the model's guess, by which they are ranked · stability: (N,), see `stability_scores`
+    pred_iou: (N,) the model's guess, by which they are ranked · stability: (N,), see `stability_scores`
     boxes: (N, 4) x0, y0, x1, y1 in pixels of the original frame; x1, y1 one past the last true pixel
-    highest_guess: the highest IoU guessed for any candidate, kept or not
+    highest_pred_iou: the highest IoU guessed for any candidate, kept or not
     """
 
     rles: list[dict]
-    iou: Tensor
+    pred_iou: Tensor
     stability: Tensor
     boxes: Tensor
-    highest_guess: float
+    highest_pred_iou: float
 
 
 @torch.no_grad()
@@ -73,44 +73,44 @@ def generate(
         prompts = Prompts(points=part[:, None], point_labels=ones)
         with task.autocast():
             prediction = model.decode(features, prompts, torch.full_like(ones[:, 0], image), multimask=True)
-        logits, iou = prediction.logits.float().flatten(0, 1), prediction.iou.float().flatten()
-        found.highest_guess = max(found.highest_guess, float(iou.max()))
-        good = iou > pred_iou_thresh
-        _add_stable(found, model, logits[good], iou[good].cpu(), input_size, original_size, stability_thresh)
+        logits, pred_iou = prediction.logits.float().flatten(0, 1), prediction.pred_iou.float().flatten()
+        found.highest_pred_iou = max(found.highest_pred_iou, float(pred_iou.max()))
+        good = pred_iou > pred_iou_thresh
+        _add_stable(found, model, logits[good], pred_iou[good].cpu(), input_size, original_size, stability_thresh)
     # The official boxes end at the last pixel instead of behind it, which changes their IoU.
     official = found.boxes.clone()
     official[:, 2:] = (official[:, 2:] - 1).clamp(min=0)
-    keep = nms(official, found.iou, nms_thresh)
+    keep = nms(official, found.pred_iou, nms_thresh)
     rles = [found.rles[place] for place in keep.tolist()]
-    return FoundMasks(rles, found.iou[keep], found.stability[keep], found.boxes[keep], found.highest_guess)
+    return FoundMasks(rles, found.pred_iou[keep], found.stability[keep], found.boxes[keep], found.highest_pred_iou)
 
 
 def _add_stable(
     found: FoundMasks,
     model: Sam,
     logits: Tensor,
-    iou: Tensor,
+    pred_iou: Tensor,
     input_size: Size,
     original_size: Size,
     stability_thresh: float,
 ) -> None:
     """Adds the stable masks among logits (N, 4s, 4s), at the original size only as many at once as memory bears."""
     at_once = max(1, PIXELS_AT_ONCE // max(model.image_size**2, original_size[0] * original_size[1]))
-    for small, guess in zip(logits.split(at_once), iou.split(at_once), strict=True):
+    for small, guess in zip(logits.split(at_once), pred_iou.split(at_once), strict=True):
         large = model.postprocess(small[:, None], input_size, original_size)[:, 0]
         stability = stability_scores(large)
         stable = stability >= stability_thresh
         masks = (large > 0)[stable.to(large.device)]
         found.rles += encode_masks(masks)
-        found.iou = torch.cat([found.iou, guess[stable]])
+        found.pred_iou = torch.cat([found.pred_iou, guess[stable]])
         found.stability = torch.cat([found.stability, stability[stable]])
         found.boxes = torch.cat([found.boxes, masks_to_boxes(masks).cpu()])
 
 
 def point_grid(points_per_side: int, size: Size) -> Tensor:
-    """The centres of n × n equal cells of an image of `size`, row by row: (n², 2) float64 x, y in its pixels."""
-    centres = (torch.arange(points_per_side, dtype=torch.float64) + 0.5) / points_per_side
-    y, x = torch.meshgrid(centres * size[0], centres * size[1], indexing="ij")
+    """The centers of n × n equal cells of an image of `size`, row by row: (n², 2) float64 x, y in its pixels."""
+    centers = (torch.arange(points_per_side, dtype=torch.float64) + 0.5) / points_per_side
+    y, x = torch.meshgrid(centers * size[0], centers * size[1], indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
@@ -132,7 +132,7 @@ def evaluate_amg(
 ) -> dict[str, float]:
     """Scores of the masks found in all images of an evaluation loader, shared by all processes.
 
-    Images without objects count: every mask found there is wrong. "highest_guess" is the highest IoU that the model
+    Images without objects count: every mask found there is wrong. "highest_pred_iou" is the highest IoU that the model
     guessed in an image, averaged over images: far below 0.88, nothing can be found, however good the masks are.
     `task` is the plain one, not its parallel wrapper, see `sam_ft.evaluation.evaluate.evaluate`.
     """
@@ -145,7 +145,7 @@ def evaluate_amg(
         for image, name in enumerate(batch.names):
             sizes = batch.input_sizes[image], batch.original_sizes[image]
             found = generate(task, features, image, *sizes, points_per_side, chunk)
-            metric.update(name, found.rles, found.iou, batch.original_masks[image], batch.original_ignore[image])
-            guesses.append(found.highest_guess)
+            metric.update(name, found.rles, found.pred_iou, batch.original_masks[image], batch.original_ignore[image])
+            guesses.append(found.highest_pred_iou)
     total, images = distributed.sum_over_ranks([sum(guesses), len(guesses)])
-    return {**metric.compute(), "highest_guess": total / images if images else math.nan}
+    return {**metric.compute(), "highest_pred_iou": total / images if images else math.nan}

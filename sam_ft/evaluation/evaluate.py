@@ -51,12 +51,12 @@ def evaluate(
             own = metric.update(
                 predicted.masks,
                 batch.original_masks[image],
-                predicted.iou,
+                predicted.pred_iou,
                 batch.labels[objects],
                 batch.original_ignore[image],
                 predicted.click_ious,
             )
-            columns = {"object": batch.object_ids[objects], "label": batch.labels[objects], **own}
+            columns = {"object": batch.object_index[objects], "label": batch.labels[objects], **own}
             for values in zip(*(column.tolist() for column in columns.values()), strict=True):
                 rows.append({"name": batch.names[image], **dict(zip(columns, values, strict=True))})
     scores, groups = metric.compute(classes)

@@ -52,13 +52,13 @@ class Combined:
         """
         if prediction.logits.shape[1] == 1:
             logits = at_input_side(prediction.logits[:, 0], masks.shape[-1])
-            true_iou = iou_now(logits, masks, valid)[:, None]
+            true_iou = hard_iou(logits, masks, valid)[:, None]
         else:
             best, true_iou = self.compare(prediction, masks, valid)
             rows = torch.arange(len(best), device=best.device)
             logits = at_input_side(prediction.logits[rows, best], masks.shape[-1])
         parts = {name: part(logits, masks, valid) for name, part in self.parts.items()}
-        head = DISTANCES[self.iou_head](prediction.iou.float() - true_iou).mean(1)
+        head = DISTANCES[self.iou_head](prediction.pred_iou.float() - true_iou).mean(1)
         total = self.weighted_sum(parts) + self.iou_head_weight * head
         return {"loss": total, **{name: value.detach() for name, value in parts.items()}, "iou_head": head.detach()}
 
@@ -72,7 +72,7 @@ class Combined:
         for candidate in prediction.logits.unbind(1):
             logits = at_input_side(candidate, masks.shape[-1])
             losses.append(self.weighted_sum({name: part(logits, masks, valid) for name, part in self.parts.items()}))
-            ious.append(iou_now(logits, masks, valid))
+            ious.append(hard_iou(logits, masks, valid))
         return torch.stack(losses).argmin(0), torch.stack(ious, 1)
 
     def weighted_sum(self, values: dict[str, Tensor]) -> Tensor:
@@ -112,7 +112,7 @@ def at_input_side(logits: Tensor, side: int) -> Tensor:
 
 
 @torch.no_grad()
-def iou_now(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+def hard_iou(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     """The IoU of the thresholded masks with the true ones on valid pixels, (M,) float32; 0 where both are empty."""
     predicted = (logits > 0) & valid
     overlap = (predicted & masks).flatten(1).sum(1, dtype=torch.float32)

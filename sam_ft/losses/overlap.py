@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sam_ft.losses.pixelwise import for_truth
+from sam_ft.losses.pixelwise import signed_logits
 
 
 class Dice:
@@ -31,21 +31,21 @@ class Iou:
 class Tversky:
     """Dice in which a missed pixel and an extra one cost differently (Salehi et al. 2017, with alpha + beta = 1).
 
-    miss_weight: what a missed pixel costs, their beta; an extra one costs 1 - miss_weight. At 0.5 it is Dice.
+    beta: what a missed pixel costs, their beta; an extra one costs 1 - beta. At 0.5 it is Dice.
 
     Raises:
-        ValueError: miss_weight outside 0 to 1
+        ValueError: beta outside 0 to 1
     """
 
-    def __init__(self, weight: float = 1.0, miss_weight: float = 0.7):
-        if not 0 <= miss_weight <= 1:
-            raise ValueError(f"Tversky: miss_weight={miss_weight}; expected a share from 0 to 1")
+    def __init__(self, weight: float = 1.0, beta: float = 0.7):
+        if not 0 <= beta <= 1:
+            raise ValueError(f"Tversky: beta={beta}; expected a share from 0 to 1")
         self.weight = weight
-        self.miss_weight = miss_weight
+        self.beta = beta
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         overlap, predicted, true = soft_areas(logits, masks, valid)
-        errors = self.miss_weight * (true - overlap) + (1 - self.miss_weight) * (predicted - overlap)
+        errors = self.beta * (true - overlap) + (1 - self.beta) * (predicted - overlap)
         return 1 - overlap / (overlap + errors).clamp(min=1e-6)
 
 
@@ -60,7 +60,7 @@ class Lovasz:
         self.weight = weight
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        errors = ((1 - for_truth(logits, masks)).relu() * valid.float()).flatten(1)
+        errors = ((1 - signed_logits(logits, masks)).relu() * valid.float()).flatten(1)
         return (errors * iou_losses(errors.detach(), (masks & valid).flatten(1))).sum(1)
 
 
@@ -77,7 +77,7 @@ def iou_losses(errors: Tensor, true: Tensor) -> Tensor:
     overlap = area - missed
     union = overlap + torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=own.dtype)
     # A missed pixel takes 1 from the overlap, an extra one adds 1 to the union. Written out, for the difference of two
-    # neighbouring IoUs would be lost in rounding where the object has a million pixels.
+    # neighboring IoUs would be lost in rounding where the object has a million pixels.
     lost = torch.where(own > 0, 1 / union, overlap / (union * (union - 1).clamp(min=1)))
     return torch.empty_like(lost).scatter_(1, order, lost)
 

@@ -15,7 +15,7 @@ class Bce:
         self.weight = weight
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        return -mean_over(log_sigmoid(for_truth(logits, masks)), valid)
+        return -masked_mean(log_sigmoid(signed_logits(logits, masks)), valid)
 
 
 class Focal:
@@ -38,9 +38,9 @@ class Focal:
         self.gamma = gamma
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        logits = for_truth(logits, masks)
+        logits = signed_logits(logits, masks)
         balance = masks.float().mul_(2 * self.alpha - 1).add_(1 - self.alpha)
-        return -mean_over((-logits).sigmoid() ** self.gamma * log_sigmoid(logits) * balance, valid)
+        return -masked_mean((-logits).sigmoid() ** self.gamma * log_sigmoid(logits) * balance, valid)
 
 
 class BoundaryBce:
@@ -62,25 +62,25 @@ class BoundaryBce:
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         reach = max(1, round(self.width * masks.shape[-1] / 1024))
-        near = spread(masks & valid, reach) & spread(~masks & valid, reach) & valid
-        return -mean_over(log_sigmoid(for_truth(logits, masks)), near)
+        near = dilate(masks & valid, reach) & dilate(~masks & valid, reach) & valid
+        return -masked_mean(log_sigmoid(signed_logits(logits, masks)), near)
 
 
-def for_truth(logits: Tensor, masks: Tensor) -> Tensor:
+def signed_logits(logits: Tensor, masks: Tensor) -> Tensor:
     """Logits of "object" turned into those of what the pixel truly is, so that log p is their log sigmoid."""
     return logits * masks.float().mul_(2).sub_(1)
 
 
-def mean_over(values: Tensor, valid: Tensor) -> Tensor:
+def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Each object's mean over the pixels that are valid, (M,); 0 where none is."""
     inside = valid.float()  # once: arithmetic with bool takes a CPU twice as long
     return (values * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
 
 
-def spread(pixels: Tensor, reach: int) -> Tensor:
+def dilate(pixels: Tensor, reach: int) -> Tensor:
     """True where a true pixel lies at most `reach` rows and columns away, (M, S, S) bool.
 
-    Shifted copies are laid over each other, which on a CPU takes a hundredth of the time of a max-pooling.
+    Shifted copies are dihedral over each other, which on a CPU takes a hundredth of the time of a max-pooling.
     """
     side = pixels.shape[-1]
     reach = min(reach, side)
@@ -98,7 +98,7 @@ def spread(pixels: Tensor, reach: int) -> Tensor:
 def log_sigmoid(x: Tensor) -> Tensor:
     """log(1 / (1 + exp(-x))), to 6e-8 where that is more than its own precision; like x, float32.
 
-    On a CPU without log1p, of which torch has no vectorised kernel there: it takes four times as long as all of this.
+    On a CPU without log1p, of which torch has no vectorized kernel there: it takes four times as long as all of this.
     """
     return _LogSigmoid.apply(x) if x.device.type == "cpu" else F.logsigmoid(x)
 

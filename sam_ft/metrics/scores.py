@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sam_ft.metrics.summary import Summary, summarise
+from sam_ft.metrics.summary import Summary, summarize
 from sam_ft.utils.distributed import gather
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import areas
@@ -62,21 +62,21 @@ class Scores:
         self,
         predicted: Tensor,
         true: Tensor,
-        guessed_iou: Tensor,
+        pred_iou: Tensor,
         labels: Tensor,
         ignore: Tensor | None = None,
         click_ious: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Adds one image's objects and returns their own scores.
 
-        predicted, true: (N, H, W) bool in the original frame, each of `true` non-empty · guessed_iou: (N,)
+        predicted, true: (N, H, W) bool in the original frame, each of `true` non-empty · pred_iou: (N,)
         labels: (N,) int64 · ignore: (H, W) bool, pixels that count for nothing; `true` holds none of them
         click_ious: (N, R) the IoU after each of R rounds, which are taken for clicks, as those of `clicks_5` are;
             None if there was one alone
 
         Returns (N,) tensors on the CPU, "area" in pixels as int64, all others float64: "iou", "dice", "precision",
-        "recall", "guessed_iou", those of the measures, and with clicks "iou_click_1" to "iou_click_R", "clicks_to_85"
-        and "clicks_to_90". The precision of an empty prediction is 0: nothing of it is right.
+        "recall", "pred_iou", those of the measures, and with clicks "iou_click_1" to "iou_click_R", "NoC@85"
+        and "NoC@90". The precision of an empty prediction is 0: nothing of it is right.
         """
         if ignore is not None:
             predicted = predicted & ~ignore
@@ -87,7 +87,7 @@ class Scores:
             "dice": 2 * overlap.double() / (found + area),
             "precision": overlap.double() / found.clamp(min=1),
             "recall": overlap.double() / area,
-            "guessed_iou": guessed_iou.double().cpu(),
+            "pred_iou": pred_iou.double().cpu(),
         }
         if self.measures:
             predicted, true = predicted.cpu(), true.cpu()
@@ -104,7 +104,7 @@ class Scores:
 
         classes: names of labels, where labels are classes
         """
-        return summarise(gather(self._images), self.names, classes)
+        return summarize(gather(self._images), self.names, classes)
 
 
 def _clicks(ious: Tensor) -> dict[str, Tensor]:
@@ -117,5 +117,5 @@ def _clicks(ious: Tensor) -> dict[str, Tensor]:
     for percent in (85, 90):
         reached = ious >= percent / 100  # in the precision of the IoUs, where 0.9 is 0.9
         first = reached.int().argmax(dim=1) + 1
-        columns[f"clicks_to_{percent}"] = torch.where(reached.any(dim=1), first, ious.shape[1]).double()
+        columns[f"NoC@{percent}"] = torch.where(reached.any(dim=1), first, ious.shape[1]).double()
     return columns

@@ -14,7 +14,7 @@ Group = dict[str, float | None]
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}
 
 # Of the clicks that there were; each object's rows hold all of them.
-CLICKS = ("iou_click_1", "iou_click_3", "iou_click_5", "clicks_to_85", "clicks_to_90")
+CLICKS = ("iou_click_1", "iou_click_3", "iou_click_5", "NoC@85", "NoC@90")
 
 
 class Summary(NamedTuple):
@@ -27,14 +27,14 @@ class Summary(NamedTuple):
     groups: dict[str, dict[str, Group]]
 
 
-def summarise(images: Sequence[Mapping[str, list]], measures: Sequence[str], classes: Mapping[int, str]) -> Summary:
+def summarize(images: Sequence[Mapping[str, list]], measures: Sequence[str], classes: Mapping[int, str]) -> Summary:
     """images: each one's objects as columns, as `Scores.update` returns them, with their "label" · measures: names.
 
     A mean over objects weights an image by how many it holds; a mean over images (of the mean in each) does not; a
     mean over classes (of the mean in each that is present) lets a rare class count as much as a common one.
     Without a single object every score is nan: there is nothing to be right or wrong about.
     """
-    base = ("label", "area", "iou", "dice", "precision", "recall", "guessed_iou", *measures)
+    base = ("label", "area", "iou", "dice", "precision", "recall", "pred_iou", *measures)
     names = images[0].keys() if images else base
     objects = {name: list(chain.from_iterable(image[name] for image in images)) for name in names}
     named = [classes.get(label) for label in objects["label"]]
@@ -55,9 +55,9 @@ def summarise(images: Sequence[Mapping[str, list]], measures: Sequence[str], cla
         for name in ("iou", "dice"):
             means = (group[name] for group in groups["class"].values())
             scores[f"{name}_per_class"] = _mean([mean for mean in means if mean is not None])
-    guessed, true = objects["guessed_iou"], objects["iou"]
-    scores["iou_guess_error"] = _mean([abs(a - b) for a, b in zip(guessed, true, strict=True)])
-    scores["iou_guess_rank"] = rank_correlation(guessed, true)
+    guessed, true = objects["pred_iou"], objects["iou"]
+    scores["pred_iou_mae"] = _mean([abs(a - b) for a, b in zip(guessed, true, strict=True)])
+    scores["pred_iou_spearman"] = rank_correlation(guessed, true)
     scores |= {name: _mean(objects[name]) for name in (*measures, *CLICKS) if name in objects}
     return Summary({**scores, "objects": len(true), "images": len(images)}, groups)
 

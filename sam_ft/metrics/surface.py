@@ -18,10 +18,10 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 class SurfaceDistance:
     """nsd: the share of both outlines within `tolerance` of the other one · hd95: how far off all but 5 % of them are.
 
-    tolerance: in pixels of the original image, from centre to centre
+    tolerance: in pixels of the original image, from center to center
 
-    An outline are the pixels of a mask with a neighbour, above, below or beside, that is not in it; the border of the
-    image counts as one. nsd is the normalised surface distance (Nikolov et al. 2021,
+    An outline are the pixels of a mask with a neighbor, above, below or beside, that is not in it; the border of the
+    image counts as one. nsd is the normalized surface distance (Nikolov et al. 2021,
     https://arxiv.org/abs/1809.04430) with pixels counted instead of lengths; hd95 is the 95th percentile of the
     distances from one outline to the other, the larger of both ways (not of all distances together, as some take it).
     Both as MONAI computes them. An empty prediction has no outline: its nsd is 0 and its hd95 the image's diagonal,

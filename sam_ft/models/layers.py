@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel: (B, C, H, W) → (B, C, H, W)."""
+    """Layer normalization over the channels of each pixel: (B, C, H, W) → (B, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-6)

@@ -48,7 +48,7 @@ class MaskDecoder(nn.Module):
 
         embedding: (B, dim, s, s) · image_pe: (1, dim, s, s) · sparse: (M, K, dim) · dense: (M, dim, s, s)
         image_index: (M,) int64 in [0, B)
-        → logits (M, C, 4s, 4s) and iou (M, C), float32; C is 3 if multimask else 1
+        → logits (M, C, 4s, 4s) and pred_iou (M, C), float32; C is 3 if multimask else 1
         """
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
@@ -59,9 +59,9 @@ class MaskDecoder(nn.Module):
 
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         logits = self._paint(image, weights, embedding.shape[-1])
-        iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]
+        pred_iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]
         # float32 also under autocast: logits are upsampled, thresholded and summed over many pixels.
-        return Prediction(logits=logits.float(), iou=iou.float())
+        return Prediction(logits=logits.float(), pred_iou=pred_iou.float())
 
     def _paint(self, image: Tensor, weights: Tensor, side: int) -> Tensor:
         """Upscales the image twice and weighs its channels. All that is wide keeps its channels last in memory.

@@ -55,8 +55,8 @@ class PromptEncoder(nn.Module):
     def dense_pe(self) -> Tensor:
         """The positions of the pixels of the image embedding: (1, embed_dim, s, s)."""
         side = self.image_embedding_size
-        centres = (torch.arange(side, device=self.no_mask_embed.weight.device) + 0.5) / side
-        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        centers = (torch.arange(side, device=self.no_mask_embed.weight.device) + 0.5) / side
+        y, x = torch.meshgrid(centers, centers, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
     def _embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class PromptEncoder(nn.Module):
         return self.point_embeddings[index].get_parameter("weight")
 
     def _embed_coordinates(self, coordinates: Tensor) -> Tensor:
-        # +0.5: SAM puts pixel centres at half integers.
+        # +0.5: SAM puts pixel centers at half integers.
         return self.pe_layer((coordinates.float() + 0.5) / self.input_side)
 
     def _embed_masks(self, masks: Tensor | None, num_objects: int) -> Tensor:

@@ -63,7 +63,7 @@ class Sam(nn.Module):
         return (self.prompt_encoder.embed_dim, side, side)
 
     def preprocess(self, images: Tensor, input_sizes: Sequence[Size]) -> Tensor:
-        """Normalises the images and leaves their padding at zero.
+        """Normalizes the images and leaves their padding at zero.
 
         images: (B, 3, S, S) uint8 RGB, padded right and bottom · input_sizes: the part that is not padding
         → (B, 3, S, S) float32
@@ -76,18 +76,18 @@ class Sam(nn.Module):
             low = pixels.masked_fill(~inside, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
             high = pixels.masked_fill(~inside, -torch.inf).amax(dim=(1, 2, 3), keepdim=True)
             pixels = (pixels - low) / (high - low).clamp(min=1e-8)
-        # After the normalisation, as SamPredictor does: padding is zero, not the darkest colour.
+        # After the normalization, as SamPredictor does: padding is zero, not the darkest color.
         return pixels.masked_fill(~inside, 0.0)
 
     def encode(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
         """Embeds images, see `preprocess`, once for all prompts that follow: embedding (B, 256, s, s)."""
-        return Features(self.image_encoder(self.preprocess(images, input_sizes)))
+        return Features((self.image_encoder(self.preprocess(images, input_sizes)),))
 
     def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
         """Answers the prompts of all objects at once.
 
         prompts: in the input frame · image_index: (M,) int64, the image in `features` that holds each object
-        → logits (M, C, 4s, 4s) over the padded input and iou (M, C); C is 3 if multimask else 1
+        → logits (M, C, 4s, 4s) over the padded input and pred_iou (M, C); C is 3 if multimask else 1
         """
         side = (self.mask_side, self.mask_side)
         if prompts.masks is not None and prompts.masks.shape[-2:] != side:

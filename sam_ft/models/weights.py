@@ -1,4 +1,4 @@
-"""Base weights: found, read without running any code in them, recognised, and loaded whole or not at all."""
+"""Base weights: found, read without running any code in them, recognized, and loaded whole or not at all."""
 
 import logging
 import pickle

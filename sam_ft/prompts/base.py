@@ -80,7 +80,7 @@ class Dialogue:
         """Makes the next prompts out of the answer to these; answer: C = 1"""
         self.round += 1
         if self.prompter.detach:
-            answer = Prediction(answer.logits.detach(), answer.iou.detach())
+            answer = Prediction(answer.logits.detach(), answer.pred_iou.detach())
         self.prompts = self.prompter.next(self.batch, self.seed, self.round, self.prompts, answer, errors)
 
 

@@ -13,7 +13,7 @@ from sam_ft.prompts.noise import uniform
 from sam_ft.prompts.point import Point
 from sam_ft.types import Batch, Prediction, Prompts
 from sam_ft.utils.geometry import deepest_pixel, pick_pixels
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 
 class Clicks(Prompter):
@@ -26,12 +26,12 @@ class Clicks(Prompter):
     first: what is asked in round 0; None for one point, at `place`
     rounds: how often the model is asked in all
     mask_only_rounds: rounds without a new click: the last one, and others at random among the rest
-    place: "random": any wrong pixel is as likely; "centre": the one deepest inside what was missed or what was too
+    sampling: "uniform": any wrong pixel is as likely; "center": the one deepest inside what was missed or what was too
         much, whichever is deeper, as in the evaluations of interactive segmentation; where it does not help, the same
         pixel may be clicked again
     detach: no gradient flows back through an answer into the round before
 
-    Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm"; the centre as in Mahadevan et al.,
+    Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm"; the center as in Mahadevan et al.,
     Iteratively Trained Interactive Segmentation (2018), and Sofiiuk et al., RITM (2022).
     """
 
@@ -40,7 +40,7 @@ class Clicks(Prompter):
         first: Prompter | None = None,
         rounds: int = 5,
         mask_only_rounds: int = 0,
-        place: str = "centre",
+        sampling: str = "center",
         detach: bool = True,
     ) -> None:
         if rounds < 1 or not 0 <= mask_only_rounds < rounds:
@@ -48,14 +48,14 @@ class Clicks(Prompter):
                 f"rounds={rounds} and mask_only_rounds={mask_only_rounds}; expected at least 1 round, and fewer "
                 "without a click than there are"
             )
-        if place not in ("random", "centre"):
-            raise ValueError(f"place={place}; expected random or centre")
+        if sampling not in ("uniform", "center"):
+            raise ValueError(f"sampling={sampling}; expected uniform or center")
         if isinstance(first, Mixed) or (first is not None and first.rounds > 1):
             raise ValueError(f"first={type(first).__name__}; expected a prompt of one kind and one round, such as Box")
-        self.first = Point(place=place) if first is None else first
+        self.first = Point(sampling=sampling) if first is None else first
         self.rounds = rounds
         self.mask_only_rounds = mask_only_rounds
-        self.place = place
+        self.sampling = sampling
         self.detach = detach
         later: tuple[str, ...] = ("object point", "background point", "mask", "clear") if rounds > 1 else ()
         self.asks: Collection[str] = sorted({*self.first.asks, *later})
@@ -67,21 +67,21 @@ class Clicks(Prompter):
         prompts = replace(prompts, masks=answer.logits)
         if turn in self.without_click(seed):
             return prompts
-        if self.place == "random":
+        if self.sampling == "uniform":
             share = uniform(batch, seed, f"click {turn}", 1)
             pixels, any_wrong = pick_pixels(errors.missed | errors.extra, share)
             pixels = pixels[:, 0]
             missed = errors.missed[torch.arange(len(pixels), device=pixels.device), pixels[:, 1], pixels[:, 0]]
             labels = torch.where(any_wrong, missed.to(torch.int64), -1)
         else:
-            pixels, labels = centre_clicks(errors)
+            pixels, labels = center_clicks(errors)
         return click(prompts, errors.to_input(pixels), labels)
 
     def without_click(self, seed: int) -> set[int]:
         """The rounds that show the last answer alone; the same for all objects of a training step."""
         if not self.mask_only_rounds:
             return set()
-        generator = torch.Generator().manual_seed(seed_of(seed, "without click"))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "without click"))
         order = torch.randperm(self.rounds - 2, generator=generator) + 1
         return {self.rounds - 1, *order[: self.mask_only_rounds - 1].tolist()}
 
@@ -106,11 +106,11 @@ class Iterative(Mixed):
         if not 0 <= point_probability <= 1:
             raise ValueError(f"point_probability={point_probability}; expected a number from 0 to 1")
         begin = (Box(jitter, max_jitter), Point())
-        later = (rounds, mask_only_rounds, "random", detach)
+        later = (rounds, mask_only_rounds, "uniform", detach)
         super().__init__([Clicks(first, *later) for first in begin], [1 - point_probability, point_probability])
 
 
-def centre_clicks(errors: Errors) -> tuple[Tensor, Tensor]:
+def center_clicks(errors: Errors) -> tuple[Tensor, Tensor]:
     """(M, 2) x, y of the pixel deepest inside the missed or the extra region, and (M,) its label 1 or 0, or -1."""
     pixels, labels = [], []
     for missed, extra in zip(errors.missed.cpu().numpy(), errors.extra.cpu().numpy(), strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.noise import uniform
 from sam_ft.types import Batch, Prompts
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 
 class Mixed(Prompter):
@@ -37,7 +37,7 @@ class Mixed(Prompter):
         if self.per == "object":
             shares = uniform(batch, seed, "mixed", 1)[:, 0]
         else:
-            shares = torch.full_like(batch.image_index, seed_of(seed, "mixed") / 2**63, dtype=torch.float64)
+            shares = torch.full_like(batch.image_index, derive_seed(seed, "mixed") / 2**63, dtype=torch.float64)
         limits = torch.tensor(np.cumsum(self.weights) / sum(self.weights), device=shares.device)
         chosen = torch.searchsorted(limits[:-1], shares.double(), right=True)
         groups: list[tuple[Prompter, Tensor]] = []
@@ -45,7 +45,7 @@ class Mixed(Prompter):
             objects = torch.nonzero(chosen == index).flatten()
             if len(objects):
                 if isinstance(prompter, Mixed):  # with another seed, for it must not follow this draw
-                    inner = prompter.split(batch.select(objects), seed_of(seed, "mixed", index))
+                    inner = prompter.split(batch.select(objects), derive_seed(seed, "mixed", index))
                     groups += [(who, objects[part]) for who, part in inner]
                 else:
                     groups.append((prompter, objects))

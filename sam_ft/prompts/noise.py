@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sam_ft.types import Batch
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
 
@@ -21,8 +21,8 @@ def uniform(batch: Batch, seed: int, purpose: str, count: int) -> Tensor:
     Source: the generator SplitMix64 (Steele, Lea and Flood 2014), entered at a place of its own for each object.
     """
     device = batch.image_index.device
-    names = torch.tensor([seed_of(seed, purpose, name) for name in batch.names], dtype=torch.int64)
-    objects = _mix(names.to(device, non_blocking=True)[batch.image_index] + (batch.object_ids + 1) * _GOLDEN)
+    names = torch.tensor([derive_seed(seed, purpose, name) for name in batch.names], dtype=torch.int64)
+    objects = _mix(names.to(device, non_blocking=True)[batch.image_index] + (batch.object_index + 1) * _GOLDEN)
     steps = torch.arange(1, count + 1, device=device) * _GOLDEN
     return _shift(_mix(objects[:, None] + steps), 40).float() * 2**-24
 

@@ -16,24 +16,24 @@ class Point(Prompter):
     """Prompts with points of the object, and of the background near it.
 
     positive, negative: points in the object, and beside it
-    place: "random": anywhere there, each pixel as likely; "centre": the pixel deepest inside, where a person would
+    sampling: "uniform": anywhere there, each pixel as likely; "center": the pixel deepest inside, where a person would
         click; a second one is deepest inside what is left when the first one counts as outside, and so on
     """
 
-    def __init__(self, positive: int = 1, negative: int = 0, place: str = "random") -> None:
+    def __init__(self, positive: int = 1, negative: int = 0, sampling: str = "uniform") -> None:
         if positive < 1 or negative < 0:
             raise ValueError(f"positive={positive} and negative={negative}; expected at least 1 and at least 0")
-        if place not in ("random", "centre"):
-            raise ValueError(f"place={place}; expected random or centre")
+        if sampling not in ("uniform", "center"):
+            raise ValueError(f"sampling={sampling}; expected uniform or center")
         self.positive = positive
         self.negative = negative
-        self.place = place
+        self.sampling = sampling
         self.asks: list[str] = ["object point", "no mask", "one point" if positive + negative == 1 else "clear"]
         self.asks += ["background point"] if negative else []
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """points: (M, positive + negative, 2) pixels of the original frame in evaluation, of the input in training;
-        padding where there is no pixel, as beside an object that fills its image, or with place="centre" no other
+        padding where there is no pixel, as beside an object that fills its image, or with sampling="center" no other
         one. Random points may meet.
         """
         count = self.positive + self.negative
@@ -54,7 +54,7 @@ class Point(Prompter):
 
     def _pick(self, regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool whether there was one."""
-        if self.place == "random":
+        if self.sampling == "uniform":
             pixels, any_there = pick_pixels(regions, shares)
             return pixels, any_there[:, None].expand_as(shares)
         picked = np.zeros((*shares.shape, 2), np.int64)

@@ -42,7 +42,7 @@ def draw_worst_and_best(
         image = readable(dataset.split[places[name]].image)
         for predicted in task.predict(batch, prompter, chunk):
             for row in wanted:
-                place = batch.object_ids.tolist().index(row["object"])
+                place = batch.object_index.tolist().index(row["object"])
                 true = batch.original_masks[0][place].cpu()
                 answer = predicted.masks[place].cpu()
                 drawn[name, row["object"]] = _panels(image, true, answer, row, row[which])

@@ -17,7 +17,7 @@ from sam_ft.utils.files import atomic_path
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 DPI = 110
 
-# without its grey, which on a grey image looks like nothing at all
+# without its gray, which on a gray image looks like nothing at all
 _COLOURS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
 _POINT_COLOURS = {1: (40, 200, 40), 0: (230, 40, 40)}  # of the object, of the background; padding is not drawn
 
@@ -38,7 +38,7 @@ def with_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Ten
     """The image (3, H, W) uint8 with the boxes and points of all objects drawn, whose frame is the image's.
 
     groups: (n,) the ranks of some objects, and their prompts
-    A box has the colour that `with_masks` gives the object; points of objects are green, those of the background red.
+    A box has the color that `with_masks` gives the object; points of objects are green, those of the background red.
     """
     width = max(1, round(max(image.shape[-2:]) / 400))
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
@@ -60,13 +60,13 @@ def with_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Ten
 
 
 def with_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:
-    """The image (3, H, W) uint8 with masks (N, H, W) bool laid over it, one colour each, their outlines solid.
+    """The image (3, H, W) uint8 with masks (N, H, W) bool dihedral over it, one color each, their outlines solid.
 
-    Where masks overlap their colours mix (torchvision's drawing leaves black there).
+    Where masks overlap their colors mix (torchvision's drawing leaves black there).
     """
     picture = image.float()
-    for mask, outline, colour in zip(masks, outlines(masks), _colours(len(masks)), strict=True):
-        paint = torch.tensor(colour, dtype=torch.float32)[:, None, None]
+    for mask, outline, color in zip(masks, outlines(masks), _colors(len(masks)), strict=True):
+        paint = torch.tensor(color, dtype=torch.float32)[:, None, None]
         picture = torch.where(mask, (1 - alpha) * picture + alpha * paint, picture)
         picture = torch.where(outline, paint, picture)
     return picture.round().to(torch.uint8)
@@ -102,5 +102,5 @@ def save_sheet(path: Path, parts: Mapping[str, Sequence[Sequence[Panel]]], inche
         figure.savefig(temporary, format="png")
 
 
-def _colours(count: int) -> list[tuple[int, ...]]:
+def _colors(count: int) -> list[tuple[int, ...]]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(count)]

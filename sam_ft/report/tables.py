@@ -15,20 +15,20 @@ TITLES = {
     "dice_per_image": "Dice (mean over images)",
     "iou_per_class": "IoU (mean over classes)",
     "dice_per_class": "Dice (mean over classes)",
-    "iou_guess_error": "|guessed - true IoU| (less is better)",
-    "iou_guess_rank": "rank correlation of guessed and true IoU",
+    "pred_iou_mae": "|guessed - true IoU| (less is better)",
+    "pred_iou_spearman": "rank correlation of guessed and true IoU",
     "boundary_iou": "boundary IoU",
     "nsd": "outline within the tolerance (NSD)",
     "hd95": "outline off by, HD95 in pixels (less is better)",
     "iou_click_1": "IoU after 1 click",
     "iou_click_3": "IoU after 3 clicks",
     "iou_click_5": "IoU after 5 clicks",
-    "clicks_to_85": "clicks to IoU 0.85 (less is better; all of them if never)",
-    "clicks_to_90": "clicks to IoU 0.90 (less is better; all of them if never)",
+    "NoC@85": "clicks to IoU 0.85 (less is better; all of them if never)",
+    "NoC@90": "clicks to IoU 0.90 (less is better; all of them if never)",
     "ap50": "average precision, masks right from IoU 0.50 on",
     "ap75": "average precision, masks right from IoU 0.75 on",
     "masks_per_image": "masks found in an image",
-    "highest_guess": "highest guess of a mask's IoU in an image",
+    "highest_pred_iou": "highest guess of a mask's IoU in an image",
 }
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
@@ -78,7 +78,7 @@ def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     rows = []
     for prompt, scores in results.items():
         iou, other, error = (
-            _compared(scores["zero_shot"], scores.get("tuned"), name) for name in ("iou", second, "iou_guess_error")
+            _compared(scores["zero_shot"], scores.get("tuned"), name) for name in ("iou", second, "pred_iou_mae")
         )
         rows.append([prompt, *iou, *other[:2], *error[:2]])
     return plain_table(["prompt", *columns], rows)

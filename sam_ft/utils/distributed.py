@@ -99,7 +99,7 @@ def gather(items: list[T]) -> list[T]:
     return [item for share in shares for item in share]
 
 
-def from_main(function: Callable[[], T]) -> T:
+def broadcast_from_main(function: Callable[[], T]) -> T:
     """What `function` returns on the main process, on every process; a user's mistake that it finds stops them all."""
     if world_size() == 1:
         return function()

@@ -62,7 +62,7 @@ def scale_boxes(boxes: Tensor, from_size: Size, to_size: Size) -> Tensor:
 
 
 def resize_masks(masks: Tensor, size: Size) -> Tensor:
-    """Nearest-neighbour resize: each new pixel takes the old one that its centre falls into.
+    """Nearest-neighbor resize: each new pixel takes the old one that its center falls into.
 
     masks: (N, H, W) bool → (N, *size) bool
     """
@@ -72,20 +72,20 @@ def resize_masks(masks: Tensor, size: Size) -> Tensor:
         return masks.new_zeros(0, *size)
     height, width = masks.shape[-2:]
     # NumPy: torch's "nearest-exact" takes nine times as long for masks. Columns first, while there are fewer rows.
-    pixels = masks.numpy().take(_centres(width, size[1]), axis=2).take(_centres(height, size[0]), axis=1)
+    pixels = masks.numpy().take(_centers(width, size[1]), axis=2).take(_centers(height, size[0]), axis=1)
     return torch.from_numpy(pixels)
 
 
-def _centres(old: int, new: int) -> NDArray[np.int64]:
-    """(new,) the old pixel that each new one's centre falls into: floor((i + 1/2) · old / new), in whole numbers."""
+def _centers(old: int, new: int) -> NDArray[np.int64]:
+    """(new,) the old pixel that each new one's center falls into: floor((i + 1/2) · old / new), in whole numbers."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
-    """Scales boxes (N, 4) by `factor` round their centres."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    """Scales boxes (N, 4) by `factor` round their centers."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
-    return torch.cat([centres - halves, centres + halves], dim=1)
+    return torch.cat([centers - halves, centers + halves], dim=1)
 
 
 def jitter_boxes(boxes: Tensor, noise: Tensor, max_shift: float) -> Tensor:

@@ -43,7 +43,7 @@ def cut(path, share=0.5):
 def spoil(root):
     """train/ with a fault of each kind besides two sound pairs, and val/ with two more."""
     train, val = root / "train", root / "val"
-    pairs(train, "fine", "twin", "lonely", "html", "empty", "other_size", "turned", "coloured", "cut_png", "cut_mask")
+    pairs(train, "fine", "twin", "lonely", "html", "empty", "other_size", "turned", "colored", "cut_png", "cut_mask")
     pairs(val, "sound", "leak", "halved")
     (train / "masks" / "lonely.png").unlink()
     save(train / "masks" / "extra.png", IDS)
@@ -58,7 +58,7 @@ def spoil(root):
     cut(train / "images" / "cut_jpeg.jpg")
     save(train / "masks" / "other_size.png", IDS[::2, ::2])
     save(train / "masks" / "turned.png", IDS.T.copy())
-    save(train / "masks" / "coloured.png", noise("colours"))
+    save(train / "masks" / "colored.png", noise("colors"))
     save(train / "images" / "lossy.png", noise("lossy"))
     save(train / "masks" / "lossy.jpg", IDS)
     exif = Image.Exif()
@@ -76,7 +76,7 @@ FAULTS = {  # file: what is said of it
     "train/masks/extra.png": "has no image; add one of the same name",
     "double.jpg, double.png": "several files have this name",
     "train/masks/lossy.jpg": "JPEG changes pixel values",
-    "train/masks/coloured.png": "the mask has colours",
+    "train/masks/colored.png": "the mask has colors",
     "train/masks/other_size.png": "the mask is 16 x 12 pixels but its image other_size.png is 32 x 24; resave the mask",
     "rotated.png": "the mask is 32 x 24 pixels but its image rotated.jpg is 24 x 32",
     "turned.png": "the mask is 24 x 32 pixels but its image turned.png is 32 x 24",
@@ -151,7 +151,7 @@ def test_many_files_with_one_fault_do_not_hide_the_others(tmp_path):
     assert "n09.png" in text
     assert "n10.png" not in text
     assert "... and 20 more\n" in text
-    assert "odd.png: the mask has colours" in text
+    assert "odd.png: the mask has colors" in text
     assert text.count("resave the mask") == 1
 
 

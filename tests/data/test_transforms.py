@@ -46,13 +46,13 @@ def test_boxes_come_from_the_masks_before_the_resize():
 def test_an_object_that_vanishes_is_dropped_in_training_and_kept_in_evaluation():
     given = sample(8, 8, objects=2)
     given.masks[:] = False
-    given.masks[0, 0, 0] = True  # centres of the 2 x 2 result are at 2 and 6: this pixel is lost
+    given.masks[0, 0, 0] = True  # centers of the 2 x 2 result are at 2 and 6: this pixel is lost
     given.masks[1, 4:] = True
     training, evaluation = ResizeLongestSide(2)(given), ResizeLongestSide(2, keep_original=True)(given)
-    assert training.object_ids.tolist() == [1]
+    assert training.object_index.tolist() == [1]
     assert training.original_masks is None
     assert len(training.boxes) == 1
-    assert evaluation.object_ids.tolist() == [0, 1]
+    assert evaluation.object_index.tolist() == [0, 1]
     assert evaluation.boxes[0].tolist() == [0, 0, 0.25, 0.25]
     assert torch.equal(evaluation.original_masks, given.masks)
 
@@ -74,7 +74,7 @@ def test_masks_move_with_the_image():
     turned = set()
     for seed in range(40):
         moved = Augment(FLIPS)(sample(6, 9, objects=3), seed)
-        for object_id, mask in zip(moved.object_ids, moved.masks, strict=True):
+        for object_id, mask in zip(moved.object_index, moved.masks, strict=True):
             assert torch.equal(mask, moved.image[0] == object_id + 1)
         turned.add((moved.image.shape, moved.image.flatten()[0].item(), moved.image.flatten()[-1].item()))
     assert len(turned) >= 4
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_result_and_leaves_torch_alone():
     assert any(image.shape != first.image.shape or not torch.equal(image, first.image) for image in other)
 
 
-def test_colour_changes_touch_the_image_only():
+def test_color_changes_touch_the_image_only():
     given = sample()
     changed = Augment([v2.ColorJitter(brightness=(2, 2))])(given, seed=0)
     assert torch.equal(changed.masks, given.masks)
@@ -104,7 +104,7 @@ def test_an_object_that_leaves_the_picture_is_dropped():
     given = sample(4, 4, objects=2)
     given.masks[:] = False
     given.masks[0, 0, 0] = given.masks[1, 1:3, 1:3] = True
-    assert Augment([v2.CenterCrop(2)])(given, seed=0).object_ids.tolist() == [1]
+    assert Augment([v2.CenterCrop(2)])(given, seed=0).object_index.tolist() == [1]
 
 
 @pytest.mark.parametrize("transform", [*FLIPS, v2.RandomRotation(30), v2.RandomResizedCrop(5), v2.RandomAffine(10)])

@@ -67,7 +67,7 @@ def test_an_encoder_that_learns_has_no_store_and_the_log_says_so(blobs, tmp_path
     assert entries(own_home) == []
 
 
-def test_colour_stores_only_the_validation_images_and_the_log_says_what_that_costs(blobs, tmp_path, cli, own_home):
+def test_color_stores_only_the_validation_images_and_the_log_says_what_that_costs(blobs, tmp_path, cli, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "transform@train_transform=color"]
     done = cli("train.py", *arguments)
     assert done.code == 0, done.err
@@ -83,7 +83,7 @@ def test_flips_are_stored_as_they_are_drawn_and_train_as_without_a_store(blobs, 
     assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "none"), abs=1e-3)
 
 
-def test_views_and_colour_do_not_go_together(blobs, tmp_path, cli):
+def test_views_and_color_do_not_go_together(blobs, tmp_path, cli):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "transform@train_transform=color", "cache.views=4"]
     done = cli("train.py", *arguments)
     assert done.code == 2

@@ -36,9 +36,7 @@ def test_all_prompts_are_scored_zero_shot_and_tuned_side_by_side(scored):
         assert name == "mask" or both["zero_shot"]["iou"] != both["tuned"]["iou"], name
         assert "boundary_iou" in both["tuned"]
     assert scores["tuned"] == scores["prompts"]["box"]["tuned"]  # the first prompt is the one of a plain evaluation
-    assert {"iou_click_1", "iou_click_3", "iou_click_5", "clicks_to_90"} <= scores["prompts"]["clicks_5"][
-        "tuned"
-    ].keys()
+    assert {"iou_click_1", "iou_click_3", "iou_click_5", "NoC@90"} <= scores["prompts"]["clicks_5"]["tuned"].keys()
     assert "iou_click_1" not in scores["tuned"]
     table = done.out[done.out.rindex("prompt  ") :]
     assert [line.split()[0] for line in table.splitlines()[2:7]] == PROMPTS
@@ -53,7 +51,9 @@ def test_the_first_click_is_the_point_in_the_middle(scored):
 
 def test_masks_without_prompts_are_scored_too(scored):
     scores = json.loads((scored[0] / "evaluation/scores.json").read_text())["amg"]
-    assert {"ap50", "ap75", "masks_per_image", "highest_guess"} == scores["tuned"].keys() == scores["zero_shot"].keys()
+    assert (
+        {"ap50", "ap75", "masks_per_image", "highest_pred_iou"} == scores["tuned"].keys() == scores["zero_shot"].keys()
+    )
 
 
 def test_each_row_of_the_table_of_objects_has_a_prompt(scored):

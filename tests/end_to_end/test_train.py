@@ -251,7 +251,7 @@ def test_the_predictor_of_a_run_gives_the_masks_that_were_scored(run, blobs, eva
         masks, scores, _ = predictor.predict(image, boxes=[[x.min(), y.min(), x.max() + 1, y.max() + 1]])
         iou = (masks[0, 0] & mask).sum() / (masks[0, 0] | mask).sum()
         assert iou == pytest.approx(float(values["tuned_iou"]), abs=1e-6)
-        assert scores[0, 0] == pytest.approx(float(values["tuned_guessed_iou"]), abs=1e-4)
+        assert scores[0, 0] == pytest.approx(float(values["tuned_pred_iou"]), abs=1e-4)
 
 
 @pytest.mark.slow

@@ -85,8 +85,8 @@ def test_the_masks_and_scores_are_those_of_the_official_generator(pair, image, t
     assert fewest <= len(theirs) <= most
     assert len(found.rles) == len(theirs)
     guesses = np.array([record["predicted_iou"] for record in theirs])
-    np.testing.assert_allclose(found.iou, guesses, atol=1e-5)
-    assert found.iou.tolist() == sorted(found.iou.tolist(), reverse=True)
+    np.testing.assert_allclose(found.pred_iou, guesses, atol=1e-5)
+    assert found.pred_iou.tolist() == sorted(found.pred_iou.tolist(), reverse=True)
     masks = np.moveaxis(coco_mask.decode(found.rles), 2, 0).astype(bool)
     their_masks = np.stack([record["segmentation"] for record in theirs])
     # A pixel whose logit is within rounding of a threshold may fall on either side of it.
@@ -114,7 +114,7 @@ def test_what_is_found_hangs_neither_on_the_chunk_nor_on_how_many_are_upsampled_
     monkeypatch.setattr(amg, "PIXELS_AT_ONCE", 2 * 64 * 64)
     parts = ours(pair[0], 1, chunk=3, **CERTAIN)
     assert parts.rles == whole.rles
-    torch.testing.assert_close(parts.iou, whole.iou)
+    torch.testing.assert_close(parts.pred_iou, whole.pred_iou)
 
 
 def test_points_are_the_centres_of_equal_cells():
@@ -215,7 +215,7 @@ def test_a_model_that_finds_nothing_scores_zero_and_says_how_little_it_believed_
     # as the official generator says it once nothing is too bad for it
     highest = [official(pair[1], image, **ANYTHING, points_per_side=2)[0]["predicted_iou"] for image in range(3)]
     assert 0 < np.mean(highest) < 0.88
-    expected = {"ap50": 0, "ap75": 0, "masks_per_image": 0, "highest_guess": np.mean(highest)}
+    expected = {"ap50": 0, "ap75": 0, "masks_per_image": 0, "highest_pred_iou": np.mean(highest)}
     assert scores == pytest.approx(expected, abs=1e-5)
 
 
@@ -226,7 +226,7 @@ def test_an_evaluation_compares_each_image_with_its_own_objects_and_ignored_regi
         corner = torch.zeros(1, *original_size, dtype=torch.bool)
         corner[:, -4:, -4:] = True
         rles = encode_masks(torch.cat([corner, truth[original_size]]))
-        return SimpleNamespace(rles=rles, iou=torch.linspace(0.9, 0.1, len(rles)), highest_guess=0.9)
+        return SimpleNamespace(rles=rles, pred_iou=torch.linspace(0.9, 0.1, len(rles)), highest_pred_iou=0.9)
 
     def scores(ignore):
         (batch,) = loader()
@@ -235,6 +235,6 @@ def test_an_evaluation_compares_each_image_with_its_own_objects_and_ignored_regi
         return evaluate_amg(pair[0], [batch])
 
     monkeypatch.setattr(amg, "generate", find_all_and_a_corner)
-    expected = {"ap50": 1, "ap75": 1, "masks_per_image": 3, "highest_guess": 0.9}
+    expected = {"ap50": 1, "ap75": 1, "masks_per_image": 3, "highest_pred_iou": 0.9}
     assert scores(ignore=True) == pytest.approx(expected)
     assert scores(ignore=False)["ap50"] < 0.7

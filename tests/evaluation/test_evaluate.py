@@ -63,7 +63,7 @@ def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
     batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
     task, metric = PromptedSegmentation(pair[0]), Scores([BoundaryIou()])
     result = evaluate(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
-    columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "guessed_iou", "boundary_iou"]
+    columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "pred_iou", "boundary_iou"]
     assert all(list(row) == columns for row in result.rows)
     assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
         (1, 2)

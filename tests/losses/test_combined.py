@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import check_trusted
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
-from sam_ft.losses.combined import at_input_side, iou_now
+from sam_ft.losses.combined import at_input_side, hard_iou
 from sam_ft.types import Prediction
 from tests.support.losses import ALL, LOGITS, MASK, named, sam_loss
 from tests.support.tiny import bce_iou
@@ -71,10 +71,10 @@ def test_the_iou_head_is_pulled_towards_the_iou_that_the_mask_has():
 def test_the_iou_that_a_mask_has_leaves_out_what_is_not_valid():
     # all four are taken for object, two are; without the upper right pixel it is 2 of 3
     valid = torch.tensor([[[True, False], [True, True]]])
-    assert iou_now(torch.ones(1, 2, 2), MASK, valid).item() == pytest.approx(2 / 3)
+    assert hard_iou(torch.ones(1, 2, 2), MASK, valid).item() == pytest.approx(2 / 3)
     # without the lower left one, which is of the object: 1 of 3
-    assert iou_now(torch.ones(1, 2, 2), MASK, valid.flip(1, 2)).item() == pytest.approx(1 / 3)
-    assert iou_now(torch.ones(1, 2, 2), MASK, ~ALL).item() == 0
+    assert hard_iou(torch.ones(1, 2, 2), MASK, valid.flip(1, 2)).item() == pytest.approx(1 / 3)
+    assert hard_iou(torch.ones(1, 2, 2), MASK, ~ALL).item() == 0
 
 
 def test_the_iou_head_moves_the_guess_and_not_the_mask():
@@ -102,7 +102,7 @@ def test_padding_teaches_nothing(loss):
 def test_each_object_has_its_own_number(loss):
     two = Prediction(torch.cat([LOGITS, -LOGITS])[:, None], torch.tensor([[0.5], [0.1]]))
     both = loss(two, MASK.repeat(2, 1, 1), ALL.repeat(2, 1, 1))["loss"]
-    alone = loss(Prediction(two.logits[1:], two.iou[1:]), MASK, ALL)["loss"]
+    alone = loss(Prediction(two.logits[1:], two.pred_iou[1:]), MASK, ALL)["loss"]
     torch.testing.assert_close(both[1:], alone)
 
 
@@ -129,7 +129,7 @@ def test_all_candidates_learn_to_guess_their_iou():
     errors = torch.tensor([[0.1, 0.6, 0.9 - 1], [0.2 - 1, 0.5, 0.3]])
     torch.testing.assert_close(values["iou_head"], (errors**2).mean(1))
     values["loss"].sum().backward()
-    torch.testing.assert_close(asked.iou.grad, 2 * errors / 3)
+    torch.testing.assert_close(asked.pred_iou.grad, 2 * errors / 3)
 
 
 def test_candidates_compete_by_the_weighted_sum():
@@ -174,7 +174,7 @@ def test_no_objects_give_no_numbers(loss, count):
 def test_bfloat16_predictions_are_scored_in_float32(count):
     low = Prediction(LOGITS[:, None].repeat(1, count, 1, 1).bfloat16(), torch.full((1, count), 0.5).bfloat16())
     assert all(value.dtype == torch.float32 for value in bce_iou()(low, MASK, ALL).values())
-    # 1 and 1.0078125 are neighbours in bfloat16: a mean of the two would be rounded to one of them
+    # 1 and 1.0078125 are neighbors in bfloat16: a mean of the two would be rounded to one of them
     between = torch.tensor([[[1.0, 1.0078125]] * 2]).bfloat16()
     assert at_input_side(between, 4)[0, 0].tolist() == [1.0, 1.001953125, 1.005859375, 1.0078125]
 

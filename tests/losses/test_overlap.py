@@ -19,17 +19,17 @@ def test_dice_is_one_minus_twice_overlap_over_areas():
 def test_tversky_counts_a_missed_pixel_more_than_an_extra_one():
     # overlap 1.6, missed 2 - 1.6 = .4, extra 2.3 - 1.6 = .7
     by_hand = 1 - 1.6 / (1.6 + 0.7 * 0.4 + 0.3 * 0.7)
-    assert Tversky(miss_weight=0.7)(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
+    assert Tversky(beta=0.7)(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_tversky_that_counts_both_alike_is_dice():
-    torch.testing.assert_close(Tversky(miss_weight=0.5)(LOGITS, MASK, ALL), Dice()(LOGITS, MASK, ALL))
+    torch.testing.assert_close(Tversky(beta=0.5)(LOGITS, MASK, ALL), Dice()(LOGITS, MASK, ALL))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_tversky_refuses_what_is_no_share(share):
-    with pytest.raises(ValueError, match=f"miss_weight={share}; expected a share from 0 to 1"):
-        Tversky(miss_weight=share)
+    with pytest.raises(ValueError, match=f"beta={share}; expected a share from 0 to 1"):
+        Tversky(beta=share)
 
 
 def test_lovasz_weighs_an_error_by_the_iou_that_its_pixel_costs():

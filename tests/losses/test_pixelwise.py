@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from sam_ft.losses import Bce, BoundaryBce, Focal
-from sam_ft.losses.pixelwise import log_sigmoid, spread
+from sam_ft.losses.pixelwise import dilate, log_sigmoid
 from tests.support.losses import ALL, LOGITS, MASK
 
 
@@ -69,7 +69,7 @@ def test_spread_reaches_as_far_as_max_pooling(reach):
     before = pixels.clone()
     kernel = 2 * reach + 1
     pooled = F.max_pool2d(F.pad(pixels.float(), [reach] * 4), kernel, stride=1) > 0
-    assert torch.equal(spread(pixels, reach), pooled)
+    assert torch.equal(dilate(pixels, reach), pooled)
     assert torch.equal(pixels, before)
 
 

@@ -27,7 +27,7 @@ def test_scores_are_those_worked_out_by_hand():
     assert {name: own[name].item() for name in by_hand} == pytest.approx(by_hand)
     scores = metric.compute().scores
     assert {name: scores[name] for name in by_hand} == pytest.approx(by_hand)
-    assert scores["iou_guess_error"] == pytest.approx(0.5 - 1 / 4)
+    assert scores["pred_iou_mae"] == pytest.approx(0.5 - 1 / 4)
 
 
 def test_means_over_objects_and_over_images_differ_when_images_hold_different_numbers():
@@ -52,7 +52,7 @@ def test_no_objects_at_all_is_nan_and_never_better():
     scores, groups = Scores([BoundaryIou()]).compute({1: "cell"})
     counts = scores.pop("objects"), scores.pop("images")
     assert counts == (0, 0)
-    assert {"iou", "precision", "iou_per_class", "iou_guess_rank", "boundary_iou"} < scores.keys()
+    assert {"iou", "precision", "iou_per_class", "pred_iou_spearman", "boundary_iou"} < scores.keys()
     assert all(math.isnan(score) for score in scores.values())
     assert not scores["iou"] > 0.0
     assert groups == {"class": {"cell": {"objects": 0, "iou": None, "dice": None, "boundary_iou": None}}, "size": {}}
@@ -120,13 +120,13 @@ def test_clicks_are_counted_until_the_iou_is_reached_once():
     true = rows("#.").repeat(3, 1, 1)
     ious = torch.tensor([[0.9, 0.5, 0.9, 0.9], [0.2, 0.85, 0.8, 0.9], [0.1, 0.2, 0.3, 0.4]])  # the third: never, so 4
     own = update(metric, true, true, click_ious=ious)
-    assert own["clicks_to_85"].tolist() == [1, 2, 4]
-    assert own["clicks_to_90"].tolist() == [1, 4, 4]
+    assert own["NoC@85"].tolist() == [1, 2, 4]
+    assert own["NoC@90"].tolist() == [1, 4, 4]
     assert own["iou_click_2"].tolist() == pytest.approx([0.5, 0.85, 0.2])
     scores = metric.compute().scores
     assert scores["iou_click_1"] == pytest.approx(1.2 / 3)
     assert scores["iou_click_3"] == pytest.approx(2.0 / 3)
-    assert scores["clicks_to_90"] == 3
+    assert scores["NoC@90"] == 3
     assert not {"iou_click_2", "iou_click_4", "iou_click_5"} & scores.keys()
 
 

@@ -3,13 +3,13 @@ import math
 import pytest
 from scipy.stats import spearmanr
 
-from sam_ft.metrics.summary import rank_correlation, summarise
+from sam_ft.metrics.summary import rank_correlation, summarize
 
 
 def image(**columns):
     """One image's columns; what is not given does not matter."""
     count = len(columns["iou"])
-    filler = {name: [0.0] * count for name in ("dice", "precision", "recall", "guessed_iou")}
+    filler = {name: [0.0] * count for name in ("dice", "precision", "recall", "pred_iou")}
     return {"label": [1] * count, "area": [100] * count, **filler, **columns}
 
 
@@ -18,7 +18,7 @@ def test_classes_count_the_same_however_many_objects_they_have():
         image(iou=[0.2, 0.4, 0.6], dice=[0.3, 0.5, 0.7], label=[1, 1, 1]),
         image(iou=[1.0], dice=[1.0], label=[2]),
     ]
-    scores, groups = summarise(images, (), {1: "cell", 2: "nucleus"})
+    scores, groups = summarize(images, (), {1: "cell", 2: "nucleus"})
     assert scores["iou"] == pytest.approx(2.2 / 4)
     assert scores["iou_per_image"] == scores["iou_per_class"] == pytest.approx((0.4 + 1) / 2)
     assert scores["dice_per_class"] == pytest.approx((0.5 + 1) / 2)
@@ -27,7 +27,7 @@ def test_classes_count_the_same_however_many_objects_they_have():
 
 def test_a_class_without_objects_is_reported_and_not_averaged():
     images = [image(iou=[0.5, 0.75], label=[1, 3], nsd=[0.1, 0.2])]
-    scores, groups = summarise(images, ["nsd"], {1: "cell", 2: "nucleus", 3: "debris"})
+    scores, groups = summarize(images, ["nsd"], {1: "cell", 2: "nucleus", 3: "debris"})
     assert list(groups["class"]) == ["cell", "nucleus", "debris"]
     assert groups["class"]["nucleus"] == {"objects": 0, "iou": None, "dice": None, "nsd": None}
     assert groups["class"]["debris"] == {"objects": 1, "iou": 0.75, "dice": 0.0, "nsd": 0.2}
@@ -35,26 +35,26 @@ def test_a_class_without_objects_is_reported_and_not_averaged():
 
 
 def test_without_classes_there_are_no_scores_of_classes():
-    scores, groups = summarise([image(iou=[0.5], label=[7])], (), {})
+    scores, groups = summarize([image(iou=[0.5], label=[7])], (), {})
     assert "iou_per_class" not in scores
     assert groups["class"] == {}
 
 
 def test_sizes_are_those_of_coco_and_empty_ones_are_left_out():
     areas = [1, 32 * 32 - 1, 96 * 96, 10**7]
-    groups = summarise([image(iou=[0.2, 0.4, 0.6, 1.0], area=areas)], (), {}).groups["size"]
+    groups = summarize([image(iou=[0.2, 0.4, 0.6, 1.0], area=areas)], (), {}).groups["size"]
     assert groups == {
         "small": {"objects": 2, "iou": pytest.approx(0.3), "dice": 0},
         "large": {"objects": 2, "iou": pytest.approx(0.8), "dice": 0},
     }
-    assert list(summarise([image(iou=[0.5], area=[32 * 32])], (), {}).groups["size"]) == ["medium"]
+    assert list(summarize([image(iou=[0.5], area=[32 * 32])], (), {}).groups["size"]) == ["medium"]
 
 
 def test_a_mean_does_not_hang_on_the_order():
     # 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in floating point
     values = [0.1, 0.2, 0.3]
     assert sum(values) != sum(values[::-1])
-    one, other = (summarise([image(iou=[v], guessed_iou=[v / 3]) for v in vs], (), {}) for vs in (values, values[::-1]))
+    one, other = (summarize([image(iou=[v], pred_iou=[v / 3]) for v in vs], (), {}) for vs in (values, values[::-1]))
     assert one == other
 
 

@@ -27,7 +27,7 @@ class Server:
     """What the server sends, how it behaves, and what it was asked for."""
 
     body: bytes = BODY
-    ranges: bool = True  # honours the header Range
+    ranges: bool = True  # honors the header Range
     break_at: list[int] = field(default_factory=list)  # closes the n-th answer after so many bytes
     failures: list[int] = field(default_factory=list)  # the first answers are these error codes
     delay: float = 0.0  # seconds before an answer

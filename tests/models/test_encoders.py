@@ -154,7 +154,7 @@ def test_recomputing_runs_blocks_twice_for_the_same_gradients(make):
     calls = []
     norms[0].register_forward_hook(lambda *_: calls.append(1))
     gradients = []
-    for encoder.recompute in (False, True):
+    for encoder.activation_checkpointing in (False, True):
         encoder.zero_grad()
         encoder(images).square().mean().backward()
         gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])

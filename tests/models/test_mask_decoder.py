@@ -26,7 +26,7 @@ def test_decoder_equals_meta_s(multimask, tokens):
         logits, iou = theirs(embedding, image_pe, sparse, dense, multimask)
     assert logits.std() > 0.1
     torch.testing.assert_close(prediction.logits, logits, rtol=0, atol=1e-4)
-    torch.testing.assert_close(prediction.iou, iou, rtol=0, atol=1e-4)
+    torch.testing.assert_close(prediction.pred_iou, iou, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("dense_learns", [False, True])
@@ -41,7 +41,7 @@ def test_gradients_equal_those_of_meta_s_decoder(multimask, dense_learns):
 
     mine = [x.clone().requires_grad_(dense_learns) for x in inputs]
     prediction = ours(mine[0], image_pe, *mine[1:], image_index, multimask)
-    ((prediction.logits * cost).mean() + (prediction.iou * guess_cost).mean()).backward()
+    ((prediction.logits * cost).mean() + (prediction.pred_iou * guess_cost).mean()).backward()
 
     meta = [x.clone().requires_grad_(dense_learns) for x in inputs]
     answers = []
@@ -72,8 +72,8 @@ def test_no_objects_give_every_parameter_a_gradient_of_zero():
         False,
     )
     assert prediction.logits.shape == (0, 1, 32, 32)
-    assert prediction.iou.shape == (0, 1)
-    (prediction.logits.sum() + prediction.iou.sum()).backward()
+    assert prediction.pred_iou.shape == (0, 1)
+    (prediction.logits.sum() + prediction.pred_iou.sum()).backward()
     for name, parameter in ours.named_parameters():
         if "hypernetworks" not in name or "mlps.0." in name:
             assert parameter.grad is not None, name
@@ -103,7 +103,7 @@ def test_only_the_heads_of_the_returned_masks_get_a_gradient(multimask, wanted):
         torch.zeros(2, dtype=torch.int64),
         multimask,
     )
-    (prediction.logits.sum() + prediction.iou.sum()).backward()
+    (prediction.logits.sum() + prediction.pred_iou.sum()).backward()
     heads = decoder.output_hypernetworks_mlps
     assert {i for i in range(4) if heads[i].layers[0].weight.grad is not None} == wanted
     others = [p.grad for name, p in decoder.named_parameters() if "hypernetworks" not in name]
@@ -118,9 +118,9 @@ def test_prediction_and_gradients_are_float32_under_autocast():
     for enabled in (False, True):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             prediction = decoder(*inputs, torch.zeros(2, dtype=torch.int64), False)
-        assert prediction.logits.dtype == prediction.iou.dtype == torch.float32
+        assert prediction.logits.dtype == prediction.pred_iou.dtype == torch.float32
         decoder.zero_grad()
-        (prediction.logits.square().mean() + prediction.iou.square().mean()).backward()
+        (prediction.logits.square().mean() + prediction.pred_iou.square().mean()).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in decoder.parameters() if p.grad is not None]))
     exact, rounded = gradients
     assert rounded.dtype == torch.float32

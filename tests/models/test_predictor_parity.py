@@ -54,7 +54,7 @@ def check_against(predictor, ours: Sam, image: np.ndarray, multimask: bool) -> N
             logits = ours.postprocess(prediction.logits, size, (HEIGHT, WIDTH))
         assert theirs[0].std() > 0.05
         torch.testing.assert_close(logits, theirs[0], rtol=0, atol=1e-4)
-        torch.testing.assert_close(prediction.iou, theirs[1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(prediction.pred_iou, theirs[1], rtol=0, atol=1e-4)
         torch.testing.assert_close(prediction.logits, theirs[2], rtol=0, atol=1e-4)
 
 

@@ -7,7 +7,7 @@ from sam_ft.types import Features, Prompts
 from tests.support.tiny import tiny_sam
 
 
-def test_imagenet_normalisation_is_sam_s_and_leaves_padding_at_zero():
+def test_imagenet_normalization_is_sam_s_and_leaves_padding_at_zero():
     sam = tiny_sam()
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     images[0, :, :2, :3] = torch.tensor([0, 100, 255], dtype=torch.uint8)[:, None, None]
@@ -20,13 +20,13 @@ def test_imagenet_normalisation_is_sam_s_and_leaves_padding_at_zero():
     assert pixels.dtype == torch.float32
 
 
-def test_minmax_normalisation_scales_each_image_by_its_own_part():
+def test_minmax_normalization_scales_each_image_by_its_own_part():
     sam = tiny_sam()
     sam.normalize = "minmax"
     images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)
     images[0, :, :1, :2] = torch.tensor([50, 150], dtype=torch.uint8)
     images[0, 2, 0, 1] = 250  # min and max are over all channels: 50 and 250
-    images[1, :, :1, :1] = 7  # one colour only
+    images[1, :, :1, :1] = 7  # one color only
     images[2, :, :, :] = 9
     images[2, 0, 5, 5] = 10
     pixels = sam.preprocess(images, [(1, 2), (1, 1), (64, 64)])
@@ -68,7 +68,7 @@ def test_objects_of_three_images_at_once_equal_objects_one_by_one():
             features = sam.encode(images[b : b + 1], sizes[b : b + 1])
             alone = sam.decode(features, of_object(prompts, m), torch.tensor([0]))
             torch.testing.assert_close(together.logits[m], alone.logits[0], rtol=0, atol=1e-5)
-            torch.testing.assert_close(together.iou[m], alone.iou[0], rtol=0, atol=1e-5)
+            torch.testing.assert_close(together.pred_iou[m], alone.pred_iou[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("multimask", [False, True])
@@ -84,7 +84,7 @@ def test_a_share_without_objects_gives_zero_gradients(multimask, num_images):
     )
     prediction = sam.decode(features, prompts, torch.zeros(0, dtype=torch.int64), multimask)
     assert prediction.logits.shape == (0, 3 if multimask else 1, 16, 16)
-    (prediction.logits.sum() + prediction.iou.sum()).backward()
+    (prediction.logits.sum() + prediction.pred_iou.sum()).backward()
     unused = {name for name, p in sam.named_parameters() if p.grad is None}
     assert all("hypernetworks" in name or "no_mask_embed" in name for name in unused)
     gradients = torch.cat([p.grad.flatten() for p in sam.parameters() if p.grad is not None])
@@ -118,7 +118,7 @@ def test_decode_works_on_features_that_were_kept():
     prompts = Prompts(boxes=torch.tensor([[4.0, 4, 40, 40]]))
     with torch.no_grad():
         features = sam.encode(torch.full((1, 3, 64, 64), 80, dtype=torch.uint8), [(64, 64)])
-        kept = Features(features.embedding.clone())
+        kept = Features((features.embedding.clone(),))
         index = torch.tensor([0])
         fresh, cached = sam.decode(features, prompts, index), sam.decode(kept, prompts, index)
     assert torch.equal(fresh.logits, cached.logits)

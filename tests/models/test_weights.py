@@ -313,8 +313,8 @@ def test_another_input_side_interpolates_what_depends_on_it_and_nothing_else(wei
 
 def test_tables_that_are_linear_in_position_stay_so(weights, path):
     """A table that holds x, of 4 cells at 16 pixels, must hold the same x at 8 cells of half the size."""
-    centres = torch.arange(4) + 0.5  # of the cells, in cells of the file
-    weights["image_encoder.pos_embed"][:] = centres[None, None, :, None]
+    centers = torch.arange(4) + 0.5  # of the cells, in cells of the file
+    weights["image_encoder.pos_embed"][:] = centers[None, None, :, None]
     weights["image_encoder.blocks.1.attn.rel_pos_h"][:] = torch.arange(-3.0, 4.0)[:, None]  # distances
     torch.save(weights, path)
     load_base(model := blank(128), path)

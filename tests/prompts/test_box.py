@@ -16,7 +16,7 @@ def sample(name, height=60, width=100, objects=3):
         labels=torch.arange(objects),
         name=name,
         original_size=(height, width),
-        object_ids=torch.arange(objects),
+        object_index=torch.arange(objects),
     )
 
 

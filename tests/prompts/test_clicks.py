@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sam_ft.prompts import Box, Clicks, Dialogue, Errors, Iterative, Point, errors_on_grid
-from sam_ft.prompts.clicks import centre_clicks
+from sam_ft.prompts.clicks import center_clicks
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prediction
 from tests.prompts.test_box import batch, sample
@@ -29,7 +29,7 @@ BAR = ["########", "########", "........", "........", "........", "........", "
 
 def test_the_click_is_deepest_inside_the_larger_error():
     missed, extra = drawn(BLOCK, EMPTY, BAR, EMPTY), drawn(BAR, BAR, BLOCK, EMPTY)
-    pixels, labels = centre_clicks(errors(missed, extra))
+    pixels, labels = center_clicks(errors(missed, extra))
     # the block is 5 wide: its middle is 3 away from the outside. The bar is 2 high at the border: 1 away, twice
     assert pixels[:3].tolist() == [[3, 3], [0, 0], [3, 3]]
     assert labels.tolist() == [1, 0, 0, -1]
@@ -64,9 +64,9 @@ def test_pixels_that_are_ignored_or_padding_are_no_errors():
 def test_a_random_click_is_an_object_point_where_object_was_missed_and_else_a_background_point():
     given = batch(*[sample(str(index), 64, 64, objects=1) for index in range(200)])
     missed, extra = (drawn(picture).expand(200, -1, -1) for picture in (BAR, BLOCK))
-    prompts = Clicks(Box(), place="random")(given, 0)
+    prompts = Clicks(Box(), sampling="uniform")(given, 0)
     answer = Prediction(torch.zeros(200, 1, 16, 16), torch.zeros(200, 1))
-    later = Clicks(Box(), place="random").next(given, 0, 1, prompts, answer, errors(missed & ~extra, extra))
+    later = Clicks(Box(), sampling="uniform").next(given, 0, 1, prompts, answer, errors(missed & ~extra, extra))
     positive = later.point_labels[:, 0] == 1
     assert torch.equal(at(missed & ~extra, later.points)[:, 0], positive)
     assert torch.equal(at(extra, later.points)[:, 0], ~positive)
@@ -78,8 +78,8 @@ def test_a_random_click_is_an_object_point_where_object_was_missed_and_else_a_ba
 def test_where_nothing_is_wrong_there_is_padding():
     given = batch(sample("a", 64, 64, objects=1))
     answer = Prediction(torch.zeros(1, 1, 16, 16), torch.zeros(1, 1))
-    for place in ("random", "centre"):
-        clicks = Clicks(place=place)
+    for sampling in ("uniform", "center"):
+        clicks = Clicks(sampling=sampling)
         later = clicks.next(given, 0, 1, clicks(given, 0), answer, errors(drawn(EMPTY), drawn(EMPTY)))
         assert later.point_labels.tolist() == [[1, -1]]
 
@@ -110,11 +110,11 @@ def rounds_of(clicks, given, task):
 
 
 def test_each_round_shows_the_last_answer_and_only_a_first_point_alone_has_three():
-    task = PromptedSegmentation(tiny_sam(), lambda prediction, masks, valid: {"loss": prediction.iou.mean(1)})
+    task = PromptedSegmentation(tiny_sam(), lambda prediction, masks, valid: {"loss": prediction.pred_iou.mean(1)})
     encoded = []
     task.model.image_encoder.register_forward_hook(lambda *_: encoded.append(1))
     given = batch(Blobs([3])[0])
-    asked = rounds_of(Clicks(Point(), rounds=6, mask_only_rounds=2, place="random"), given, task)
+    asked = rounds_of(Clicks(Point(), rounds=6, mask_only_rounds=2, sampling="uniform"), given, task)
     assert [multimask for _, multimask in asked] == [True] + [False] * 5
     counts = [prompts.points.shape[1] for prompts, _ in asked]
     assert (counts[0], counts[-1]) == (1, 4)
@@ -132,7 +132,9 @@ def test_the_gradient_flows_through_the_rounds_where_it_is_told_to():
         task = PromptedSegmentation(model, lambda prediction, masks, valid: {"loss": prediction.logits.mean((1, 2, 3))})
         model.image_encoder.requires_grad_(False)
         task.encoder_learns = False
-        for arguments in task.passes(batch(Blobs([3])[0]), Clicks(Box(), rounds=2, place="random", detach=detach), 0):
+        for arguments in task.passes(
+            batch(Blobs([3])[0]), Clicks(Box(), rounds=2, sampling="uniform", detach=detach), 0
+        ):
             task(*arguments)["loss"].sum().backward()
         return model.mask_decoder.iou_token.weight.grad
 
@@ -140,20 +142,20 @@ def test_the_gradient_flows_through_the_rounds_where_it_is_told_to():
 
 
 def test_a_simulated_user_clicks_until_the_masks_are_right():
-    """The rounds of an evaluation, by hand: each click is at the centre of the largest error of the last mask."""
+    """The rounds of an evaluation, by hand: each click is at the center of the largest error of the last mask."""
     model = tiny_sam()
     task = PromptedSegmentation(model)
     given = evaluation(Blobs([4])[0])
     (predicted,) = task.predict(given, Clicks(rounds=3))
     assert predicted.click_ious.shape == (4, 3)
-    features, prompts = task.encode(given), Point(place="centre")(given, 0)
+    features, prompts = task.encode(given), Point(sampling="center")(given, 0)
     true, size = given.original_masks[0], given.original_sizes[0]
     for turn in range(3):
         answer = model.decode(features, prompts, given.image_index, multimask=turn == 0).best()
         masks = model.postprocess(answer.logits, given.input_sizes[0], size)[:, 0] > 0
         iou = (masks & true).sum((1, 2)) / (masks | true).sum((1, 2))
         assert predicted.click_ious[:, turn].tolist() == pytest.approx(iou.tolist(), abs=1e-6)
-        pixels, labels = centre_clicks(errors(true & ~masks, masks & ~true))
+        pixels, labels = center_clicks(errors(true & ~masks, masks & ~true))
         points = pixels * torch.tensor([given.input_sizes[0][1] / size[1], given.input_sizes[0][0] / size[0]])
         prompts.points = torch.cat([prompts.points, points[:, None]], 1)
         prompts.point_labels = torch.cat([prompts.point_labels, labels[:, None]], 1)
@@ -172,7 +174,7 @@ def test_a_dialogue_ends_after_its_rounds():
     [
         {"rounds": 0},
         {"rounds": 2, "mask_only_rounds": 2},
-        {"place": "middle"},
+        {"sampling": "middle"},
         {"first": Iterative()},
         {"first": Clicks(rounds=2)},
     ],

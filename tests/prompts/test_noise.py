@@ -24,7 +24,7 @@ def test_the_numbers_are_uniform_normal_and_independent():
     assert stats.kstest(flat.ravel(), "uniform").pvalue > 0.001
     assert stats.kstest(normal(given, 0, "a", 2).numpy().ravel(), "norm").pvalue > 0.001
     assert abs(stats.pearsonr(*flat.T).statistic) < 0.05
-    assert abs(stats.pearsonr(flat[:-1, 0], flat[1:, 0]).statistic) < 0.05  # neighbouring objects
+    assert abs(stats.pearsonr(flat[:-1, 0], flat[1:, 0]).statistic) < 0.05  # neighboring objects
 
 
 def test_they_are_those_of_splitmix64():

@@ -69,7 +69,7 @@ def test_points_of_an_evaluation_are_pixels_of_the_original_image():
     given = sample("a", 80, 128, objects=1)
     given.masks[:] = False
     given.masks[0, 10:15, 20:29] = True  # 5 high, 9 wide: row 12 is deepest, from column 22
-    prompts = Point(place="centre")(evaluation(given), 0)
+    prompts = Point(sampling="center")(evaluation(given), 0)
     assert (prompts.points * 2).tolist() == [[[22, 12]]]  # input side 64, half of the original
     random = Point(3)(evaluation(given), 0).points * 2
     assert at(given.masks, random).all()
@@ -79,7 +79,7 @@ def test_a_second_centre_stays_away_from_the_first():
     given = sample("a", 64, 64, objects=1)
     given.masks[:] = False
     given.masks[0, 10:15, 20:41] = True  # 21 wide: the first point is at the left, its circle of 3 is taken
-    points = Point(2, place="centre")(evaluation(given), 0).points[0].tolist()
+    points = Point(2, sampling="center")(evaluation(given), 0).points[0].tolist()
     assert points == [[22, 12], [25, 12]]
 
 
@@ -94,12 +94,12 @@ def test_where_an_object_has_fewer_pixels_than_points_there_is_padding():
     given = sample("a", 64, 64, objects=1)
     given.masks[:] = False
     given.masks[0, 10, 20:22] = True
-    prompts = Point(3, place="centre")(evaluation(given), 0)
+    prompts = Point(3, sampling="center")(evaluation(given), 0)
     assert prompts.point_labels.tolist() == [[1, 1, -1]]
     assert prompts.points[0, :2].tolist() == [[20, 10], [21, 10]]
 
 
-@pytest.mark.parametrize("bad", [{"positive": 0}, {"negative": -1}, {"place": "middle"}])
+@pytest.mark.parametrize("bad", [{"positive": 0}, {"negative": -1}, {"sampling": "middle"}])
 def test_wrong_options_are_refused(bad):
     with pytest.raises(ValueError, match="expected"):
         Point(**bad)

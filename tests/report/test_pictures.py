@@ -29,7 +29,7 @@ def test_a_few_hot_and_dead_pixels_do_not_count():
     assert readable(values.expand(3, 1, 1000))[2, 0, [0, 5, 994, 999]].tolist() == [0, 0, 255, 255]
 
 
-def test_all_channels_are_stretched_alike_so_that_colours_stay():
+def test_all_channels_are_stretched_alike_so_that_colors_stay():
     green = torch.zeros(3, 10, 10, dtype=torch.uint8)
     green[1] = 60
     assert readable(green).flatten(1).unique(dim=1).flatten().tolist() == [0, 255, 0]
@@ -96,7 +96,7 @@ def test_a_single_object_is_shown_once(tmp_path, monkeypatch):
     assert list(sheet(tmp_path, monkeypatch, [1], 8)) == ["lowest IoU"]
 
 
-def test_a_box_has_the_colour_of_its_object_whatever_group_it_was_asked_in():
+def test_a_box_has_the_color_of_its_object_whatever_group_it_was_asked_in():
     image = torch.zeros(3, 40, 40, dtype=torch.uint8)
     boxes = torch.tensor([[2.0, 2, 12, 12], [20, 2, 32, 12], [2, 20, 12, 32]])
     together = with_prompts(image, [(torch.arange(3), Prompts(boxes=boxes))])

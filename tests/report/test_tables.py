@@ -1,7 +1,7 @@
 from sam_ft.report.tables import group_table, prompt_table, score_table
 
-ZERO_SHOT = {"iou": 0.5, "hd95": 7.25, "iou_guess_rank": float("nan"), "hits": 0.1, "objects": 9, "images": 2}
-TUNED = {"iou": 0.75, "hd95": 3.0, "iou_guess_rank": 0.5, "hits": 0.2, "objects": 9, "images": 2}
+ZERO_SHOT = {"iou": 0.5, "hd95": 7.25, "pred_iou_spearman": float("nan"), "hits": 0.1, "objects": 9, "images": 2}
+TUNED = {"iou": 0.75, "hd95": 3.0, "pred_iou_spearman": 0.5, "hits": 0.2, "objects": 9, "images": 2}
 
 
 def cells(table):
@@ -18,7 +18,7 @@ def test_scores_have_a_row_each_with_the_change():
         ["hits", "0.1000", "0.2000", "+0.1000"],
     ]
     assert table.splitlines()[-1] == "9 objects in 2 images"
-    assert score_table({**ZERO_SHOT, "iou_guess_rank": None}, TUNED) == table  # as it is read from a file
+    assert score_table({**ZERO_SHOT, "pred_iou_spearman": None}, TUNED) == table  # as it is read from a file
 
 
 def test_zero_shot_alone_has_one_column():
@@ -54,8 +54,8 @@ def test_many_absent_classes_take_few_lines():
 
 
 def test_prompts_are_compared_by_iou_outline_and_guess():
-    before = {"iou": 0.5, "dice": 0.6, "iou_guess_error": 0.2}
-    after = {"iou": 0.75, "dice": 0.8, "iou_guess_error": 0.1}
+    before = {"iou": 0.5, "dice": 0.6, "pred_iou_mae": 0.2}
+    after = {"iou": 0.75, "dice": 0.8, "pred_iou_mae": 0.1}
     table = prompt_table({"box": {"zero_shot": before, "tuned": after}, "point": {"zero_shot": after, "tuned": before}})
     pairs = [f"{what} {which}" for what in ("Dice", "guess error") for which in ("zero-shot", "tuned")]
     assert cells(table) == [
@@ -66,7 +66,7 @@ def test_prompts_are_compared_by_iou_outline_and_guess():
 
 
 def test_boundary_iou_takes_the_place_of_dice_where_it_was_measured():
-    scores = {"iou": 0.5, "dice": 0.6, "boundary_iou": 0.3, "iou_guess_error": 0.2}
+    scores = {"iou": 0.5, "dice": 0.6, "boundary_iou": 0.3, "pred_iou_mae": 0.2}
     assert cells(prompt_table({"box": {"zero_shot": scores}})) == [
         ["prompt", "IoU zero-shot", "boundary zero-shot", "guess error zero-shot"],
         ["box", "0.5000", "0.3000", "0.2000"],

@@ -30,7 +30,7 @@ class Blobs:
             labels=torch.ones(len(masks), dtype=torch.int64),
             name=self.names[index],
             original_size=ids.shape,
-            object_ids=torch.arange(len(masks)),
+            object_index=torch.arange(len(masks)),
         )
 
     def annotations(self, index):

@@ -21,14 +21,14 @@ def save(path, array, mode=None, **options):
     return path
 
 
-def palette(indices, colours=(10, 20, 30, 200, 100, 50, 0, 0, 255, 7, 7, 7)):
+def palette(indices, colors=(10, 20, 30, 200, 100, 50, 0, 0, 255, 7, 7, 7)):
     image = Image.fromarray(indices.astype(np.uint8)).convert("L")
-    image.putpalette(colours)
+    image.putpalette(colors)
     return image
 
 
 def make(root, names="abcdefghij", mask=MASK, suffix="png", masks="masks", **options):
-    """images/ and masks/ with a file of each name; the image is of the grey value of its first letter."""
+    """images/ and masks/ with a file of each name; the image is of the gray value of its first letter."""
     for name in names:
         save(root / "images" / f"{name}.png", np.full((6, 8, 3), ord(name[0]), np.uint8))
         save(root / masks / f"{name}.{suffix}", mask, **options)

@@ -22,10 +22,10 @@ def random_pairs(count, size, seed=0):
     rng = np.random.default_rng(seed)
     pairs = np.zeros((2, count, *size), bool)
     for index in range(count):
-        centre = rng.uniform(0, 1, 2) * size
+        center = rng.uniform(0, 1, 2) * size
         for which in range(2):
             noise = cv2.GaussianBlur(rng.normal(0, 1, size), (0, 0), 3) * 8
             y, x = np.mgrid[: size[0], : size[1]]
-            y0, x0 = centre + rng.normal(0, 2, 2)
+            y0, x0 = center + rng.normal(0, 2, 2)
             pairs[which, index] = np.hypot(y - y0, x - x0) + noise < rng.uniform(6, 14)
     return torch.from_numpy(pairs).unbind(0)

@@ -1,4 +1,4 @@
-"""The table that says which value or colour of a mask is which class."""
+"""The table that says which value or color of a mask is which class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,35 +6,35 @@ from typing import Any, TypeGuard
 
 from sam_ft.utils.errors import ConfigError
 
-Code = int | Sequence[int]  # an id, or a colour [red, green, blue]
+Code = int | Sequence[int]  # an id, or a color [red, green, blue]
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Classes by name, all by ids or all by colours.
+    """Classes by name, all by ids or all by colors.
 
-    codes: the ids, or the colours as red * 65536 + green * 256 + blue · ignored: one more of them, or None
+    codes: the ids, or the colors as red * 65536 + green * 256 + blue · ignored: one more of them, or None
     """
 
     names: tuple[str, ...]
     codes: tuple[int, ...]
-    are_colours: bool
+    are_colors: bool
     ignored: int | None
 
     @classmethod
     def of(cls, classes: Mapping[str, Code], ignore_index: Code | None = None) -> "Classes":
-        """Raises: ConfigError when it is no table, mixes ids and colours, or has a code twice or of neither kind."""
+        """Raises: ConfigError when it is no table, mixes ids and colors, or has a code twice or of neither kind."""
         _check_is_table(classes)
         given = {f"data.classes.{name}": code for name, code in classes.items()}
         if ignore_index is not None:
             given["data.ignore_index"] = ignore_index
         if not classes:
-            raise ConfigError("data.classes is empty; expected names with ids or colours, such as '{crop: 1, weed: 2}'")
-        kinds = {_is_colour(code) for code in given.values()}
+            raise ConfigError("data.classes is empty; expected names with ids or colors, such as '{crop: 1, weed: 2}'")
+        kinds = {_is_color(code) for code in given.values()}
         if len(kinds) > 1:
             raise ConfigError(
-                f"{', '.join(f'{key}={code}' for key, code in given.items())}: ids and colours are mixed; "
-                "expected all of them to be ids, or all of them colours [red, green, blue]"
+                f"{', '.join(f'{key}={code}' for key, code in given.items())}: ids and colors are mixed; "
+                "expected all of them to be ids, or all of them colors [red, green, blue]"
             )
         codes = {key: _packed(key, code) for key, code in given.items()}
         for key, code in codes.items():
@@ -45,12 +45,12 @@ class Classes:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """One per class: its id, or for colours 1, 2, ... in the table's order."""
-        return tuple(range(1, len(self.codes) + 1)) if self.are_colours else self.codes
+        """One per class: its id, or for colors 1, 2, ... in the table's order."""
+        return tuple(range(1, len(self.codes) + 1)) if self.are_colors else self.codes
 
     def shown(self, code: int) -> str:
         """A code as it is written in the table."""
-        return str([code >> 16, code >> 8 & 255, code & 255] if self.are_colours else code)
+        return str([code >> 16, code >> 8 & 255, code & 255] if self.are_colors else code)
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {self.shown(code)}" for name, code in zip(self.names, self.codes, strict=True))
@@ -77,14 +77,14 @@ def _check_is_table(classes: Any) -> None:
     )
 
 
-def _is_colour(code: Any) -> TypeGuard[Sequence[int]]:
+def _is_color(code: Any) -> TypeGuard[Sequence[int]]:
     return isinstance(code, Sequence) and not isinstance(code, str)
 
 
 def _packed(key: str, code: Code) -> int:
-    if _is_colour(code):
+    if _is_color(code):
         if len(code) == 3 and all(type(part) is int and 0 <= part <= 255 for part in code):
             return code[0] << 16 | code[1] << 8 | code[2]
     elif type(code) is int and 0 <= code <= 65535:
         return code
-    raise ConfigError(f"{key}={code}; expected an id from 0 to 65535, or a colour [red, green, blue] of 0 to 255")
+    raise ConfigError(f"{key}={code}; expected an id from 0 to 65535, or a color [red, green, blue] of 0 to 255")

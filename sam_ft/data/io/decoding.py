@@ -1,7 +1,7 @@
 """From a file to its pixels, upright and with all their bits, or a DataError that says why not.
 
-Pillow reads what it keeps whole. It cuts 16-bit colours to 8 bits without a word, takes signed bytes for unsigned
-ones and cannot open most TIFFs of several bands: TIFFs therefore go through tifffile, 16-bit colour PNGs through
+Pillow reads what it keeps whole. It cuts 16-bit colors to 8 bits without a word, takes signed bytes for unsigned
+ones and cannot open most TIFFs of several bands: TIFFs therefore go through tifffile, 16-bit color PNGs through
 OpenCV. OpenCV gets bytes and never a path: it crashes on file names that are not UTF-8, and returns the upper half of
 a truncated JPEG.
 """
@@ -56,7 +56,7 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
     """All pixels of a file, turned upright by its EXIF orientation.
 
     page: which one of a file of several, counted from 0; files of one page are read whatever it says
-    → what has 8 bits a value and may need its colours converted as Pillow's image; all else as numbers: (H, W), or
+    → what has 8 bits a value and may need its colors converted as Pillow's image; all else as numbers: (H, W), or
     (H, W, bands) with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
     """
     dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
@@ -104,9 +104,9 @@ def _pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
 
 
 def _is_deep_png(path: Path) -> bool:
-    """Whether a PNG has 16 bits and colours or alpha, which Pillow would cut to 8 bits."""
+    """Whether a PNG has 16 bits and colors or alpha, which Pillow would cut to 8 bits."""
     with open(path, "rb") as file:
-        head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, colour type
+        head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, color type
     return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] in (2, 4, 6)
 
 

@@ -21,7 +21,7 @@ INTENSITIES = {
 
 
 def read_image(path: Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
-    """An image of any colour mode as RGB; alpha is dropped.
+    """An image of any color mode as RGB; alpha is dropped.
 
     intensity: one of `INTENSITIES`, for what is not unsigned 8 bits; one scale for all channels of an image
     page: which one of a file of several, counted from 0
@@ -52,7 +52,7 @@ def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
             picture = picture.convert("RGBA")  # else Pillow warns that it ignores the transparency
         return np.array(picture.convert("RGB"))
     except ValueError as error:
-        raise DataError(f"{path}: its colours cannot be read ({error}); save it as RGB") from error
+        raise DataError(f"{path}: its colors cannot be read ({error}); save it as RGB") from error
 
 
 def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:

@@ -17,9 +17,9 @@ Ignored = NDArray[np.bool_] | None  # (H, W), where pixels count for nothing; No
 
 
 def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
-    """The values of a mask as they are stored: a palette's indices, never its colours.
+    """The values of a mask as they are stored: a palette's indices, never its colors.
 
-    → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colours, or has fractions.
+    → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colors, or has fractions.
     """
     mask = decode(path, page)
     values = np.array(mask)
@@ -33,9 +33,9 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
         values = values[..., : 1 if values.shape[-1] == 2 else 3]  # without alpha
         if (values != values[..., :1]).any():
             raise DataError(
-                f"{path}: the mask has colours; expected one value a pixel. Save it as a single channel: 0 and 255 "
-                "for one kind of object, or integer ids. Where each colour is a class, set data.objects=classes and "
-                "name the colours in data.classes"
+                f"{path}: the mask has colors; expected one value a pixel. Save it as a single channel: 0 and 255 "
+                "for one kind of object, or integer ids. Where each color is a class, set data.objects=classes and "
+                "name the colors in data.classes"
             )
         values = values[..., 0]
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
@@ -92,12 +92,12 @@ def read_instance_mask(
 
 
 def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tuple[NDArray[np.integer], Ignored]:
-    """A mask in which each value, or each colour, is a class.
+    """A mask in which each value, or each color, is a class.
 
     → (H, W) the class's place in the table, from 1, and 0 for the background; what to ignore
-    Raises: DataError that names the ids or colours which are in no table, and how many pixels have them.
+    Raises: DataError that names the ids or colors which are in no table, and how many pixels have them.
     """
-    codes = read_codes(path, classes.are_colours, page)
+    codes = read_codes(path, classes.are_colors, page)
     kept, ignored = _without(codes, classes.ignored)
     places = np.zeros(codes.shape, np.uint16)
     for place, code in enumerate(classes.codes, 1):
@@ -107,22 +107,20 @@ def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tu
         found, counts = (column.tolist() for column in np.unique(codes[~known], return_counts=True))
         shown = [f"{classes.shown(code)} ({count} pixels)" for code, count in zip(found[:8], counts, strict=False)]
         raise DataError(
-            f"{path}: the {'colours' if classes.are_colours else 'class ids'} {', '.join(shown)}"
+            f"{path}: the {'colors' if classes.are_colors else 'class ids'} {', '.join(shown)}"
             f"{f' and {len(found) - 8} more' if len(found) > 8 else ''} are not in data.classes, which has {classes}; "
             "add these values to data.classes, or have one ignored with data.ignore_index"
         )
     return places, ignored
 
 
-def read_codes(path: Path, colours: bool, page: int | None = None) -> NDArray[np.integer]:
-    """(H, W): the ids of a class mask, or its colours as red * 65536 + green * 256 + blue; 0 is black."""
+def read_codes(path: Path, colors: bool, page: int | None = None) -> NDArray[np.integer]:
+    """(H, W): the ids of a class mask, or its colors as red * 65536 + green * 256 + blue; 0 is black."""
     _refuse_jpeg(path, "classes in it are lost; save the mask as PNG")
-    if not colours:
+    if not colors:
         return read_mask(path, page)
     if read_header(path, page).dtype != np.uint8:
-        raise DataError(
-            f"{path}: the mask has more than 8 bits a value; expected colours of 8 bits, as in data.classes"
-        )
+        raise DataError(f"{path}: the mask has more than 8 bits a value; expected colors of 8 bits, as in data.classes")
     rgb = read_image(path, page=page)
     return rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
 
@@ -154,19 +152,19 @@ def _refuse_jpeg(path: Path, why: str) -> None:
 def _is_lossy(values: NDArray[np.integer], jpeg: bool) -> bool:
     """Whether a binary mask went through JPEG or a smooth resize: in-between values, but only along edges.
 
-    Ids of classes or instances fill areas, so most of their in-between pixels equal the neighbours to the right and
-    below; along a blurred edge few do. A grey picture has more in-between pixels than white ones. JPEG rounds all
+    Ids of classes or instances fill areas, so most of their in-between pixels equal the neighbors to the right and
+    below; along a blurred edge few do. A gray picture has more in-between pixels than white ones. JPEG rounds all
     black areas to the same value near 0, and an empty mask is nothing else; in another file a value such as 1 may be
-    an id, unless there are grey edges.
+    an id, unless there are gray edges.
     """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 255 or (high < 255 - NEAR and not (jpeg and low == high <= NEAR)):
         return False
     black = int(np.bincount(values.ravel().astype(np.uint8), minlength=NEAR + 1)[: NEAR + 1].argmax())
     white, between = (values >= 192).sum(), ((values >= 64) & (values < 192)).sum()
-    grey = (values > NEAR) & (values < 255 - NEAR)
-    if not (jpeg or grey.any()):
+    gray = (values > NEAR) & (values < 255 - NEAR)
+    if not (jpeg or gray.any()):
         black = 0
-    soft = (grey | ((values <= NEAR) & (values != black)))[:-1, :-1]
+    soft = (gray | ((values <= NEAR) & (values != black)))[:-1, :-1]
     same = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     return bool(between <= white and (soft & same).sum() <= soft.sum() / 2)

@@ -108,19 +108,19 @@ def ask_for_classes(masks: Sequence[Path], rules: Rules) -> ConfigError:
     """The error where data.classes is missing: what the first masks hold, as a line to paste and to rename."""
     first = masks[:ASKED]
     try:
-        codes, colours = [read_mask(path, rules.page) for path in first], False
-    except DataError:  # colours, or it is not to be read at all
-        codes, colours = [read_codes(path, True, rules.page) for path in first], True
+        codes, colors = [read_mask(path, rules.page) for path in first], False
+    except DataError:  # colors, or it is not to be read at all
+        codes, colors = [read_codes(path, True, rules.page) for path in first], True
     found = sorted({code for mask in codes for code in present_values(mask) if code})
-    named = [code for code in found if colours or code != rules.ignored_id]
+    named = [code for code in found if colors or code != rules.ignored_id]
     ignore = ""
-    if not colours and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:
+    if not colors and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:
         named.remove(255)
         ignore = " data.ignore_index=255 (255 is nearly always void; if here it is a class, name it like the others)"
-    shown = [[code >> 16, code >> 8 & 255, code & 255] if colours else code for code in named[:30]]
-    names = range(1, len(shown) + 1) if colours else shown
+    shown = [[code >> 16, code >> 8 & 255, code & 255] if colors else code for code in named[:30]]
+    names = range(1, len(shown) + 1) if colors else shown
     line = ", ".join(f"class_{name}: {code}" for name, code in zip(names, shown, strict=True))
-    what = "colours but black" if colours else "ids but 0"
+    what = "colors but black" if colors else "ids but 0"
     return ConfigError(
         f"data.objects=classes needs to know the classes. The first {len(first)} masks hold {len(found)} {what}; "
         f"give them their names, and 0 or black too if it is a class: 'data.classes={{{line}}}'{ignore}"

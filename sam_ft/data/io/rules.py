@@ -18,10 +18,10 @@ class Rules:
     objects: "whole": a binary mask is one object; "components": each connected part of at least `min_area` pixels,
         smaller ones are background; "instances": each integer id but 0; "classes": all pixels of each class in
         `classes`
-    classes: id or colour [red, green, blue] of each class; 0 and black are background unless they are named
+    classes: id or color [red, green, blue] of each class; 0 and black are background unless they are named
     components_per_class: with "classes", each connected part of at least `min_area` pixels is an object; the pixels
         of smaller ones are ignored: they are of the class, but no object
-    ignore_index: a value, or a colour where the classes have colours, whose pixels are no object and count for nothing
+    ignore_index: a value, or a color where the classes have colors, whose pixels are no object and count for nothing
     intensity: see `reading.INTENSITIES` · page: of files that have several, counted from 0
     on_bad: "stop", or "skip": files that cannot be used are left out, see `FileSplit.survey`
     """

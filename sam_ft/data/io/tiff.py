@@ -13,7 +13,7 @@ from PIL import Image
 from sam_ft.utils.errors import DataError
 
 STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, up to 4 GB or more
-ALPHA = (1, 2)  # ExtraSamples that are an alpha channel, multiplied into the colours or not
+ALPHA = (1, 2)  # ExtraSamples that are an alpha channel, multiplied into the colors or not
 KEPT_BY_PILLOW = (np.uint16, np.int16, np.uint32, np.int32, np.float32)  # in files of one band
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations that need no conversion
 
@@ -37,7 +37,7 @@ def opened_tiff(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
         assert isinstance(tiff, tifffile.TiffPage)
         bands, pixels = tiff.samplesperpixel, tiff.imagelength * tiff.imagewidth
         if not (bands in (1, 3, 4) or (bands == 2 and tiff.extrasamples[:1] and tiff.extrasamples[0] in ALPHA)):
-            raise DataError(f"{path}: has {bands} bands; expected 1 (grey), 3 (RGB), or either with an alpha channel")
+            raise DataError(f"{path}: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel")
         if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError(f"{pixels} pixels exceed the limit of {Image.MAX_IMAGE_PIXELS}")
         yield tiff
@@ -56,7 +56,7 @@ def chosen_page(path: Path, pages: int, page: int | None) -> int:
 
 
 def is_numbers(tiff: tifffile.TiffPage) -> bool:
-    """Whether the pixels are grey or RGB values of whole bytes: nothing to convert."""
+    """Whether the pixels are gray or RGB values of whole bytes: nothing to convert."""
     plain = tiff.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
     return plain and isinstance(tiff.bitspersample, int) and tiff.bitspersample >= 8
 

@@ -189,7 +189,7 @@ class CocoSplit:
             labels=torch.from_numpy(content.labels[kept]),
             name=self.names[index],
             original_size=size,
-            object_ids=torch.arange(len(kept)),
+            object_index=torch.arange(len(kept)),
             ignore=ignore if bool(ignore.any()) else None,
         )
 

@@ -23,7 +23,7 @@ from sam_ft.utils.errors import DataError
 
 log = logging.getLogger("sam_ft")
 
-LOSSY = "grey edges, as JPEG leaves them; they are cut at half of the range (value > 127)"
+LOSSY = "gray edges, as JPEG leaves them; they are cut at half of the range (value > 127)"
 COUNTED = 100  # images whose masks' parts a survey counts: it takes a third of the time of reading them
 
 
@@ -182,7 +182,7 @@ class FileSplit:
             labels=torch.from_numpy(labels),
             name=item.name,
             original_size=size,
-            object_ids=torch.arange(len(masks)),
+            object_index=torch.arange(len(masks)),
             ignore=_ignored(parts, masks),
         )
 
@@ -232,4 +232,4 @@ def _check_size(path: Path, of: Path, mask: Objects, image: Size) -> None:
     message = f"{path}: the mask is {w} x {h} pixels but its image {of.name} is {width} x {height}"
     if (h, w) == (width, height):
         raise DataError(message + "; it looks turned by 90 degrees: check the EXIF orientation, or transpose the mask")
-    raise DataError(message + "; resave the mask at the image's size, with nearest-neighbour interpolation")
+    raise DataError(message + "; resave the mask at the image's size, with nearest-neighbor interpolation")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sam_ft.data.sources.issues import Fault, listed
 from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.seeds import seed_of
+from sam_ft.utils.seeds import derive_seed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -146,7 +146,7 @@ def drawn(items: Sequence[Item], split: str, val_fraction: float, seed: int, whe
     where: the file or folder, and how to choose oneself, for the error
     Raises: DataError when one side is left without any; with a share of 1 there is to be nothing but "val".
     """
-    chosen = [item for item in items if (seed_of(seed, item.name) < val_fraction * 2**63) == (split == "val")]
+    chosen = [item for item in items if (derive_seed(seed, item.name) < val_fraction * 2**63) == (split == "val")]
     if not chosen or (len(chosen) == len(items) and val_fraction < 1):
         side = split if not chosen else {"train": "val", "val": "train"}[split]
         root, choose = where

@@ -1,7 +1,7 @@
 """The demo set: cells under a phase-contrast microscope, drawn on first use.
 
 Cells touch, their cytoplasm is grainy, the light is uneven, and each has a nucleus with a sharper edge than its own.
-SAM with a box round a cell therefore often takes the nucleus or a neighbour's edge: it has something to learn.
+SAM with a box round a cell therefore often takes the nucleus or a neighbor's edge: it has something to learn.
 """
 
 import logging
@@ -68,7 +68,7 @@ def make_demo(root: Path) -> None:
 
 
 def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """One picture: image (SIDE, SIDE) uint8 grey, ids (SIDE, SIDE) uint16 with 0 for the background."""
+    """One picture: image (SIDE, SIDE) uint8 gray, ids (SIDE, SIDE) uint16 with 0 for the background."""
     depth, owner = _shapes(rng)
     inside = depth < 1
     ids = np.where(inside, owner + 1, 0)
@@ -97,25 +97,25 @@ def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def _shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
-    """Where the cells lie: for each pixel its nearest cell, and its depth there: 0 at the centre, 1 at the edge.
+    """Where the cells lie: for each pixel its nearest cell, and its depth there: 0 at the center, 1 at the edge.
 
-    Depth is the distance to the centre over the cell's radius in that direction; where cells would overlap, the one
+    Depth is the distance to the center over the cell's radius in that direction; where cells would overlap, the one
     with the smaller depth has the pixel, so they touch along a line.
     """
     radii = rng.uniform(17, 32) * rng.uniform(0.75, 1.3, rng.integers(12, 26))
-    centres: list[NDArray[np.float64]] = []
+    centers: list[NDArray[np.float64]] = []
     for radius in radii:
         for _ in range(40):
             place = rng.uniform(0.04 * SIDE, 0.96 * SIDE, 2)
             # close enough to touch, far enough that each keeps most of its body
-            gaps = [np.hypot(*(place - c)) / (radius + r) for c, r in zip(centres, radii, strict=False)]
+            gaps = [np.hypot(*(place - c)) / (radius + r) for c, r in zip(centers, radii, strict=False)]
             if not gaps or (min(gaps) > 0.80 and (min(gaps) < 1.05 or rng.random() < 0.1)):
-                centres.append(place)
+                centers.append(place)
                 break
-    n = len(centres)
+    n = len(centers)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
-    centre = np.array(centres, np.float32)[:, :, None, None]
-    dx, dy = x - centre[:, 0], y - centre[:, 1]  # (n, SIDE, SIDE)
+    center = np.array(centers, np.float32)[:, :, None, None]
+    dx, dy = x - center[:, 0], y - center[:, 1]  # (n, SIDE, SIDE)
     theta = np.arctan2(dy, dx)
     outline = np.ones_like(theta)
     for wave, strength in ((2, 0.20), (3, 0.10), (4, 0.06), (7, 0.03)):

@@ -124,6 +124,6 @@ def _numbers(rows: list[Row], classes: Mapping[str, int | Sequence[int]] | None)
     if classes is None:
         return {label: number for number, label in enumerate(sorted({row.label for row in rows if row.label}), 1)}
     table = Classes.of(classes)
-    if table.are_colours:
-        raise ConfigError(f"data.classes has colours ({table}), but the table names labels; expected a number for each")
+    if table.are_colors:
+        raise ConfigError(f"data.classes has colors ({table}), but the table names labels; expected a number for each")
     return dict(zip(table.names, table.codes, strict=True))

@@ -34,8 +34,8 @@ def in_bands(function: Callable[[Tensor], Tensor], x: Tensor, reach: int = 0, st
     return torch.cat(bands, dim=2)
 
 
-def run(module: nn.Module, x: Tensor, recompute: bool) -> Tensor:
-    """module(x); if `recompute`, what it makes on the way is not kept for the gradient but made again."""
-    if recompute and torch.is_grad_enabled():
+def run(module: nn.Module, x: Tensor, activation_checkpointing: bool) -> Tensor:
+    """module(x); with `activation_checkpointing`, the backward pass computes the activations again."""
+    if activation_checkpointing and torch.is_grad_enabled():
         return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
     return module(x)

@@ -19,10 +19,10 @@ class TinyViT(nn.Module):
 
     stem: "conv" takes steps of 4 pixels (MobileSAM, s = S / 16), "pixel" each alone (LiteMedSAM, s = S / 4)
     classifier: hold the unused head of the ImageNet model, as MobileSAM's weights do
-    recompute: whether training keeps only the maps between blocks and runs each block again for its gradient
+    activation_checkpointing: keep only the maps between blocks, and run each block again in the backward pass
     """
 
-    recompute = False
+    activation_checkpointing = False
 
     def __init__(
         self,
@@ -52,13 +52,13 @@ class TinyViT(nn.Module):
         self.neck = make_neck(embed_dims[-1], out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, 3, S, S) normalised → (B, out_channels, s, s)"""
+        """images: (B, 3, S, S) normalized → (B, out_channels, s, s)"""
         if images.device.type == "cpu":
             # Kernels are faster with channels last, and the permutations around attention are views.
             images = images.contiguous(memory_format=torch.channels_last)
         x = self.patch_embed(images)
         for layer in self.layers:
-            x = layer(x, self.recompute)
+            x = layer(x, self.activation_checkpointing)
         return self.neck(x)
 
 
@@ -115,10 +115,10 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Tensor, recompute: bool) -> Tensor:
+    def forward(self, x: Tensor, activation_checkpointing: bool) -> Tensor:
         for block in self.blocks:
-            x = run(block, x, recompute)
-        return x if self.downsample is None else run(self.downsample, x, recompute)
+            x = run(block, x, activation_checkpointing)
+        return x if self.downsample is None else run(self.downsample, x, activation_checkpointing)
 
 
 class MBConv(nn.Module):

@@ -15,10 +15,10 @@ class ImageEncoderViT(nn.Module):
 
     image_size: S, a multiple of `patch_size`; position tables are made for it
     global_attn_indexes: blocks that look at the whole image; the others at windows of `window_size` patches
-    recompute: whether training keeps only the maps between blocks and runs each block again for its gradient
+    activation_checkpointing: keep only the maps between blocks, and run each block again in the backward pass
     """
 
-    recompute = False
+    activation_checkpointing = False
 
     def __init__(
         self,
@@ -43,10 +43,10 @@ class ImageEncoderViT(nn.Module):
         self.neck = make_neck(embed_dim, out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, 3, S, S) normalised → (B, out_channels, S / 16, S / 16)"""
+        """images: (B, 3, S, S) normalized → (B, out_channels, S / 16, S / 16)"""
         x = self.patch_embed(images) + self.pos_embed
         for block in self.blocks:
-            x = run(block, x, self.recompute)
+            x = run(block, x, self.activation_checkpointing)
         return self.neck(x.permute(0, 3, 1, 2))
 
 

@@ -1,4 +1,4 @@
-"""Masks that hold several classes, by id or by colour."""
+"""Masks that hold several classes, by id or by color."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ BY_ID = {"crop": 1, "weed": 2, "stone": 3}
 BY_COLOUR = {name: list(COLOURS[code]) for name, code in BY_ID.items()}
 
 
-def coloured(ids):
+def colored(ids):
     return np.array([[COLOURS[code] for code in row] for row in ids], np.uint8)
 
 
@@ -47,9 +47,9 @@ ENCODINGS = {
     "16 bit": (IDS.astype(np.uint16), BY_ID),
     "three equal channels": (np.dstack([IDS] * 3), BY_ID),
     "palette by index": (indexed(IDS), BY_ID),
-    "palette by colour": (indexed(IDS), BY_COLOUR),
-    "RGB": (coloured(IDS), BY_COLOUR),
-    "RGBA": (np.dstack([coloured(IDS), IDS]), BY_COLOUR),
+    "palette by color": (indexed(IDS), BY_COLOUR),
+    "RGB": (colored(IDS), BY_COLOUR),
+    "RGBA": (np.dstack([colored(IDS), IDS]), BY_COLOUR),
 }
 
 
@@ -60,7 +60,7 @@ def test_three_classes_are_the_same_sample_in_every_encoding(tmp_path, encoding,
     sample = split[0]
     assert torch.equal(sample.masks, torch.from_numpy(np.stack([IDS == 1, IDS == 2, IDS == 3])))
     assert sample.labels.tolist() == [1, 2, 3]
-    assert sample.object_ids.tolist() == [0, 1, 2]
+    assert sample.object_index.tolist() == [0, 1, 2]
     assert sample.ignore is None
     assert split.classes == {1: "crop", 2: "weed", 3: "stone"}
     assert (split.survey().objects, split.survey().empty) == (3 * len(split), [])
@@ -77,7 +77,7 @@ def test_zero_is_a_class_if_it_is_named(tmp_path):
     sample = folder(tmp_path, IDS, {"sky": 0, **BY_ID})[0]
     assert sample.labels.tolist() == [0, 1, 2, 3]
     assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
-    sample = folder(tmp_path / "colours", coloured(IDS), {"sky": [0, 0, 0], **BY_COLOUR})[0]
+    sample = folder(tmp_path / "colors", colored(IDS), {"sky": [0, 0, 0], **BY_COLOUR})[0]
     assert sample.labels.tolist() == [1, 2, 3, 4]
     assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
 
@@ -94,11 +94,11 @@ def test_each_part_of_a_class_may_be_an_object(tmp_path):
     assert sample.ignore is None
 
 
-@pytest.mark.parametrize("colours", [False, True])
-def test_ignored_pixels_are_in_no_object(tmp_path, colours):
+@pytest.mark.parametrize("colors", [False, True])
+def test_ignored_pixels_are_in_no_object(tmp_path, colors):
     with_void = np.where(np.arange(6) == 5, 9, IDS).astype(np.uint8)  # the last column
-    ignore = list(COLOURS[9]) if colours else 9
-    given = (coloured(with_void), BY_COLOUR) if colours else (with_void, BY_ID)
+    ignore = list(COLOURS[9]) if colors else 9
+    given = (colored(with_void), BY_COLOUR) if colors else (with_void, BY_ID)
     split = folder(tmp_path, *given, ignore_index=ignore)
     assert torch.equal(split[0].ignore, torch.from_numpy(with_void == 9))
     assert torch.equal(split[0].masks[1], torch.from_numpy(with_void == 2))
@@ -126,25 +126,25 @@ def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
     assert "data.ignore_index" in message
 
 
-def test_a_colour_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
-    for mask in (coloured(IDS), indexed(IDS)):
+def test_a_color_outside_the_table_is_refused_with_its_number_of_pixels(tmp_path):
+    for mask in (colored(IDS), indexed(IDS)):
         split = folder(tmp_path, mask, {"crop": [0, 128, 0], "weed": [128, 0, 0]})
         message = refusal(lambda: split[0])  # noqa: B023
         assert (
-            "the colours [255, 255, 0] (1 pixels) are not in data.classes, which has crop [0, 128, 0], weed" in message
+            "the colors [255, 255, 0] (1 pixels) are not in data.classes, which has crop [0, 128, 0], weed" in message
         )
 
 
-def test_ids_and_colours_are_not_taken_for_each_other(tmp_path):
-    split = folder(tmp_path / "rgb", coloured(IDS), BY_ID)
-    assert "the mask has colours; expected one value a pixel" in refusal(lambda: split[0])
+def test_ids_and_colors_are_not_taken_for_each_other(tmp_path):
+    split = folder(tmp_path / "rgb", colored(IDS), BY_ID)
+    assert "the mask has colors; expected one value a pixel" in refusal(lambda: split[0])
     split = folder(tmp_path / "ids", IDS, BY_COLOUR)
-    assert "the colours [1, 1, 1] (5 pixels), [2, 2, 2] (6" in refusal(lambda: split[0])
+    assert "the colors [1, 1, 1] (5 pixels), [2, 2, 2] (6" in refusal(lambda: split[0])
 
 
 def test_classes_in_a_jpeg_are_refused(tmp_path):
     for classes in (BY_ID, BY_COLOUR):
-        split = folder(tmp_path, coloured(IDS), classes, suffix="jpg")
+        split = folder(tmp_path, colored(IDS), classes, suffix="jpg")
         assert ".jpg: JPEG changes pixel values, so classes in it are lost" in refusal(lambda: split[0])  # noqa: B023
 
 
@@ -153,7 +153,7 @@ def test_a_missing_table_is_asked_for_with_a_line_to_paste(tmp_path):
     assert message.startswith("data.objects=classes needs to know the classes. The first ")
     assert "hold 3 ids but 0" in message
     assert "'data.classes={class_1: 1, class_2: 2, class_3: 3}'" in message
-    message = refusal(lambda: folder(tmp_path / "colours", coloured(IDS), None))
+    message = refusal(lambda: folder(tmp_path / "colors", colored(IDS), None))
     assert "'data.classes={class_1: [0, 128, 0], class_2: [128, 0, 0], class_3: [255, 255, 0]}'" in message
 
 
@@ -199,13 +199,13 @@ def test_what_is_no_table_is_refused_with_what_to_write(tmp_path, classes, said)
 @pytest.mark.parametrize(
     ("classes", "ignore", "said"),
     [
-        ({}, None, "data.classes is empty; expected names with ids or colours"),
-        ({"a": 1, "b": [1, 2, 3]}, None, "ids and colours are mixed"),
-        ({"a": 1}, [1, 2, 3], "ids and colours are mixed"),
-        ({"a": [1, 2, 3]}, 255, "ids and colours are mixed"),
+        ({}, None, "data.classes is empty; expected names with ids or colors"),
+        ({"a": 1, "b": [1, 2, 3]}, None, "ids and colors are mixed"),
+        ({"a": 1}, [1, 2, 3], "ids and colors are mixed"),
+        ({"a": [1, 2, 3]}, 255, "ids and colors are mixed"),
         ({"a": 1, "b": 1}, None, "data.classes.a and data.classes.b are both 1"),
         ({"a": 1, "b": 255}, 255, "data.classes.b and data.ignore_index are both 255"),
-        ({"a": -1}, None, "data.classes.a=-1; expected an id from 0 to 65535, or a colour"),
+        ({"a": -1}, None, "data.classes.a=-1; expected an id from 0 to 65535, or a color"),
         ({"a": "crop"}, None, "data.classes.a=crop; expected an id"),
         ({"a": 1.5}, None, "data.classes.a=1.5; expected an id"),
         ({"a": [1, 2]}, None, "data.classes.a=[1, 2]; expected an id"),

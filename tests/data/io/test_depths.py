@@ -17,7 +17,7 @@ NOISE = np.random.default_rng(0).integers(0, 65536, (30, 40, 4), np.uint16)
 
 
 def save_png(path, array):
-    """16 bits a value, which Pillow cannot write in colours; OpenCV keeps blue first."""
+    """16 bits a value, which Pillow cannot write in colors; OpenCV keeps blue first."""
     swapped = array if array.ndim == 2 else array[..., [2, 1, 0, 3][: array.shape[-1]]]
     path.write_bytes(cv2.imencode(".png", swapped)[1].tobytes())
     return path
@@ -59,7 +59,7 @@ def test_the_same_picture_is_the_same_through_either_decoder(tmp_path, bands, in
         assert np.array_equal(png, np.rint(NOISE[..., :3] / 257))
 
 
-def test_16_bit_colours_are_not_cut_to_8_bits_before_they_are_scaled(tmp_path):
+def test_16_bit_colors_are_not_cut_to_8_bits_before_they_are_scaled(tmp_path):
     dark = NOISE[..., :3] >> 4  # 12 bits: Pillow would leave 16 levels
     assert len(np.unique(read_image(save_png(tmp_path / "a.png", dark)))) == 256
 
@@ -150,7 +150,7 @@ def test_grey_with_alpha_is_grey(tmp_path):
 def test_other_numbers_of_bands_are_refused_with_their_number(tmp_path, dtype, bands):
     picture = np.zeros((6, 8, bands), dtype)
     path = save_tiff(tmp_path / "a.tif", picture, photometric="minisblack", planarconfig="contig")
-    message = f"a.tif: has {bands} bands; expected 1 (grey), 3 (RGB), or either with an alpha channel"
+    message = f"a.tif: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel"
     assert message in refusal(lambda: read_image(path))
     assert message in refusal(lambda: read_size(path))
 
@@ -162,7 +162,7 @@ def test_compressed_grey_is_read_by_pillow(tmp_path, dtype):
     assert np.array_equal(read_image(path), read_image(save_tiff(tmp_path / "b.tif", picture)))
 
 
-def test_compressed_colours_of_16_bits_ask_for_their_codec(tmp_path, monkeypatch):
+def test_compressed_colors_of_16_bits_ask_for_their_codec(tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     path.write_bytes(cv2.imencode(".tif", NOISE[..., :3], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes())
     monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})  # even where imagecodecs is installed
@@ -196,7 +196,7 @@ def test_complex_numbers_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "zip.tif"])
-def test_truncated_16_bit_colours_are_refused(tmp_path, suffix):
+def test_truncated_16_bit_colors_are_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     if suffix == "png":
         save_png(path, NOISE[..., :3])
@@ -206,7 +206,7 @@ def test_truncated_16_bit_colours_are_refused(tmp_path, suffix):
     assert "cannot be read (" in refusal(lambda: read_image(path))
 
 
-def test_a_changed_byte_of_a_16_bit_colour_png_is_found(tmp_path):
+def test_a_changed_byte_of_a_16_bit_color_png_is_found(tmp_path):
     path = save_png(tmp_path / "a.png", NOISE[..., :3])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -269,7 +269,7 @@ def test_a_file_of_several_pages_is_refused_unless_one_is_chosen(tmp_path, suffi
     assert read_size(path, page=2) == (6, 8)
 
 
-def test_a_page_of_16_bit_colours_may_be_chosen(tmp_path):
+def test_a_page_of_16_bit_colors_may_be_chosen(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.stack([NOISE[..., :3], NOISE[..., 1:]]), photometric="rgb")
     assert np.array_equal(read_image(path, "dtype", page=1), np.rint(NOISE[..., 1:] / 257))
@@ -293,7 +293,7 @@ def test_every_decoder_reads_names_that_are_not_utf8(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["a.png", "a.tif"])
-def test_the_size_of_16_bit_colours_is_known_without_decoding_them(tmp_path, monkeypatch, kind):
+def test_the_size_of_16_bit_colors_is_known_without_decoding_them(tmp_path, monkeypatch, kind):
     path = (save_png if kind == "a.png" else save_tiff)(tmp_path / kind, NOISE[..., :3])
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     monkeypatch.setattr("cv2.imdecode", None)

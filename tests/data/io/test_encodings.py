@@ -1,4 +1,4 @@
-"""The same three classes as ids, as a palette and as colours: the same objects, losses and scores."""
+"""The same three classes as ids, as a palette and as colors: the same objects, losses and scores."""
 
 import numpy as np
 import pytest
@@ -34,12 +34,12 @@ def write(root, encoding):
             Image.fromarray(image).save(root / split / "images" / f"{seed}.png")
             palette = np.zeros((256, 3), np.uint8)
             palette[[1, 2, 3, 255]] = [*COLOURS.values(), VOID]
-            mask = Image.fromarray(palette[ids] if encoding == "colours" else ids)
+            mask = Image.fromarray(palette[ids] if encoding == "colors" else ids)
             if encoding == "palette":
                 mask.putpalette(palette.tobytes())
             mask.save(root / split / "masks" / f"{seed}.png")
-    colours = encoding == "colours"
-    classes, void = (COLOURS, VOID) if colours else (IDS, 255)
+    colors = encoding == "colors"
+    classes, void = (COLOURS, VOID) if colors else (IDS, 255)
     return Folder(root, objects="classes", classes=classes, ignore_index=void, components_per_class=True, min_area=4)
 
 
@@ -54,9 +54,9 @@ def outcome(data):
 
 
 def test_three_encodings_give_the_same_objects_losses_and_scores(tmp_path):
-    ids, palette, colours = (outcome(write(tmp_path / name, name)) for name in ("ids", "palette", "colours"))
+    ids, palette, colors = (outcome(write(tmp_path / name, name)) for name in ("ids", "palette", "colors"))
     assert [len(sample.masks) for sample in ids[0]] == [5, 5]
-    for other in (palette, colours):
+    for other in (palette, colors):
         for mine, theirs in zip(ids[0], other[0], strict=True):
             assert torch.equal(mine.masks, theirs.masks)
             assert torch.equal(mine.labels, theirs.labels)

@@ -32,7 +32,7 @@ def test_images_of_any_8_bit_mode_become_rgb(tmp_path, suffix, mode):
     assert np.abs(image.astype(int) - 255 * white[..., None]).max() < 40
 
 
-def test_a_palette_image_has_its_colours_and_alpha_is_dropped(tmp_path):
+def test_a_palette_image_has_its_colors_and_alpha_is_dropped(tmp_path):
     indices = np.array([[0, 1], [2, 1]])
     expected = [[[10, 20, 30], [200, 100, 50]], [[0, 0, 255], [200, 100, 50]]]
     plain = save(tmp_path / "plain.png", palette(indices))

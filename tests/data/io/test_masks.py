@@ -142,9 +142,9 @@ def test_a_photograph_is_not_taken_for_a_mask(tmp_path):
         read_binary_mask(save(tmp_path / "m.png", photo))
 
 
-def test_a_mask_with_colours_is_refused(tmp_path):
+def test_a_mask_with_colors_is_refused(tmp_path):
     path = save(tmp_path / "m.png", np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8))
-    with pytest.raises(DataError, match=r"m\.png: the mask has colours; expected one value a pixel"):
+    with pytest.raises(DataError, match=r"m\.png: the mask has colors; expected one value a pixel"):
         read_binary_mask(path)
 
 
@@ -250,7 +250,7 @@ def test_a_page_of_a_mask_may_be_chosen(tmp_path):
     assert read_mask(path, page=1).max() == 7
 
 
-def test_a_mask_of_printing_colours_is_refused(tmp_path):
+def test_a_mask_of_printing_colors_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"m\.tif: the mask is stored as Pillow mode CMYK; expected one channel"):
         read_mask(save(tmp_path / "m.tif", DISC, "CMYK"))
 

@@ -40,7 +40,7 @@ def moved(x, y):
 
 
 def make(root, annotations, images=None, missing=(), categories=CATEGORIES, size=(6, 8)):
-    """Writes the training split, grey images of one value each, and returns its data set."""
+    """Writes the training split, gray images of one value each, and returns its data set."""
     images = [image(1)] if images is None else images
     for number, entry in enumerate(images):
         name = entry.get("file_name")
@@ -68,7 +68,7 @@ def test_a_polygon_is_drawn_and_carries_its_category(tmp_path):
     sample = found[0]
     assert torch.equal(sample.masks, torch.from_numpy(MASK)[None])
     assert sample.labels.tolist() == [17]
-    assert sample.object_ids.tolist() == [0]
+    assert sample.object_index.tolist() == [0]
     assert sample.image.shape == (3, 6, 8)
     assert sample.image.unique().tolist() == [10]
     assert sample.name == found.names[0] == "001"
@@ -112,7 +112,7 @@ def test_objects_may_overlap_and_keep_the_order_of_the_file(tmp_path):
     sample = found[1]
     assert sample.image.unique().tolist() == [11]
     assert sample.labels.tolist() == [3, 90, 17]
-    assert sample.object_ids.tolist() == [0, 1, 2]
+    assert sample.object_index.tolist() == [0, 1, 2]
     assert (sample.masks[0] & sample.masks[1]).sum() == 6
 
 
@@ -129,7 +129,7 @@ def test_an_image_without_annotations_has_no_objects(tmp_path):
         sample = found[index]
         assert sample.masks.shape == (0, 6, 8)
         assert sample.masks.dtype == torch.bool
-        assert sample.labels.shape == sample.object_ids.shape == (0,)
+        assert sample.labels.shape == sample.object_index.shape == (0,)
         assert sample.labels.dtype == torch.int64
     survey = found.survey()
     assert (survey.images, survey.objects, survey.empty) == (3, 1, ["001", "003"])
@@ -166,7 +166,7 @@ def test_other_categories_are_background(tmp_path):
     found = split(tmp_path, categories=["tree", "person"])
     assert found.classes == {3: "person", 90: "tree"}
     assert found[0].labels.tolist() == [3, 90]
-    assert found[0].object_ids.tolist() == [0, 1]
+    assert found[0].object_index.tolist() == [0, 1]
     assert found[0].ignore is None
     message = refusal(lambda: split(tmp_path, categories=["person", "cat"]))
     assert "train.json: has no category cat" in message

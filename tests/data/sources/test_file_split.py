@@ -25,7 +25,7 @@ def test_a_sample_holds_image_and_mask_of_one_name(tmp_path):
     assert sample.original_size == (6, 8)
     assert torch.equal(sample.masks, torch.from_numpy(MASK > 0)[None])
     assert sample.labels.tolist() == [1]
-    assert sample.object_ids.tolist() == [0]
+    assert sample.object_index.tolist() == [0]
 
 
 def test_components_are_objects_and_specks_are_dropped(tmp_path):
@@ -49,14 +49,14 @@ def test_instance_ids_are_objects_and_labels(tmp_path):
     sample = Folder(tmp_path, mask_folder="ids", objects="instances").split("val")[0]
     assert sample.labels.tolist() == [300, 600]
     assert torch.equal(sample.masks[1], torch.from_numpy(IDS == 600))
-    assert sample.object_ids.tolist() == [0, 1]
+    assert sample.object_index.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("objects", ["whole", "components", "instances"])
 def test_an_empty_mask_is_an_image_without_objects(tmp_path, objects):
     sample = Folder(make(tmp_path, mask=MASK * 0), objects=objects).split("train")[0]
     assert sample.masks.shape == (0, 6, 8)
-    assert sample.labels.shape == sample.object_ids.shape == (0,)
+    assert sample.labels.shape == sample.object_index.shape == (0,)
     assert sample.masks.dtype == torch.bool
     assert sample.labels.dtype == torch.int64
 
@@ -106,7 +106,7 @@ def test_lossy_masks_are_told_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "sam_ft"):
         masks = [split[index].masks for index in range(len(split))]
     assert len(caplog.messages) == 1
-    assert re.search(r"\w\.jpg is lossy: grey edges.*cut at half", caplog.messages[0])
+    assert re.search(r"\w\.jpg is lossy: gray edges.*cut at half", caplog.messages[0])
     assert torch.equal(masks[0][0], torch.from_numpy(MASK > 0))
 
 
@@ -123,7 +123,7 @@ def test_a_survey_counts_objects_empty_images_and_lossy_masks(tmp_path, caplog):
     assert (survey.images, survey.objects, survey.empty, survey.lossy) == (7, 10, ["d", "e"], 3)
     assert len(caplog.messages) == 1
     assert "3 of 7 masks are lossy, first" in caplog.messages[0]
-    assert "f.jpg: grey edges" in caplog.messages[0]
+    assert "f.jpg: gray edges" in caplog.messages[0]
 
 
 def test_a_survey_lists_all_files_that_cannot_be_used(tmp_path):

@@ -121,7 +121,7 @@ def test_rows_of_one_image_are_one_sample_with_labels(tmp_path):
     sample = split[0]
     assert sample.labels.tolist() == [2, 1]
     assert torch.equal(sample.masks, torch.from_numpy(np.stack([PARTS["top"], PARTS["bottom"]]) > 0))
-    assert sample.object_ids.tolist() == [0, 1]
+    assert sample.object_index.tolist() == [0, 1]
     assert split.classes == Table(table).split("val").classes == {1: "crop", 2: "weed"}
     split = Table(table, objects="components", min_area=1, classes={"weed": 7, "crop": 3, "tree": 1}).split("train")
     assert split[0].labels.tolist() == [7, 7, 3]
@@ -164,7 +164,7 @@ def test_masks_may_hold_the_classes(tmp_path):
     assert "has the column label, but data.objects=classes" in refusal(
         lambda: Table(tmp_path / "table.csv", objects="classes", classes={"x": 1})
     )
-    assert "data.classes has colours (cell [1, 2, 3]), but the table names labels" in refusal(
+    assert "data.classes has colors (cell [1, 2, 3]), but the table names labels" in refusal(
         lambda: Table(tmp_path / "table.csv", classes={"cell": [1, 2, 3]})
     )
 
