@@ -18,7 +18,7 @@ from sam_ft.models import Sam
 from sam_ft.utils.errors import CheckpointError
 from sam_ft.utils.files import as_json, atomic_path
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of a run's directory: its config.yaml and its checkpoints
 
 
 def save_partial_weights(model: Sam, path: str | Path, **notes: object) -> None:
@@ -36,7 +36,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     The notes say which "parts" were trained, and how they scored before and after.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of a newer version, or belongs to another model, another
+        CheckpointError: the file is missing, damaged, of another version, or belongs to another model, another
             input side or another base checkpoint; or its names or shapes are not the model's. Nothing is changed then.
     """
     tensors, notes = _read(path)
@@ -140,8 +140,12 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     version = notes.get("format_version")
     if version is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
-    if version > FORMAT_VERSION:
-        raise CheckpointError(f"{path}: written by a newer version of sam-ft (format {version}); update sam-ft")
+    if version != FORMAT_VERSION:
+        older = isinstance(version, int) and version < FORMAT_VERSION
+        age, remedy = ("an older", "train again under another name=") if older else ("a newer", "update sam-ft")
+        raise CheckpointError(
+            f"{path}: was written by {age} version of sam-ft (format {version}, expected {FORMAT_VERSION}); {remedy}"
+        )
     if notes.pop("tensors_sha256", None) != _digest(tensors):
         raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
     return tensors, notes

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sam_ft.models import build_model
-from sam_ft.training.checkpoint import save_partial_weights
+from sam_ft.training.checkpoint import FORMAT_VERSION, save_partial_weights
 from tests.conftest import of
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL
@@ -211,10 +211,14 @@ def test_a_file_of_weights_that_is_no_partial_checkpoint(evaluated, run, tmp_pat
     evaluated("not a partial checkpoint of this project", checkpoint=tmp_path / "plain.safetensors")
 
 
-def test_a_partial_checkpoint_of_a_newer_version(evaluated, run, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("1", ("older version", "train again")), ("99", ("newer version", "update sam-ft"))],
+)
+def test_a_partial_checkpoint_of_another_version(evaluated, run, tmp_path, version, words):
     tensors = load_file(run / "checkpoints/best.safetensors")
-    save_file(tensors, tmp_path / "newer.safetensors", {"format_version": "99"})
-    evaluated("newer version", "update sam-ft", checkpoint=tmp_path / "newer.safetensors")
+    save_file(tensors, tmp_path / "other.safetensors", {"format_version": version})
+    evaluated(f"expected {FORMAT_VERSION}", *words, checkpoint=tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize(
