@@ -190,7 +190,7 @@ def join_rows(results: dict[str, dict[str, Evaluation]]) -> list[dict]:
     rows: dict[tuple, dict] = {}
     for place, (prompt, result) in enumerate(results.items()):
         for which, evaluation in result.items():
-            for row in distributed.gather(evaluation.rows):
+            for row in distributed.all_gather(evaluation.rows):
                 own = rows.setdefault(
                     (place, row["name"], row["object"]), {"prompt": prompt} | {k: row[k] for k in keys}
                 )
@@ -242,5 +242,5 @@ def added(argument: str) -> str:
 
 if __name__ == "__main__":
     sys.argv[1:] = [added(argument) for argument in sys.argv[1:]]
-    with user_errors(usual="run=VALUE"), distributed.session():
+    with user_errors(usual="run=VALUE"), distributed.process_group():
         main()

@@ -168,7 +168,7 @@ def train(cfg: DictConfig, directory: Path, stack: ExitStack) -> float:
 
     log.info("%s", closing_words(progress, cfg.monitor, best_path))
     memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
-    log.info("memory: at most %.1f GB %s", max(distributed.gather([peak_gb()])), memory)
+    log.info("memory: at most %.1f GB %s", max(distributed.all_gather([peak_gb()])), memory)
     record_sweep_job({key: progress[key] for key in ("zero_shot", "best", "best_epoch")}, cfg.monitor)
     return float(progress["best"][cfg.monitor])
 
@@ -212,7 +212,7 @@ def train_epoch(
     bar.close()
     seconds = time.perf_counter() - started
     speed = {"objects_per_second": objects / seconds, "seconds": seconds}
-    return {"loss": loss / max(1.0, objects), **speed, "peak_gb": max(distributed.gather([peak_gb()]))}
+    return {"loss": loss / max(1.0, objects), **speed, "peak_gb": max(distributed.all_gather([peak_gb()]))}
 
 
 def train_step(
@@ -289,5 +289,5 @@ def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with user_errors(), distributed.session():
+    with user_errors(), distributed.process_group():
         main()

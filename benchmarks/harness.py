@@ -71,7 +71,7 @@ class Side:
 def _serve(pipe: Connection, build: Callable, arguments: tuple, ours: bool) -> None:
     multiprocessing.set_start_method(None, force=True)  # loaders begin as they do in train.py, not as this process did
     if ours:
-        keep_freed_memory()  # as distributed.session() does in train.py
+        keep_freed_memory()  # as distributed.process_group() does in train.py
     served = build(*arguments)
     gc.collect()
     pipe.send(resident_bytes("VmRSS"))

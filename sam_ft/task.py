@@ -262,7 +262,7 @@ def raise_not_finite(done: list[Done]) -> None:
         of_objects = [names[image] for image in image_index.tolist()]
         bad += [name for name, loss in zip(of_objects, losses["loss"].tolist(), strict=True) if not isfinite(loss)]
         everything += of_objects
-    bad, everything = distributed.gather(bad), distributed.gather(everything)
+    bad, everything = distributed.all_gather(bad), distributed.all_gather(everything)
     raise TrainingError(
         "the loss or its gradient is not a finite number; the weights were not touched by it. Images of this batch: "
         f"{', '.join(sorted(set(bad or everything))[:16])}. Look at them, or lower optimizer.lr"

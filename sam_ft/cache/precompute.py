@@ -68,7 +68,7 @@ def encode_ahead(
     found: list[tuple[View, str]] = []
     for items in _through(pixels, _share(new), 4, workers, f"{title}: looking for embeddings"):
         found += [((item.view[0], item.view[1]), item.key) for item in items]  # pinning memory makes lists of tuples
-    keys = dict(distributed.gather(found))
+    keys = dict(distributed.all_gather(found))
 
     plan = distributed.broadcast_from_main(lambda: store.plan(sorted(set(keys.values()))))
     store.keep(plan)
@@ -88,7 +88,7 @@ def encode_ahead(
                 store.put(item.key, embedding)
         if not store.writable:
             break
-    distributed.gather([])  # what the others encode is needed too
+    distributed.all_gather([])  # what the others encode is needed too
 
 
 def explain_cost(dataset: TrainingSet, encode: Encode, encoder_learns: bool, images: int) -> None:

@@ -48,7 +48,7 @@ class AveragePrecision:
     def compute(self) -> dict[str, float]:
         """{"ap50", "ap75", "masks_per_image"} over all processes; 0 if nothing was found, nan if nothing was there."""
         # by name, for equal scores keep the order of their images, which must not hang on the number of processes
-        images = sorted(distributed.gather(self._images), key=lambda image: image[0])
+        images = sorted(distributed.all_gather(self._images), key=lambda image: image[0])
         if not images:
             return {"ap50": math.nan, "ap75": math.nan, "masks_per_image": math.nan}
         found = [(i, rle, {"score": s}) for i, image in enumerate(images) for rle, s in zip(*image[1:3], strict=True)]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sam_ft.metrics.summary import Summary, summarize
-from sam_ft.utils.distributed import gather
+from sam_ft.utils.distributed import all_gather
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import areas
 
@@ -104,7 +104,7 @@ class Scores:
 
         classes: names of labels, where labels are classes
         """
-        return summarize(gather(self._images), self.names, classes)
+        return summarize(all_gather(self._images), self.names, classes)
 
 
 def _clicks(ious: Tensor) -> dict[str, Tensor]:

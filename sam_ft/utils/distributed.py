@@ -17,7 +17,7 @@ from sam_ft.utils.memory import keep_freed_memory
 
 T = TypeVar("T")
 
-_patient: dist.ProcessGroup | None = None  # of `session`
+_cpu_group: dist.ProcessGroup | None = None  # of `process_group`
 
 
 def rank() -> int:
@@ -41,7 +41,7 @@ def device() -> torch.device:
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Prepares this process, and joins the group that torchrun describes; outside torchrun there is none.
 
     It wraps a whole program and not a single run, so that all jobs of a sweep share one group.
@@ -72,8 +72,8 @@ def session() -> Iterator[None]:
         timeout=timedelta(minutes=10),
     )
     # What is counted and told between processes goes over the CPU, and waits long: one may read 20,000 masks meanwhile.
-    global _patient
-    _patient = dist.new_group(  # type: ignore[assignment]
+    global _cpu_group
+    _cpu_group = dist.new_group(  # type: ignore[assignment]
         backend="gloo", timeout=timedelta(hours=6)
     )
     yield
@@ -86,16 +86,16 @@ def sum_over_ranks(values: Sequence[float]) -> list[float]:
     if world_size() == 1:
         return [float(value) for value in values]
     total = torch.tensor(values, dtype=torch.float64)  # on the CPU: gloo adds it without waiting for the GPU
-    dist.all_reduce(total, group=_patient)
+    dist.all_reduce(total, group=_cpu_group)
     return total.tolist()
 
 
-def gather(items: list[T]) -> list[T]:
+def all_gather(items: list[T]) -> list[T]:
     """The items of all processes in one list, in order of rank, on every process."""
     if world_size() == 1:
         return items
     shares: list[list[T]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(shares, items, group=_patient)
+    dist.all_gather_object(shares, items, group=_cpu_group)
     return [item for share in shares for item in share]
 
 
@@ -109,7 +109,7 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
             answer = (function(), None)
         except UserError as error:
             answer = (None, error)
-    value, problem = gather([answer])[0]
+    value, problem = all_gather([answer])[0]
     if problem is not None:
         raise problem if is_main() else SystemExit(problem.exit_code)  # said once is enough
     return value  # type: ignore[return-value]

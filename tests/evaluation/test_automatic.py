@@ -191,7 +191,7 @@ def test_equal_scores_rank_by_name_and_not_by_which_process_saw_the_image(order,
     processes = [AveragePrecision(), AveragePrecision()]
     for metric, name in zip(processes, order, strict=True):
         add(metric, {mask(0, 5) if name == "a" else mask(9, 15): 0.5}, [mask(0, 5)] if name == "a" else [], name=name)
-    monkeypatch.setattr(amg.distributed, "gather", lambda _: [image for m in processes for image in m._images])
+    monkeypatch.setattr(amg.distributed, "all_gather", lambda _: [image for m in processes for image in m._images])
     assert processes[0].compute() == processes[1].compute()
     assert processes[0].compute() == pytest.approx({"ap50": 1, "ap75": 1, "masks_per_image": 1})
 

@@ -26,5 +26,5 @@ def scored():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with distributed.session(), open(f"{sys.argv[1]}.{distributed.rank()}", "w") as file:
+    with distributed.process_group(), open(f"{sys.argv[1]}.{distributed.rank()}", "w") as file:
         json.dump(scored(), file)

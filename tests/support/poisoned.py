@@ -22,7 +22,7 @@ def poisoned(prediction, masks, valid):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with distributed.session(), user_errors():
+    with distributed.process_group(), user_errors():
         task = trainable()
         task.loss = poisoned
         wrapped = wrap(task)

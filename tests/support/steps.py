@@ -75,7 +75,7 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     output, adapt, micro, counts, dtype, chunk, prompter = [*arguments, *["", "32", "box"][len(arguments) - 4 :]]
     torch.set_num_threads(1)
-    with distributed.session():
+    with distributed.process_group():
         counted = [int(count) for count in counts.split(",")]
         result = steps(adapt, int(micro) or None, counted, dtype, chunk=int(chunk), prompter=prompter)
         torch.save(result, f"{output}.{distributed.rank()}")
