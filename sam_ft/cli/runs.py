@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 
-from sam_ft.cli.allowlist import check_trusted
+from sam_ft.cli.allowlist import check_allowlist
 from sam_ft.cli.config import run_directory
 from sam_ft.cli.exit import stop_printing
 from sam_ft.cli.overwriting import set_aside, settle
@@ -173,7 +173,7 @@ def load_run(directory: str | Path) -> Run:
     if not path.is_file():
         raise ConfigError(f"run={directory}: there is no config.yaml; give the directory that train.py wrote")
     settings = _read(path)
-    check_trusted(settings, path)
+    check_allowlist(settings, path)
     return Run(directory, OmegaConf.create(settings))
 
 

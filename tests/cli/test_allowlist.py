@@ -4,7 +4,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from sam_ft.cli.allowlist import FUNCTIONS
+from sam_ft.cli.allowlist import ALLOWED_FUNCTIONS
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.utils.errors import ConfigError
@@ -12,12 +12,12 @@ from tests.cli.test_runs import METRIC, write
 from tests.test_architecture import CONFIGS
 
 
-def test_everything_that_conf_calls_is_trusted(tmp_path):
+def test_every_target_in_conf_is_on_the_allowlist(tmp_path):
     nodes = [OmegaConf.to_container(OmegaConf.load(path)) for path in CONFIGS if path.parent.name != "experiment"]
     write(tmp_path, parts=[{key: value for key, value in node.items() if key != "defaults"} for node in nodes])
     load_run(tmp_path)
     text = "".join(path.read_text() for path in CONFIGS)
-    assert all(f"_target_: {name}\n" in text for name in FUNCTIONS)
+    assert all(f"_target_: {name}\n" in text for name in ALLOWED_FUNCTIONS)
 
 
 def rerooted(cfg):
@@ -88,7 +88,7 @@ def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
         ["sam_ft.metrics.Scores"],
     ],
 )
-def test_only_classes_of_the_parts_may_be_called(target, tmp_path, capsys):
+def test_only_classes_of_the_allowed_modules_may_be_called(target, tmp_path, capsys):
     write(tmp_path, metric={"_target_": target})
     with pytest.raises(ConfigError, match="may not call it"):
         load_run(tmp_path)
@@ -96,7 +96,7 @@ def test_only_classes_of_the_parts_may_be_called(target, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "_mode_"])
-def test_other_words_of_hydra_are_refused(key, tmp_path):
+def test_other_keys_of_hydra_are_refused(key, tmp_path):
     write(tmp_path, metric={**METRIC, key: True})
     with pytest.raises(ConfigError, match=key):
         load_run(tmp_path)

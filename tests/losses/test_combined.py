@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from sam_ft.cli.config import build
-from sam_ft.cli.runs import check_trusted
+from sam_ft.cli.allowlist import check_allowlist
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
 from sam_ft.losses.combined import at_input_side, hard_iou
 from sam_ft.types import Prediction
@@ -53,7 +53,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.stem)
 def test_every_choice_of_conf_can_be_built_trusted_and_trained(path):
     node = hydra_compose("train", [f"loss={path.stem}"]).loss
-    check_trusted(OmegaConf.to_container(node), path)
+    check_allowlist(OmegaConf.to_container(node), path)
     loss = build(node)
     assert list(loss.parts) == list(node.parts)
     asked = prediction()
