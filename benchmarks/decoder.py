@@ -27,7 +27,7 @@ fixed random weights, plus the sum of the guessed IoUs, on both sides.
 - The official decoder takes the prompts of one image a call. So M images are M calls of it, as in a plain loop, and
   one image with M objects is one call. Ours makes one call for either. The third line of each M sets our M images
   beside the official call for one image: what it would take if that could do several.
-- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/memory.py`); so does ours here, the reference
+- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
   runs as it would. With `--same-malloc` both do.
 - *memory*: the most that was resident in the process during these calls. Ours keeps what it once had, so a smaller
   call after a larger one shows the larger.

@@ -24,7 +24,7 @@ NOTES = f"""
 - *share of peak*: floating-point operations of the reference model a second, as a share of what a float32 matmul of
   {MATMUL}³ reaches in this run. They are counted by torch's FlopCounterMode on the reference model, so both sides are
   credited with the same work.
-- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/memory.py`); so does ours here, the reference
+- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
   runs as it would. With `--same-malloc` both do.
 - *memory*: resident memory of each process, with the model loaded → at most during these forward passes.
 - *difference*: largest absolute difference of the embeddings / largest absolute value of the reference's.

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sam_ft.utils.memory import keep_freed_memory
+from sam_ft.utils.cpu_kernels import keep_freed_memory
 
 ROOT = Path(__file__).parent.parent
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # all of this is about CPUs; torch looks when it is first asked for a GPU

@@ -17,7 +17,8 @@ from sam_ft.models import Sam
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch, Features, Prompts, Size
 from sam_ft.utils import distributed
-from sam_ft.utils.geometry import areas, masks_to_boxes, scale_points
+from sam_ft.utils.cpu_kernels import areas
+from sam_ft.utils.geometry import masks_to_boxes, scale_points
 
 PIXELS_AT_ONCE = 2**24  # of upsampled logits: 64 MB, of which there are a few copies
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sam_ft.types import Prediction
+from sam_ft.utils.cpu_kernels import upsample
 
 DISTANCES = {"l2": torch.square, "l1": torch.abs}
 
@@ -51,12 +51,12 @@ class Combined:
         masks, valid: (M, S, S) bool
         """
         if prediction.logits.shape[1] == 1:
-            logits = at_input_side(prediction.logits[:, 0], masks.shape[-1])
+            logits = upsample(prediction.logits[:, 0], masks.shape[-1])
             true_iou = hard_iou(logits, masks, valid)[:, None]
         else:
             best, true_iou = self.compare(prediction, masks, valid)
             rows = torch.arange(len(best), device=best.device)
-            logits = at_input_side(prediction.logits[rows, best], masks.shape[-1])
+            logits = upsample(prediction.logits[rows, best], masks.shape[-1])
         parts = {name: part(logits, masks, valid) for name, part in self.parts.items()}
         head = DISTANCES[self.iou_head](prediction.pred_iou.float() - true_iou).mean(1)
         total = self.weighted_sum(parts) + self.iou_head_weight * head
@@ -70,7 +70,7 @@ class Combined:
         """
         losses, ious = [], []
         for candidate in prediction.logits.unbind(1):
-            logits = at_input_side(candidate, masks.shape[-1])
+            logits = upsample(candidate, masks.shape[-1])
             losses.append(self.weighted_sum({name: part(logits, masks, valid) for name, part in self.parts.items()}))
             ious.append(hard_iou(logits, masks, valid))
         return torch.stack(losses).argmin(0), torch.stack(ious, 1)
@@ -96,19 +96,6 @@ def check_parts(parts: Mapping[str, Part]) -> None:
 def check_weight(name: str, weight: float) -> None:
     if not 0 <= weight < math.inf:
         raise ValueError(f"{name}={weight}; expected a finite number of at least 0, which leaves it in the log only")
-
-
-def at_input_side(logits: Tensor, side: int) -> Tensor:
-    """One candidate's logits (M, 4s, 4s) in the input frame, (M, S, S) float32, upsampled as SamPredictor does."""
-    # autocast would leave bfloat16 here, whose 8 bits of mantissa are too few to sum a million pixels
-    logits = logits.float()
-    # x, then y, with all that lies across as channels, last in memory: there the kernels can do many at a time.
-    # The numbers are those of one call for both, whose gradient takes a CPU five times as long.
-    for _ in range(2):
-        channels_last = logits.transpose(1, 2).contiguous().unsqueeze(2).permute(0, 3, 1, 2)
-        stretched = F.interpolate(channels_last, (side, 1), mode="bilinear", align_corners=False)
-        logits = stretched.permute(0, 2, 3, 1).squeeze(2)
-    return logits
 
 
 @torch.no_grad()

@@ -1,11 +1,10 @@
 """Parts that look at each pixel alone: means over the valid pixels of an object, so size does not weight objects."""
 
 import math
-from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from sam_ft.utils.cpu_kernels import dilate, log_sigmoid
 
 
 class Bce:
@@ -75,41 +74,3 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
     """Each object's mean over the pixels that are valid, (M,); 0 where none is."""
     inside = valid.float()  # once: arithmetic with bool takes a CPU twice as long
     return (values * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-
-
-def dilate(pixels: Tensor, reach: int) -> Tensor:
-    """True where a true pixel lies at most `reach` rows and columns away, (M, S, S) bool.
-
-    Shifted copies are dihedral over each other, which on a CPU takes a hundredth of the time of a max-pooling.
-    """
-    side = pixels.shape[-1]
-    reach = min(reach, side)
-    for axis in (1, 2):
-        done = 0
-        while done < reach:
-            step = min(2 * done + 1, reach - done)  # a longer one would leave gaps between the copies
-            wider = pixels.clone()
-            wider.narrow(axis, step, side - step).logical_or_(pixels.narrow(axis, 0, side - step))
-            wider.narrow(axis, 0, side - step).logical_or_(pixels.narrow(axis, step, side - step))
-            pixels, done = wider, done + step
-    return pixels
-
-
-def log_sigmoid(x: Tensor) -> Tensor:
-    """log(1 / (1 + exp(-x))), to 6e-8 where that is more than its own precision; like x, float32.
-
-    On a CPU without log1p, of which torch has no vectorized kernel there: it takes four times as long as all of this.
-    """
-    return _LogSigmoid.apply(x) if x.device.type == "cpu" else F.logsigmoid(x)
-
-
-class _LogSigmoid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x.abs().neg_().exp_().add_(1).log_().neg_().add_(x.clamp(max=0))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return x.neg().sigmoid_().mul_(grad)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_ft.utils.cpu_kernels import gelu
+
 
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalization over the channels of each pixel: (B, C, H, W) → (B, C, H, W)."""
@@ -16,14 +18,6 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         # The fused kernel wants channels last; both permutes are views.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """The exact GELU (Hendrycks and Gimpel 2016) of something that nobody else needs.
-
-    Without a gradient to compute it is written over x: on a CPU TinyViT is a tenth faster for it.
-    """
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 class Gelu(nn.Module):

@@ -13,7 +13,7 @@ from sam_ft.report.pictures import Panel, readable, save_sheet, with_masks, with
 from sam_ft.task import PredictedImage, PromptedSegmentation
 from sam_ft.types import Sample, collate
 from sam_ft.utils import distributed
-from sam_ft.utils.geometry import areas
+from sam_ft.utils.cpu_kernels import areas
 
 
 class SamplePictures:

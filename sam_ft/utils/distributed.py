@@ -12,8 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+from sam_ft.utils.cpu_kernels import keep_freed_memory
 from sam_ft.utils.errors import ConfigError, UserError
-from sam_ft.utils.memory import keep_freed_memory
 
 T = TypeVar("T")
 

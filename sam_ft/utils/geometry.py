@@ -31,13 +31,6 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     return boxes * columns.any(dim=1)[:, None]
 
 
-def areas(masks: Tensor) -> Tensor:
-    """masks: (N, H, W) bool → (N,) int64 on the CPU, how many pixels of each are true."""
-    if masks.device.type == "cpu":  # where torch's sum would first make eight bytes of every pixel
-        return torch.tensor([np.count_nonzero(mask) for mask in masks.numpy()], dtype=torch.int64)
-    return masks.flatten(1).sum(1).cpu()
-
-
 def resized_size(size: Size, side: int) -> Size:
     """The size that an image has once its longest side is `side`, rounded as SamPredictor does, at least 1 pixel."""
     scale = side / max(size)

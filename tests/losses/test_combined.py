@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from omegaconf import OmegaConf
 
 from sam_ft.cli.config import build
 from sam_ft.cli.allowlist import check_allowlist
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
-from sam_ft.losses.combined import at_input_side, hard_iou
+from sam_ft.losses.combined import hard_iou
 from sam_ft.types import Prediction
 from tests.support.losses import ALL, LOGITS, MASK, named, sam_loss
 from tests.support.tiny import bce_iou
@@ -174,9 +173,6 @@ def test_no_objects_give_no_numbers(loss, count):
 def test_bfloat16_predictions_are_scored_in_float32(count):
     low = Prediction(LOGITS[:, None].repeat(1, count, 1, 1).bfloat16(), torch.full((1, count), 0.5).bfloat16())
     assert all(value.dtype == torch.float32 for value in bce_iou()(low, MASK, ALL).values())
-    # 1 and 1.0078125 are neighbors in bfloat16: a mean of the two would be rounded to one of them
-    between = torch.tensor([[[1.0, 1.0078125]] * 2]).bfloat16()
-    assert at_input_side(between, 4)[0, 0].tolist() == [1.0, 1.001953125, 1.005859375, 1.0078125]
 
 
 def test_coarse_logits_are_scored_at_the_masks_side():
@@ -184,17 +180,6 @@ def test_coarse_logits_are_scored_at_the_masks_side():
     mask[:, :, :2] = True
     coarse = Prediction(torch.full((1, 1, 1, 1), 0.0), torch.zeros(1, 1))
     assert bce_iou()(coarse, mask, torch.ones_like(mask))["bce"].item() == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("side", [8, 20, 32])
-def test_logits_are_upsampled_as_by_sam_predictor_and_so_are_their_gradients(side):
-    coarse = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    cost = torch.randn(3, side, side)
-    ours = at_input_side(coarse[:, 0], side)
-    theirs = F.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)[:, 0]
-    assert ours.is_contiguous()
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(*(torch.autograd.grad((x * cost).sum(), coarse)[0] for x in (ours, theirs)))
 
 
 @pytest.mark.parametrize(

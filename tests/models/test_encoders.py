@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sam_ft.models.build import SPECS, ModelSpec, build_sam
-from sam_ft.models.encoders.tiny_vit import ConvNorm, TinyViT
+from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.layers import from_windows, to_windows
 from tests.support import reference
@@ -163,29 +163,6 @@ def test_recomputing_runs_blocks_twice_for_the_same_gradients(make):
     with torch.no_grad():
         encoder(images)
     assert len(calls) == 1 + 2 + 1
-
-
-@pytest.mark.parametrize(("kernel", "stride", "groups"), [(1, 1, 1), (3, 1, 4), (3, 2, 1)])
-def test_a_folded_batch_norm_gives_the_same_values_and_gradients(kernel, stride, groups):
-    torch.manual_seed(0)
-    layer = ConvNorm(4, 8, kernel, stride, groups).eval()
-    randomize(layer)
-    x = torch.randn(2, 4, 5, 5)
-    answers = []
-    for forward in (layer, lambda x: nn.Sequential.forward(layer, x)):
-        layer.zero_grad()
-        out = forward(x)
-        out.square().sum().backward()
-        answers.append([out.detach(), *(p.grad.clone() for p in layer.parameters())])
-    for ours, theirs in zip(*answers, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-
-
-def test_a_batch_norm_in_train_mode_takes_the_batch_s_own_statistics():
-    layer = ConvNorm(2, 2).train()
-    out = layer(3 * torch.randn(8, 2, 16, 16) + 1)
-    assert out.mean().abs() < 1e-5
-    assert layer.bn.num_batches_tracked == 1
 
 
 def test_windows_are_cut_row_by_row_and_put_back():

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_ft.models.encoders.lean import in_bands, run
-from sam_ft.models.layers import Gelu, attention, from_windows, gelu, make_neck, to_windows
+from sam_ft.models.encoders.checkpointing import run
+from sam_ft.models.layers import Gelu, attention, from_windows, make_neck, to_windows
+from sam_ft.utils.cpu_kernels import channels_last, conv_norm, gelu, in_bands
 
 
 class TinyViT(nn.Module):
@@ -53,10 +53,7 @@ class TinyViT(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: (B, 3, S, S) normalized → (B, out_channels, s, s)"""
-        if images.device.type == "cpu":
-            # Kernels are faster with channels last, and the permutations around attention are views.
-            images = images.contiguous(memory_format=torch.channels_last)
-        x = self.patch_embed(images)
+        x = self.patch_embed(channels_last(images))
         for layer in self.layers:
             x = layer(x, self.activation_checkpointing)
         return self.neck(x)
@@ -71,7 +68,7 @@ def _as_buffers(module: nn.Module) -> nn.Module:
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution without bias and its batch norm; in eval mode they run as one."""
+    """A convolution without bias and its batch norm."""
 
     c: nn.Conv2d
     bn: nn.BatchNorm2d
@@ -83,15 +80,7 @@ class ConvNorm(nn.Sequential):
         self.add_module("bn", nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self.c, self.bn
-        if norm.training or norm.running_mean is None or norm.running_var is None:
-            return super().forward(x)
-        # Folded on every call: kept weights would be stale after training, and gradients flow as without it.
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-        if conv.kernel_size == (1, 1) and x.device.type == "cpu":  # channels are last there; a tenth faster
-            return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        return F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+        return conv_norm(x, self.c, self.bn)
 
 
 class PatchEmbed(nn.Module):
