@@ -140,7 +140,7 @@ def choose(cfg: DictConfig) -> tuple[DictConfig, Path | None, Path]:
         if missing:
             raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
         defaults = {
-            "metric": {"_target_": "sam_ft.metrics.Scores"},
+            "metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"},
             "cache": CACHE,
             "precision": cfg.precision or "auto",
         }

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from sam_ft.metrics import Scores
-from sam_ft.metrics.summary import Group
+from sam_ft.metrics import SegmentationMetrics
+from sam_ft.metrics.aggregate import GroupScores
 from sam_ft.prompts import Prompter
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch
@@ -17,19 +17,19 @@ from sam_ft.utils import distributed
 class Evaluation:
     """scores: means over all processes · rows: one per object of this process's share, in order of images.
 
-    groups: {"class" or "size": {name: scores}}, see `sam_ft.metrics.Summary`
+    groups: {"class" or "size": {name: scores}}, see `sam_ft.metrics.AggregatedScores`
     """
 
     scores: dict[str, float]
     rows: list[dict]
-    groups: dict[str, dict[str, Group]]
+    groups: dict[str, dict[str, GroupScores]]
 
 
 def evaluate(
     task: PromptedSegmentation,
     batches: Iterable[Batch],
     prompter: Prompter,
-    metric: Scores,
+    metric: SegmentationMetrics,
     chunk: int | None = None,
     title: str = "evaluate",
     classes: Mapping[int, str] = {},

@@ -1,4 +1,4 @@
-"""Average precision of masks that were found without prompts."""
+"""COCO's average precision of masks generated without prompts."""
 
 import math
 from contextlib import redirect_stdout
@@ -14,19 +14,23 @@ from sam_ft.utils import distributed
 
 
 def encode_masks(masks: Tensor) -> list[dict]:
-    """masks: (N, H, W) bool → N run-length encodings as COCO has them."""
-    # COCO runs down the columns: transposed here, so that NumPy need not copy.
+    """Encodes masks as COCO's run lengths (RLE).
+
+    masks: (N, H, W) bool → N dicts {"size": [H, W], "counts": bytes}
+    """
+    # COCO expects column-major (H, W, N): transposed here, so that NumPy does not copy again
     columns = masks.cpu().transpose(1, 2).contiguous().view(torch.uint8).numpy()
     return coco_mask.encode(columns.transpose(2, 1, 0))
 
 
 class AveragePrecision:
-    """COCO's average precision of found masks, whatever their class, and how many masks an image has.
+    """Class-agnostic average precision at IoU 0.50 and 0.75, and the number of predicted masks per image.
 
-    AP (Lin et al. 2014, as in COCOeval): masks of all images, ranked by the guessed IoU; each takes the free true
-    object that it overlaps most, if by an IoU of at least 0.5 or 0.75, or is wrong; precision is averaged over 101
-    steps of recall. All masks count, however many, of any size. In an image without objects every mask is wrong.
+    Masks of all images are ranked by score. Each is matched to the unmatched gt object of highest IoU if that reaches
+    the threshold, and is a false positive otherwise; precision is averaged over 101 recall thresholds. Unlike COCO's
+    defaults there is no limit on masks per image and no area range.
     Call `update` once per image, then `compute` on all processes together.
+    Source: Lin et al. 2014, https://arxiv.org/abs/1405.0312, computed by COCOeval.
     """
 
     def __init__(self) -> None:
@@ -35,46 +39,51 @@ class AveragePrecision:
     def reset(self) -> None:
         self._images: list[tuple] = []
 
-    def update(self, name: str, rles: list[dict], scores: Tensor, true: Tensor, ignore: Tensor | None = None) -> None:
+    def update(self, name: str, rles: list[dict], scores: Tensor, gt: Tensor, ignore: Tensor | None = None) -> None:
         """Adds one image.
 
-        name: no other image has it · rles: N found masks · scores: (N,), which rank them
-        true: (M, H, W) bool, the objects · ignore: (H, W) bool, a found mask of which at least the same share (0.5
-            or 0.75) lies there is neither right nor wrong, unless it takes an object
+        name: unique · rles: N predicted masks · scores: (N,), for ranking · gt: (M, H, W) bool
+        ignore: (H, W) bool, COCO's crowd region: an unmatched mask counts for nothing if at least the threshold's
+            fraction of it (0.50 or 0.75) lies there
         """
         regions = [] if ignore is None or not ignore.any() else encode_masks(ignore[None])
-        self._images.append((name, rles, scores.tolist(), encode_masks(true), regions))
+        self._images.append((name, rles, scores.tolist(), encode_masks(gt), regions))
 
     def compute(self) -> dict[str, float]:
-        """{"ap50", "ap75", "masks_per_image"} over all processes; 0 if nothing was found, nan if nothing was there."""
-        # by name, for equal scores keep the order of their images, which must not hang on the number of processes
+        """{"ap50", "ap75", "masks_per_image"} over all processes; AP is 0 without predictions and nan without gt."""
+        # sorted by name: equal scores keep the order of their images, which must not depend on the number of processes
         images = sorted(distributed.all_gather(self._images), key=lambda image: image[0])
         if not images:
             return {"ap50": math.nan, "ap75": math.nan, "masks_per_image": math.nan}
-        found = [(i, rle, {"score": s}) for i, image in enumerate(images) for rle, s in zip(*image[1:3], strict=True)]
-        true = [(i, rle, {"iscrowd": 0}) for i, image in enumerate(images) for rle in image[3]]
+        predicted = [
+            (i, rle, {"score": s}) for i, image in enumerate(images) for rle, s in zip(*image[1:3], strict=True)
+        ]
+        gt = [(i, rle, {"iscrowd": 0}) for i, image in enumerate(images) for rle in image[3]]
         ignored = [(i, rle, {"iscrowd": 1}) for i, image in enumerate(images) for rle in image[4]]
-        with redirect_stdout(StringIO()):  # it talks
-            evaluator = COCOeval(_as_coco(true + ignored, len(images)), _as_coco(found, len(images)), "segm")
-            settings = evaluator.params
-            settings.iouThrs, settings.maxDets = [0.5, 0.75], [max(1, len(found))]
-            settings.areaRng, settings.areaRngLbl = [[0, float("inf")]], ["all"]
+        with redirect_stdout(StringIO()):  # pycocotools prints its progress
+            evaluator = COCOeval(_to_coco(gt + ignored, len(images)), _to_coco(predicted, len(images)), "segm")
+            params = evaluator.params
+            params.iouThrs, params.maxDets = [0.5, 0.75], [max(1, len(predicted))]
+            params.areaRng, params.areaRngLbl = [[0, float("inf")]], ["all"]
             evaluator.evaluate()
             evaluator.accumulate()
-        ap50, ap75 = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1).tolist() if true else (math.nan, math.nan)
-        return {"ap50": ap50, "ap75": ap75, "masks_per_image": len(found) / len(images)}
+        ap50, ap75 = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1).tolist() if gt else (math.nan, math.nan)
+        return {"ap50": ap50, "ap75": ap75, "masks_per_image": len(predicted) / len(images)}
 
 
-def _as_coco(masks: list[tuple[int, dict, dict]], images: int) -> COCO:
-    """A COCO data set of one class, in memory; masks: image, run lengths, and what else is to be said of each."""
+def _to_coco(masks: list[tuple[int, dict, dict]], image_count: int) -> COCO:
+    """Builds a COCO data set of one category in memory.
+
+    masks: (image id, RLE, further fields of the annotation) each
+    """
     coco = COCO()
     coco.dataset = {
-        # COCO looks up sizes here, and then takes those of the masks
-        "images": [{"id": image, "height": 0, "width": 0} for image in range(images)],
+        # COCO looks up height and width, but then uses those of the RLEs
+        "images": [{"id": image, "height": 0, "width": 0} for image in range(image_count)],
         "categories": [{"id": 1}],
-        "annotations": [  # from 1: COCOeval takes the id 0 for "no match"
-            {"id": number, "image_id": image, "category_id": 1, "segmentation": rle, "area": 0, **more}
-            for number, (image, rle, more) in enumerate(masks, 1)
+        "annotations": [  # ids from 1: COCOeval takes 0 for "no match"
+            {"id": number, "image_id": image, "category_id": 1, "segmentation": rle, "area": 0, **fields}
+            for number, (image, rle, fields) in enumerate(masks, 1)
         ],
     }
     coco.createIndex()

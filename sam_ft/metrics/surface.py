@@ -1,4 +1,4 @@
-"""How far the outlines of two masks are from each other, in pixels of the original image."""
+"""Distances between the outlines of two masks, in pixels of the original image."""
 
 from math import hypot
 
@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sam_ft.metrics.cutout import cut_out
+from sam_ft.metrics.crop import crop_to_union
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import distance_to_zero
 
@@ -16,16 +16,15 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
 class SurfaceDistance:
-    """nsd: the share of both outlines within `tolerance` of the other one · hd95: how far off all but 5 % of them are.
+    """Normalized surface distance (nsd) and the 95th percentile of the Hausdorff distance (hd95).
 
-    tolerance: in pixels of the original image, from center to center
+    tolerance: in pixels of the original image, between pixel centers
 
-    An outline are the pixels of a mask with a neighbor, above, below or beside, that is not in it; the border of the
-    image counts as one. nsd is the normalized surface distance (Nikolov et al. 2021,
-    https://arxiv.org/abs/1809.04430) with pixels counted instead of lengths; hd95 is the 95th percentile of the
-    distances from one outline to the other, the larger of both ways (not of all distances together, as some take it).
-    Both as MONAI computes them. An empty prediction has no outline: its nsd is 0 and its hd95 the image's diagonal,
-    so that a mean over objects stays finite.
+    The outline of a mask is its pixels with a 4-neighbor outside it; the border of the image counts as outside. nsd is
+    the fraction of both outlines within `tolerance` of the other (surface Dice, Nikolov et al. 2021,
+    https://arxiv.org/abs/1809.04430), counted in pixels instead of lengths. hd95 is the larger of the two directed 95th
+    percentiles, not the percentile of all distances pooled. Both as in MONAI. An empty prediction has no outline: its
+    nsd is 0 and its hd95 is the image's diagonal, so that a mean over objects stays finite.
 
     Raises:
         ConfigError: tolerance is negative.
@@ -39,29 +38,35 @@ class SurfaceDistance:
             raise ConfigError(f"SurfaceDistance: tolerance={tolerance}; expected a number of pixels, at least 0")
         self.tolerance = tolerance
 
-    def __call__(self, predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """predicted, true: (N, H, W) bool on the CPU → {"nsd", "hd95"}: (N,) float64"""
-        pairs = zip(predicted.numpy(), true.numpy(), strict=True)
-        values = torch.tensor([self._measure(*pair) for pair in pairs], dtype=torch.float64).reshape(-1, 2)
+    def __call__(self, predicted: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """predicted, gt: (N, H, W) bool on the CPU → {"nsd", "hd95"}: (N,) float64"""
+        pairs = zip(predicted.numpy(), gt.numpy(), strict=True)
+        values = torch.tensor([self._nsd_and_hd95(*pair) for pair in pairs], dtype=torch.float64).reshape(-1, 2)
         return dict(zip(self.names, values.unbind(1), strict=True))
 
-    def _measure(self, predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[float, float]:
-        """(H, W) bool each → nsd, hd95"""
+    def _nsd_and_hd95(self, predicted: NDArray[np.bool_], gt: NDArray[np.bool_]) -> tuple[float, float]:
+        """predicted, gt: (H, W) bool of one object"""
         if not predicted.any():
-            return 0.0, hypot(*true.shape)
-        found, wanted = (outline(mask) for mask in cut_out(predicted, true))
-        both_ways = distances(found, wanted), distances(wanted, found)
-        within = sum(np.count_nonzero(way <= self.tolerance) for way in both_ways)
-        nsd = within / sum(len(way) for way in both_ways)
-        return nsd, float(max(np.quantile(way, 0.95) for way in both_ways))
+            return 0.0, hypot(*gt.shape)
+        predicted_edges, gt_edges = (mask_edges(mask) for mask in crop_to_union(predicted, gt))
+        directed = surface_distances(predicted_edges, gt_edges), surface_distances(gt_edges, predicted_edges)
+        within = sum(np.count_nonzero(distances <= self.tolerance) for distances in directed)
+        nsd = within / sum(len(distances) for distances in directed)
+        return nsd, float(max(np.quantile(distances, 0.95) for distances in directed))
 
 
-def outline(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """mask: (h, w) 0 or 1, outside it there is nothing → (h, w) bool"""
+def mask_edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The pixels of a mask with a 4-neighbor outside it; background surrounds the array.
+
+    mask: (h, w) 0 or 1 → (h, w) bool
+    """
     return mask > cv2.erode(mask, CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
 
 
-def distances(here: NDArray[np.bool_], there: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(h, w) bool each → for each pixel of `here`, in float64, how far it is to the closest one of `there`."""
-    # in float32, where a whole distance is a whole number
-    return distance_to_zero((~there).astype(np.uint8))[here].astype(np.float64)
+def surface_distances(edges: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The distance of each pixel of `edges` to the closest pixel of `other`.
+
+    edges, other: (h, w) bool → (number of pixels in `edges`,) float64 in pixels
+    """
+    # computed in float32, where whole distances are exact, so `<= tolerance` is too
+    return distance_to_zero((~other).astype(np.uint8))[edges].astype(np.float64)

@@ -85,7 +85,7 @@ def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
         "",
         None,
         5,
-        ["sam_ft.metrics.Scores"],
+        ["sam_ft.metrics.SegmentationMetrics"],
     ],
 )
 def test_only_classes_of_the_allowed_modules_may_be_called(target, tmp_path, capsys):

@@ -9,7 +9,7 @@ from sam_ft.cli.overwriting import set_aside, settle
 from sam_ft.cli.runs import load_run, open_run
 from sam_ft.utils.errors import ConfigError
 
-METRIC = {"_target_": "sam_ft.metrics.Scores"}
+METRIC = {"_target_": "sam_ft.metrics.SegmentationMetrics"}
 
 
 def write(directory, **settings):

@@ -11,7 +11,7 @@ from sam_ft.adapt import Freeze
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.evaluation.evaluate import evaluate
-from sam_ft.metrics import BoundaryIou, Scores
+from sam_ft.metrics import BoundaryIou, SegmentationMetrics
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
 from tests.support.blobs import Blobs
@@ -31,7 +31,7 @@ def pair():
 
 def scored(model, chunk=64, images_per_batch=3, counts=COUNTS):
     batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), images_per_batch, workers=0)
-    return evaluate(PromptedSegmentation(model), batches, Box(), Scores(), chunk)
+    return evaluate(PromptedSegmentation(model), batches, Box(), SegmentationMetrics(), chunk)
 
 
 def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
@@ -61,7 +61,7 @@ def test_the_score_hangs_neither_on_the_batch_nor_on_the_chunk(pair):
 
 def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
     batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
-    task, metric = PromptedSegmentation(pair[0]), Scores([BoundaryIou()])
+    task, metric = PromptedSegmentation(pair[0]), SegmentationMetrics([BoundaryIou()])
     result = evaluate(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
     columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "pred_iou", "boundary_iou"]
     assert all(list(row) == columns for row in result.rows)
@@ -83,7 +83,7 @@ def test_ignored_pixels_are_left_out_of_the_score(pair):
             return replace(sample, ignore=~sample.masks.any(0))  # everything but the objects
 
     batches = evaluation_loader(EvaluationSet(Ignoring([1]), 64), 1, workers=0)
-    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores())
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics())
     (row,) = result.rows
     (plain,) = scored(pair[0], counts=[1]).rows
     assert row["precision"] == 1 > plain["precision"]
@@ -109,7 +109,7 @@ def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
             return many
 
     batches = evaluation_loader(EvaluationSet(Split([300]), 64), 1, workers=0)
-    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), Scores(), chunk=32)
+    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics(), chunk=32)
     assert len({round(row["iou"], 6) for row in result.rows}) == 1
     assert result.scores["objects"] == 300
 

@@ -18,7 +18,7 @@ def square(height, width, top, left, side=8):
 
 
 def random_pairs(count, size, seed=0):
-    """predicted, true: (count, H, W) bool, ragged blobs that overlap, some of them cut off by the image's border."""
+    """predicted, gt: (count, H, W) bool, ragged blobs that overlap, some of them cut off by the image's border."""
     rng = np.random.default_rng(seed)
     pairs = np.zeros((2, count, *size), bool)
     for index in range(count):

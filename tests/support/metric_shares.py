@@ -1,4 +1,4 @@
-"""Scores random masks, shared out among the processes, and writes what came out; run under torchrun.
+"""Scores random masks, distributed over the processes, and writes the result; run under torchrun.
 
 python -m tests.support.metric_shares OUTPUT
 """
@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from sam_ft.metrics import BoundaryIou, Scores, SurfaceDistance
+from sam_ft.metrics import BoundaryIou, SegmentationMetrics, SurfaceDistance
 from sam_ft.utils import distributed
 from tests.support.masks import random_pairs
 
@@ -16,11 +16,11 @@ COUNTS = [3, 1, 0, 4, 2]  # of objects per image; the second process gets the im
 
 
 def scored():
-    metric = Scores([BoundaryIou(), SurfaceDistance()])
+    metric = SegmentationMetrics([BoundaryIou(), SurfaceDistance()])
     for index in range(distributed.rank(), len(COUNTS), distributed.world_size()):
-        predicted, true = random_pairs(COUNTS[index], (40, 50), seed=index)
+        predicted, gt = random_pairs(COUNTS[index], (40, 50), seed=index)
         draws = torch.rand(COUNTS[index], 6, generator=torch.Generator().manual_seed(index))
-        metric.update(predicted, true, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
+        metric.update(predicted, gt, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
     return metric.compute({0: "a", 1: "b", 2: "c", 3: "absent"})
 
 

@@ -14,7 +14,7 @@ from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_loader
 from sam_ft.data.transforms import Augment, QuarterTurn
 from sam_ft.evaluation.evaluate import evaluate
-from sam_ft.metrics import Scores
+from sam_ft.metrics import SegmentationMetrics
 from sam_ft.models.compiled import compile_parts
 from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
@@ -67,7 +67,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     val_set = EvaluationSet(split, model.image_size, task.store)
     encode_ahead(val_set, [(image, 0) for image in range(len(split))], task.encode_frozen, 1, 0, "val")
     val = evaluation_loader(val_set, images_per_batch=2, workers=0)
-    scores = evaluate(task, val, Box(), Scores()).scores
+    scores = evaluate(task, val, Box(), SegmentationMetrics()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 
 

@@ -10,7 +10,7 @@ from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.evaluation.evaluate import evaluate
-from sam_ft.metrics import Scores
+from sam_ft.metrics import SegmentationMetrics
 from sam_ft.prompts import Box, Point
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import collate
@@ -50,7 +50,7 @@ def outcome(data):
     batch = collate([ResizeLongestSide(64)(sample) for sample in samples], 64)
     losses = torch.cat([task(*given)["loss"] for prompt in (Box(), Point()) for given in task.passes(batch, prompt, 0)])
     loader = evaluation_loader(EvaluationSet(val, 64), 2, workers=0)
-    return samples, losses.detach(), evaluate(task, loader, Box(), Scores(), classes=val.classes)
+    return samples, losses.detach(), evaluate(task, loader, Box(), SegmentationMetrics(), classes=val.classes)
 
 
 def test_three_encodings_give_the_same_objects_losses_and_scores(tmp_path):
@@ -81,7 +81,7 @@ def test_what_is_predicted_on_ignored_pixels_changes_no_score(tmp_path):
         return answer
 
     task.model.decode = everywhere
-    scored = evaluate(task, evaluation_loader(EvaluationSet(val, 64), 2, workers=0), Box(), Scores())
+    scored = evaluate(task, evaluation_loader(EvaluationSet(val, 64), 2, workers=0), Box(), SegmentationMetrics())
     batch = next(iter(evaluation_loader(EvaluationSet(val, 64), 2, workers=0)))
     for predicted in task.predict(batch, Box()):
         found = predicted.masks & ~batch.original_ignore[predicted.image]

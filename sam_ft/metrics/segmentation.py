@@ -1,0 +1,128 @@
+"""Metrics of predicted masks against ground truth, kept per object so that processes can merge theirs exactly."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sam_ft.metrics.aggregate import AggregatedScores, aggregate
+from sam_ft.utils.cpu_kernels import areas
+from sam_ft.utils.distributed import all_gather
+from sam_ft.utils.errors import ConfigError
+
+
+class ObjectMetric(Protocol):
+    """One or more further scores of each object, for `SegmentationMetrics(extra_metrics=[...])`.
+
+    names: keys of the scores that a call returns · monitors: those of them where higher is better
+    """
+
+    names: tuple[str, ...]
+    monitors: tuple[str, ...]
+
+    def __call__(self, predicted: Tensor, gt: Tensor) -> dict[str, Tensor]:
+        """predicted, gt: (N, H, W) bool on the CPU in the original frame, each gt mask non-empty; N may be 0.
+
+        Returns {name: (N,) float64}, all finite, because they are averaged.
+        """
+        ...
+
+
+class SegmentationMetrics:
+    """IoU, Dice, precision and recall of each object, the error of pred_iou, and the scores of `extra_metrics`.
+
+    Call `reset`, then `update` once per image, then `compute` on all processes together.
+
+    monitors: scores where higher is better · class_monitors: further ones that exist only with classes
+
+    Raises:
+        ValueError: an extra metric is not an `ObjectMetric`.
+        ConfigError: two extra metrics have a score of the same name.
+    """
+
+    class_monitors = ("iou_per_class", "dice_per_class")
+
+    def __init__(self, extra_metrics: Sequence[ObjectMetric] = ()) -> None:
+        self.extra_metrics = list(extra_metrics)
+        if any(
+            isinstance(m, type) or not hasattr(m, "monitors") or not hasattr(m, "names") for m in self.extra_metrics
+        ):
+            raise ValueError(
+                f"extra_metrics={self.extra_metrics}; expected metrics such as BoundaryIou(), see metric=boundary"
+            )
+        self.monitors = ["iou", "dice", "precision", "recall", "iou_per_image", "dice_per_image"]
+        self.monitors += [name for metric in self.extra_metrics for name in metric.monitors]
+        self.names = [name for metric in self.extra_metrics for name in metric.names]
+        twice = {name for name in self.names if self.names.count(name) > 1}
+        if twice:
+            raise ConfigError(
+                f"metric.extra_metrics: {', '.join(sorted(twice))} would be computed twice; remove one of the metrics"
+            )
+        self.reset()
+
+    def reset(self) -> None:
+        self._images: list[Mapping[str, list]] = []
+
+    def update(
+        self,
+        predicted: Tensor,
+        gt: Tensor,
+        pred_iou: Tensor,
+        labels: Tensor,
+        ignore: Tensor | None = None,
+        click_ious: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Adds the objects of one image and returns their scores.
+
+        predicted, gt: (N, H, W) bool in the original frame, each gt mask non-empty · pred_iou: (N,)
+        labels: (N,) int64 · ignore: (H, W) bool, pixels excluded from every score; no gt mask holds any of them
+        click_ious: (N, R) IoU after each of R clicks of an interactive session; None without one
+
+        Returns (N,) tensors on the CPU, "area" in pixels as int64, all others float64: "iou", "dice", "precision" (0
+        for an empty prediction), "recall", "pred_iou", those of the extra metrics, and with clicks "iou_click_1" to
+        "iou_click_R", "NoC@85" and "NoC@90".
+        """
+        if ignore is not None:
+            predicted = predicted & ~ignore
+        intersection, predicted_area, area = areas(predicted & gt), areas(predicted), areas(gt)
+        scores = {
+            "area": area,
+            "iou": intersection.double() / (predicted_area + area - intersection),
+            "dice": 2 * intersection.double() / (predicted_area + area),
+            "precision": intersection.double() / predicted_area.clamp(min=1),
+            "recall": intersection.double() / area,
+            "pred_iou": pred_iou.double().cpu(),
+        }
+        if self.extra_metrics:
+            predicted, gt = predicted.cpu(), gt.cpu()
+        for metric in self.extra_metrics:
+            scores |= metric(predicted, gt)
+        if click_ious is not None:
+            scores |= _click_scores(click_ious.cpu())
+        if len(area):
+            columns = {name: values.tolist() for name, values in scores.items()}
+            self._images.append({"label": labels.tolist(), **columns})
+        return scores
+
+    def compute(self, classes: Mapping[int, str] = {}) -> AggregatedScores:
+        """The scores over all processes, independent of how images are distributed and of their order.
+
+        classes: {label: name}, empty where labels are not classes
+        """
+        return aggregate(all_gather(self._images), self.names, classes)
+
+
+def _click_scores(ious: Tensor) -> dict[str, Tensor]:
+    """The IoU after each click, and the number of clicks (NoC) to reach an IoU of 0.85 and 0.90.
+
+    ious: (N, R) after each click → {"iou_click_1" … "iou_click_R", "NoC@85", "NoC@90"}: (N,) float64
+    An object that never reaches the IoU counts R. NoC thus depends on R: compare runs with the same number of clicks.
+    Source: RITM (Sofiiuk et al. 2022, https://arxiv.org/abs/2102.06583).
+    """
+    columns = {f"iou_click_{click}": column.double() for click, column in enumerate(ious.unbind(1), 1)}
+    for percent in (85, 90):
+        reached = ious >= percent / 100  # in the IoUs' own precision, where 0.9 equals 0.9
+        first = reached.int().argmax(dim=1) + 1
+        columns[f"NoC@{percent}"] = torch.where(reached.any(dim=1), first, ious.shape[1]).double()
+    return columns
