@@ -18,10 +18,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cache.precompute import encode_ahead
 from sam_ft.cache.store import FeatureStore
-from sam_ft.cli.config import build, check_paths, check_whole_numbers
-from sam_ft.cli.exit import user_errors
-from sam_ft.cli.messages import load_choice
-from sam_ft.cli.runs import load_run, log_to
+from sam_ft.cli.config import build
+from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.logs import log_to
+from sam_ft.cli.messages import compose_choice
+from sam_ft.cli.runs import load_run
+from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
 from sam_ft.data.datasets import EvaluationSet, Split
 from sam_ft.data.loader import evaluation_loader, survey
 from sam_ft.evaluation.automatic import evaluate_amg
@@ -46,7 +48,7 @@ CACHE = {"_target_": "sam_ft.cache.store.FeatureStore"}  # also of runs from bef
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
     """Evaluates and returns the tuned score, or the zero-shot one where nothing was tuned."""
-    with user_errors(cfg), log_to():
+    with exit_cleanly(cfg), log_to():
         return run(cfg)
 
 
@@ -180,7 +182,7 @@ def choose_prompts(cfg: DictConfig, usual: Any) -> dict[str, Any]:
     if not OmegaConf.is_list(cfg.eval_prompts) or not cfg.eval_prompts:
         raise ConfigError(f"eval_prompts={cfg.eval_prompts}; expected a list of choices of prompt, as [box,point_1]")
     return {
-        str(name): load_choice("evaluate", "prompt@eval_prompt", str(name)).eval_prompt for name in cfg.eval_prompts
+        str(name): compose_choice("evaluate", "prompt@eval_prompt", str(name)).eval_prompt for name in cfg.eval_prompts
     }
 
 
@@ -242,5 +244,5 @@ def added(argument: str) -> str:
 
 if __name__ == "__main__":
     sys.argv[1:] = [added(argument) for argument in sys.argv[1:]]
-    with user_errors(usual="run=VALUE"), distributed.process_group():
+    with exit_cleanly(example="run=VALUE"), distributed.process_group():
         main()

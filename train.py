@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from sam_ft.adapt import freeze_unreached
 from sam_ft.cache.precompute import encode_ahead, explain_cost
-from sam_ft.cli.config import build, check_whole_numbers
-from sam_ft.cli.exit import user_errors
+from sam_ft.cli.config import build
+from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.runs import open_run
+from sam_ft.cli.setting_checks import check_whole_numbers
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingBatches, evaluation_loader, open_both, survey_both, training_loader
@@ -55,7 +56,7 @@ Schedule = Callable[[int, int], float]  # step, number of steps -> factor on the
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
     """Trains one run and returns its best validation score, for sweepers."""
-    with user_errors(cfg), open_run(cfg) as directory, ExitStack() as stack:
+    with exit_cleanly(cfg), open_run(cfg) as directory, ExitStack() as stack:
         return train(cfg, directory, stack)
 
 
@@ -289,5 +290,5 @@ def _prefixed(prefix: str, values: dict[str, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with user_errors(), distributed.process_group():
+    with exit_cleanly(), distributed.process_group():
         main()

@@ -93,7 +93,7 @@ class Trainer:
         self.steps: list[Step] = []
         self.train_epoch = train.train_epoch
         train.train_epoch = self.epoch_and_bare_steps
-        with contextlib.redirect_stdout(sys.stderr), train.user_errors():  # stdout is for the table
+        with contextlib.redirect_stdout(sys.stderr), train.exit_cleanly():  # stdout is for the table
             train.main()
         return self.full, self.bare, self.image_size
 

@@ -80,7 +80,7 @@ def main() -> None:
         if module not in ("SCRIPT", "train") or hasattr(owner, attribute):  # evaluate.py has fewer parts
             setattr(owner, attribute, clock.timed(part, getattr(owner, attribute)))
     sys.argv = [f"{name}.py", "--config-path", str(ROOT / "conf"), *overrides]
-    with script.user_errors(), script.distributed.process_group():
+    with script.exit_cleanly(), script.distributed.process_group():
         script.main()
     Path(result).write_text(json.dumps({"parts": clock.seconds, "peak": resident_bytes("VmHWM")}))
 

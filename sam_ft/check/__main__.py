@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from sam_ft.check.inspect import inspect
 from sam_ft.check.report import as_text, as_values
 from sam_ft.check.samples import draw_samples
-from sam_ft.cli.config import build, check_paths, check_whole_numbers
-from sam_ft.cli.exit import user_errors
+from sam_ft.cli.config import build
+from sam_ft.cli.exit import exit_cleanly
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import atomic_path
@@ -19,7 +19,7 @@ from sam_ft.utils.files import atomic_path
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="check")
 def main(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 where there are errors."""
-    with user_errors(cfg):
+    with exit_cleanly(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
         check_paths(cfg, ("output",))
         prompter = build(cfg.train_prompt)
@@ -45,5 +45,5 @@ def input_side(cfg: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    with user_errors(usual="data=folder data.root=VALUE"):
+    with exit_cleanly(example="data=folder data.root=VALUE"):
         main()

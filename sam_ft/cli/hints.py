@@ -1,4 +1,4 @@
-"""The names that conf/ has, and which of them was probably meant by one that it has not."""
+"""Hints for a mistyped setting: looks up groups, choices and settings in conf/ and finds the closest name."""
 
 import difflib
 from collections.abc import Collection, Mapping
@@ -11,47 +11,59 @@ CONF = Path(__file__).parents[2] / "conf"
 SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py", "export": "sam_ft.export", "check": "sam_ft.check"}
 
 
-def groups_of(script: Path) -> dict[str, str]:
-    """The groups of a script as they are typed, by where their settings are, as train_prompt: prompt@train_prompt."""
+def config_groups(script: Path) -> dict[str, str]:
+    """The config groups of a script: the name of its settings -> the name to type, train_prompt: prompt@train_prompt.
+
+    script: its main YAML file
+    """
     entries: Any = OmegaConf.load(script).defaults
     typed = [str(key) for entry in entries if OmegaConf.is_dict(entry) for key in entry]
     return {key.split("@")[-1]: key for key in typed if not key.startswith("override ")}
 
 
-def settings_of(script: Path) -> list[str]:
-    """The names that the configuration of a script has at its top: those of its groups, and its own."""
+def all_config_groups() -> dict[str, str]:
+    """The config groups of all scripts together."""
+    return {name: typed for script in SCRIPTS for name, typed in config_groups(CONF / f"{script}.yaml").items()}
+
+
+def setting_names(script: Path) -> list[str]:
+    """The names at the top of a script's configuration: its groups and its own settings."""
     own: Any = OmegaConf.load(script)
-    return [*groups_of(script), *(str(name) for name in own if name not in ("defaults", "hydra"))]
+    return [*config_groups(script), *(str(name) for name in own if name not in ("defaults", "hydra"))]
 
 
 def choices_of(group: str) -> list[str]:
-    """The choices of a group, typed or by where its settings are; none if it is no group."""
-    folder = every_group().get(group, group).split("@")[0]
+    """The choices of a group, by either of its names; empty if it is not a group."""
+    folder = all_config_groups().get(group, group).split("@")[0]
     return sorted(path.stem for path in (CONF / folder).glob("*.yaml")) if folder else []
 
 
-def every_group() -> dict[str, str]:
-    """The groups of all scripts, as `groups_of` has them."""
-    return {name: typed for script in SCRIPTS for name, typed in groups_of(CONF / f"{script}.yaml").items()}
+def closest_name(name: str, known: Collection[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
-def choose(typed: str, group: str) -> str:
-    """How a group is chosen that something else was typed for."""
-    return f"{typed}: {every_group().get(group, group)}=NAME chooses one of {', '.join(choices_of(group))}"
+def list_choices(override: str, group: str) -> str:
+    """The message for an override that should choose from `group` and does not."""
+    return f"{override}: {all_config_groups().get(group, group)}=NAME chooses one of {', '.join(choices_of(group))}"
 
 
-def unknown(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> str:
-    """That there is no such setting, and what there is instead.
+def describe_mounted_group(group: str, value: str, typed: Collection[str]) -> str:
+    """The message for prompt=box, where only prompt@train_prompt=box and prompt@eval_prompt=box exist."""
+    return f"{group}={value}: expected {' or '.join(f'{one}={value}' for one in typed)}"
 
-    known: the names beside it · settings: of the whole configuration, if the name was looked for at its top
+
+def describe_unknown_setting(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> str:
+    """The message for a setting that does not exist, with the most likely correction.
+
+    known: the names beside it · settings: the whole configuration, if the name was looked up at its top, else {}
     """
     *above, last = name.split(".")
-    groups = every_group()
-    if name in groups and name not in known:  # nothing was chosen, so it has no settings
-        return choose(name, name)
-    others = [command for script, command in SCRIPTS.items() if name in settings_of(CONF / f"{script}.yaml")]
-    inner = _inner_names(last, settings)
-    close = closest(last, [str(key) for key in known])
+    groups = all_config_groups()
+    if name in groups and name not in known:  # no choice was made, so the group has no settings yet
+        return list_choices(name, name)
+    others = [command for script, command in SCRIPTS.items() if name in setting_names(CONF / f"{script}.yaml")]
+    inner = _nested_names(last, settings)
+    close = closest_name(last, [str(key) for key in known])
     if having := _choices_with(above, last):
         hint = f"; choose {' or '.join(having)} first"
     elif inner:
@@ -69,23 +81,19 @@ def unknown(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> s
 
 
 def _choices_with(above: list[str], last: str) -> list[str]:
-    """The choices of the group `above`, as they are typed, that have a setting which the one that was made lacks."""
-    if len(above) != 1 or above[0] not in (groups := every_group()):
+    """The choices of the group `above` that have the setting `last`, as they are typed."""
+    if len(above) != 1 or above[0] not in (groups := all_config_groups()):
         return []
     folder = CONF / groups[above[0]].split("@")[0]
-    # keys, for what is to be given (???) is in none of them otherwise
+    # by keys: `in` on the node itself is false for a mandatory value (???)
     having = [name for name in choices_of(above[0]) if last in OmegaConf.load(folder / f"{name}.yaml").keys()]  # noqa: SIM118
     return [f"{groups[above[0]]}={name}" for name in having]
 
 
-def closest(name: str, known: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
-
-
-def _inner_names(last: str, settings: Mapping[str, Any], where: str = "") -> list[str]:
-    """The dotted names of settings that end with `last`, which was typed without what is before it."""
+def _nested_names(last: str, settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted names of nested settings that end with `last`."""
     found = []
     for key, value in settings.items():
-        found += [f"{where}{key}"] if where and key == last else []
-        found += _inner_names(last, value, f"{where}{key}.") if isinstance(value, dict) else []
+        found += [f"{prefix}{key}"] if prefix and key == last else []
+        found += _nested_names(last, value, f"{prefix}{key}.") if isinstance(value, dict) else []
     return found

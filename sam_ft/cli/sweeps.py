@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from sam_ft.cli.config import in_sweep
+from sam_ft.cli.config import is_sweep_job
 from sam_ft.utils import distributed
 from sam_ft.utils.files import as_json, atomic_path
 
@@ -15,7 +15,7 @@ log = logging.getLogger("sam_ft")
 
 def record_sweep_job(results: dict, monitor: str = "iou") -> None:
     """Adds a finished job of a sweep to sweep.jsonl, beside the directories of its jobs, and logs the best so far."""
-    if not in_sweep() or not distributed.is_main():
+    if not is_sweep_job() or not distributed.is_main():
         return
     settings = HydraConfig.get()
     path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"

@@ -5,8 +5,8 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from sam_ft.cli.config import build, check_paths
-from sam_ft.cli.exit import user_errors
+from sam_ft.cli.config import build
+from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.runs import load_run
 from sam_ft.export import export_official
 from sam_ft.training.checkpoint import load_partial_weights
@@ -17,7 +17,7 @@ FORMATS = {"official": (export_official, ".pth")}
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="export")
 def main(cfg: DictConfig) -> None:
-    with user_errors(cfg):
+    with exit_cleanly(cfg):
         check_paths(cfg, ("run",), or_null=("output",))
         if cfg.format not in FORMATS:
             raise ConfigError(f"format={cfg.format} is not known; choose one of {', '.join(FORMATS)}")
@@ -35,5 +35,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with user_errors(usual="run=VALUE"):
+    with exit_cleanly(example="run=VALUE"):
         main()

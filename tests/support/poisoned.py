@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from sam_ft.cli.exit import user_errors
+from sam_ft.cli.exit import exit_cleanly
 from sam_ft.prompts import Box
 from sam_ft.training.parallel import wrap
 from sam_ft.utils import distributed
@@ -22,7 +22,7 @@ def poisoned(prediction, masks, valid):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with distributed.process_group(), user_errors():
+    with distributed.process_group(), exit_cleanly():
         task = trainable()
         task.loss = poisoned
         wrapped = wrap(task)

@@ -1,0 +1,55 @@
+"""The backup that overwrite=true makes of an earlier run until the new run has scored its model."""
+
+import os
+import shutil
+from pathlib import Path
+
+from sam_ft.utils.errors import ConfigError
+
+# The files and folders of a run. The checkpoints are moved first and restored last: as long as the directory itself
+# has no best.safetensors, the backup is complete.
+RUN_FILES = ("checkpoints", "train.log", "metrics.jsonl", "samples", "evaluation", "export", "wandb", "config.yaml")
+BACKUP = ".overwritten"
+
+
+def back_up_run(directory: Path, settings: dict) -> None:
+    """Moves the files of an earlier run into the folder `.overwritten`; other files beside them stay.
+
+    settings: its config.yaml
+
+    Raises:
+        ConfigError: they are not the settings of a run.
+    """
+    if not {"adapt", "monitor", "train_prompt"} <= settings.keys():
+        raise ConfigError(
+            f"{directory}: config.yaml is not of a run of this project, so overwrite=true deletes nothing here; "
+            "choose another run_dir="
+        )
+    backup = directory / BACKUP
+    backup.mkdir()
+    for name in RUN_FILES:
+        if os.path.lexists(directory / name):
+            (directory / name).rename(backup / name)
+
+
+def restore_or_delete_backup(directory: Path) -> None:
+    """Deletes the backup if a run has scored its model since, else restores it.
+
+    It may be killed at any point and called again.
+    """
+    backup = directory / BACKUP
+    if not backup.exists():
+        return
+    if not (directory / "checkpoints/best.safetensors").exists():
+        for name in reversed(RUN_FILES):
+            if os.path.lexists(backup / name):
+                _delete(directory / name)
+                (backup / name).rename(directory / name)
+    shutil.rmtree(backup)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():  # the target of a link may be shared
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
