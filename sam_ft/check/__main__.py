@@ -11,6 +11,7 @@ from sam_ft.check.report import as_text, as_values
 from sam_ft.check.samples import draw_samples
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import atomic_path

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.runs import load_run
+from sam_ft.cli.setting_checks import check_paths
 from sam_ft.export import export_official
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils.errors import ConfigError
