@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 from sam_ft.cli.allowlist import ALLOWED_FUNCTIONS
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
+from sam_ft.training.checkpoint import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
 from tests.cli.test_runs import METRIC, write
 from tests.test_architecture import CONFIGS
@@ -55,7 +56,8 @@ ATTACKS = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
     marker = tmp_path / "marker"
-    text = OmegaConf.to_yaml(OmegaConf.create({"metric": ATTACKS[attack]})).replace("MARKER", str(marker))
+    settings = {"format_version": FORMAT_VERSION, "metric": ATTACKS[attack]}
+    text = OmegaConf.to_yaml(OmegaConf.create(settings)).replace("MARKER", str(marker))
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml: "):
         load_run(tmp_path)

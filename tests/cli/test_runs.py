@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
 from sam_ft.cli.config import build
-from sam_ft.cli.overwriting import set_aside, settle
+from sam_ft.cli.run_config import write_run_config
 from sam_ft.cli.runs import load_run, open_run
 from sam_ft.utils.errors import ConfigError
 
@@ -13,7 +14,7 @@ METRIC = {"_target_": "sam_ft.metrics.SegmentationMetrics"}
 
 
 def write(directory, **settings):
-    OmegaConf.save(OmegaConf.create(settings), directory / "config.yaml")
+    write_run_config(directory / "config.yaml", settings)
 
 
 def settings(directory, **others):
@@ -128,7 +129,7 @@ def test_a_run_that_fails_before_it_is_scored_gives_back_what_it_would_overwrite
     assert (earlier / "samples").is_symlink()
 
 
-def test_what_a_killed_run_set_aside_comes_back(earlier, monkeypatch):
+def test_the_backup_of_a_killed_run_is_restored(earlier, monkeypatch):
     for stop in range(9):  # wherever it is killed while it moves things, and once more while they are moved back
         before = names(earlier)
         calls = iter(range(stop))
@@ -137,11 +138,14 @@ def test_what_a_killed_run_set_aside_comes_back(earlier, monkeypatch):
             next(calls)
             return real(path, target)
 
-        for act in (lambda: set_aside(earlier, dict(load_run(earlier).cfg)), lambda: settle(earlier)):
+        for act in (
+            lambda: back_up_run(earlier, dict(load_run(earlier).cfg)),
+            lambda: restore_or_delete_backup(earlier),
+        ):
             with monkeypatch.context() as patch, contextlib.suppress(StopIteration):
                 patch.setattr(Path, "rename", rename)
                 act()
-        settle(earlier)
+        restore_or_delete_backup(earlier)
         assert names(earlier) == before
 
 
@@ -172,6 +176,33 @@ def test_a_run_goes_on_where_its_directory_was_moved_to(earlier):
     moved = earlier.rename(earlier.parent / "moved")
     with open_run(settings(moved, name="moved")):
         assert "checkpoints" in names(moved)
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (None, "older version of sam-ft (no format_version, expected 2); train again under another name="),
+        (1, "older version of sam-ft (format_version 1, expected 2); train again under another name="),
+        (3, "newer version of sam-ft (format_version 3, expected 2); update sam-ft"),
+    ],
+)
+def test_a_run_of_another_format_version_is_refused(earlier, version, words):
+    path = earlier / "config.yaml"
+    line = "" if version is None else f"format_version: {version}\n"
+    path.write_text(path.read_text().replace("format_version: 2\n", line))
+    for use in (load_run, lambda directory: contextlib.ExitStack().enter_context(open_run(settings(directory)))):
+        with pytest.raises(ConfigError) as caught:
+            use(earlier)
+        assert str(caught.value).endswith(words)
+        assert str(path) in str(caught.value)
+
+
+def test_a_run_of_an_older_version_can_be_overwritten(earlier):
+    path = earlier / "config.yaml"
+    path.write_text(path.read_text().replace("format_version: 2\n", ""))
+    with open_run(settings(earlier, overwrite=True)):
+        scored(earlier)
+    assert load_run(earlier).cfg.monitor == "iou"
 
 
 def test_a_refused_directory_is_not_kept_locked(earlier):
