@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from sam_ft.models.build import build_sam
 from sam_ft.models.sam import Sam
-from sam_ft.models.weights import load_base, locate
+from sam_ft.models.weights import find_checkpoint, load_base_weights
 
 __all__ = ["Sam", "build_model", "build_sam"]
 
@@ -27,7 +27,7 @@ def build_model(model_type: str, checkpoint: str | Path | None = "official", ima
     with nullcontext() if checkpoint is None else _WithoutInit():
         model = build_sam(model_type, image_size=image_size)
     if checkpoint is not None:
-        load_base(model, locate(model_type, checkpoint))
+        load_base_weights(model, find_checkpoint(model_type, checkpoint))
     return model
 
 

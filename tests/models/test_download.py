@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from sam_ft.models import download as module
-from sam_ft.models.download import OFFICIAL, Published, download, official_file
+from sam_ft.models.download import OFFICIAL, PublishedFile, download, official_file
 from sam_ft.utils import files
 from sam_ft.utils.errors import CheckpointError, ConfigError
 
@@ -75,7 +75,7 @@ def server():
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(module, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(module, "RETRY_DELAYS", (0.01, 0.01, 0.01))
     return tmp_path / "home"
 
 
@@ -202,7 +202,7 @@ def test_without_network_one_line_says_the_address_the_reason_and_the_place(home
     with socket.socket() as unused:  # bound and never listening: connections are refused
         unused.bind(("127.0.0.1", 0))
         folder = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-        monkeypatch.setitem(OFFICIAL, "vit_b", Published("weights.pth", folder, DIGEST, len(BODY)))
+        monkeypatch.setitem(OFFICIAL, "vit_b", PublishedFile("weights.pth", folder, DIGEST, len(BODY)))
         with pytest.raises(CheckpointError) as caught:
             official_file("vit_b")
     message = str(caught.value)

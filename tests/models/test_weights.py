@@ -13,7 +13,7 @@ import torch
 import sam_ft.models
 from sam_ft.models import build_model, build_sam
 from sam_ft.models.download import OFFICIAL
-from sam_ft.models.weights import identify, load_base, locate, read_state
+from sam_ft.models.weights import find_checkpoint, identify_model_type, load_base_weights, read_state_dict
 from sam_ft.utils import files
 from sam_ft.utils.errors import CheckpointError, ConfigError
 from tests.support.tiny import SPEC, tiny_sam
@@ -64,18 +64,18 @@ def meta_state(model_type):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_state_dict_is_read_alone_or_under_its_usual_names(wrap, zipped, state, path):
     torch.save(wrap(state), path, _use_new_zipfile_serialization=zipped)
-    assert same(read_state(path), state)
+    assert same(read_state_dict(path), state)
 
 
 def test_the_rest_of_a_training_checkpoint_is_left_alone(state, path):
     torch.save({"model": state, "optimizer": {"lr": 0.1}, "epoch": 3}, path)
-    assert same(read_state(path), state)
+    assert same(read_state_dict(path), state)
 
 
 def test_safetensors_are_read(state, tmp_path):
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(state, path)
-    assert same(read_state(path), state)
+    assert same(read_state_dict(path), state)
 
 
 # What is refused
@@ -83,7 +83,7 @@ def test_safetensors_are_read(state, tmp_path):
 
 def refusal(path):
     with pytest.raises(CheckpointError) as caught:
-        read_state(path)
+        read_state_dict(path)
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
@@ -190,15 +190,15 @@ def test_a_torchscript_archive_is_named(path):
 def test_a_home_folder_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "weights.pth").write_bytes(b"x")
-    assert locate("vit_b", "~/weights.pth") == tmp_path / "weights.pth"
+    assert find_checkpoint("vit_b", "~/weights.pth") == tmp_path / "weights.pth"
 
 
 def test_a_missing_file_is_told_with_its_whole_path_and_what_else_there_is(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=rf"{tmp_path}/none\.pth does not exist; .*official .* null"):
-        locate("vit_b", "none.pth")
+        find_checkpoint("vit_b", "none.pth")
     with pytest.raises(CheckpointError, match=f"{tmp_path} is a folder"):
-        locate("vit_b", tmp_path)
+        find_checkpoint("vit_b", tmp_path)
 
 
 # Whose it is
@@ -206,19 +206,19 @@ def test_a_missing_file_is_told_with_its_whole_path_and_what_else_there_is(monke
 
 @pytest.mark.parametrize("model_type", list(OFFICIAL))
 def test_each_model_is_told_by_its_shapes(model_type):
-    assert identify(meta_state(model_type)) == model_type
+    assert identify_model_type(meta_state(model_type)) == model_type
 
 
 def test_other_models_are_not_taken_for_one():
-    assert identify({"image_encoder.trunk.pos_embed": torch.ones(1)}) is None
-    assert identify(tiny_sam().state_dict()) is None
+    assert identify_model_type({"image_encoder.trunk.pos_embed": torch.ones(1)}) is None
+    assert identify_model_type(tiny_sam().state_dict()) is None
 
 
 def complaint(model, state, path):
     torch.save(state, path)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(CheckpointError) as caught:
-        load_base(model, path)
+        load_base_weights(model, path)
     assert same(model.state_dict(), before)
     assert model.base_sha256 is None
     return str(caught.value)
@@ -281,7 +281,7 @@ def test_weights_load_bit_for_bit_and_the_file_is_remembered(weights, path, capl
     torch.save(weights, path)
     model = blank()
     with caplog.at_level(logging.INFO, "sam_ft"):
-        load_base(model, path)
+        load_base_weights(model, path)
     assert same(model.state_dict(), weights)
     assert model.base_sha256 == files.sha256(path)
     assert caplog.messages == []
@@ -290,7 +290,7 @@ def test_weights_load_bit_for_bit_and_the_file_is_remembered(weights, path, capl
 def test_half_precision_weights_load(weights, path):
     weights["image_encoder.neck.0.weight"][:] = 1000.0  # whose sum is no longer a half
     torch.save({name: tensor.half() for name, tensor in weights.items()}, path)
-    load_base(model := blank(), path)
+    load_base_weights(model := blank(), path)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -298,7 +298,7 @@ def test_another_input_side_interpolates_what_depends_on_it_and_nothing_else(wei
     torch.save(weights, path)
     model = blank(128)
     with caplog.at_level(logging.INFO, "sam_ft"):
-        load_base(model, path)
+        load_base_weights(model, path)
     assert caplog.messages == [
         "weights.pth: interpolated to image_size=128: pos_embed 4x4 -> 8x8 (bicubic); "
         "2 rel_pos tables 7 -> 15 rows (linear)"
@@ -317,7 +317,7 @@ def test_tables_that_are_linear_in_position_stay_so(weights, path):
     weights["image_encoder.pos_embed"][:] = centers[None, None, :, None]
     weights["image_encoder.blocks.1.attn.rel_pos_h"][:] = torch.arange(-3.0, 4.0)[:, None]  # distances
     torch.save(weights, path)
-    load_base(model := blank(128), path)
+    load_base_weights(model := blank(128), path)
     table = model.state_dict()["image_encoder.pos_embed"][0, 0, :, 0]
     # Only cells 3 and 4 of 8 have all four of their points inside the table; torch's bicubic (a = -0.75)
     # bends a line by up to 0.05 of a cell.
@@ -332,7 +332,7 @@ def test_relative_tables_shrink_as_in_the_official_code(weights, path):
     from tests.support.reference import segment_anything
 
     torch.save(weights, path)
-    load_base(model := blank(32), path)
+    load_base_weights(model := blank(32), path)
     name = "image_encoder.blocks.1.attn.rel_pos_h"
     official = segment_anything.modeling.image_encoder.get_rel_pos(2, 2, weights[name])
     ours = model.state_dict()[name]
@@ -347,13 +347,13 @@ def test_the_real_weights_of_lite_medsam_load(caplog):
     assert model.base_sha256 == "79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76"
     assert model.image_size == 256
     assert not model.training
-    path = locate("lite_medsam", "official")
-    assert same(model.state_dict(), read_state(path))
+    path = find_checkpoint("lite_medsam", "official")
+    assert same(model.state_dict(), read_state_dict(path))
     assert same(build_model("lite_medsam", path).state_dict(), model.state_dict())
 
 
 def test_random_weights_need_no_file(monkeypatch):
-    monkeypatch.setattr(sam_ft.models, "locate", pytest.fail)
+    monkeypatch.setattr(sam_ft.models, "find_checkpoint", pytest.fail)
     model = build_model("lite_medsam", checkpoint=None, image_size=128)
     assert model.base_sha256 is None
     assert model.image_size == 128
@@ -371,6 +371,6 @@ def test_a_model_built_for_a_file_holds_nothing_but_what_a_random_one_would(path
 
 
 def test_an_image_size_that_does_not_go_is_refused_before_anything_is_fetched(monkeypatch):
-    monkeypatch.setattr(sam_ft.models, "locate", pytest.fail)
+    monkeypatch.setattr(sam_ft.models, "find_checkpoint", pytest.fail)
     with pytest.raises(ConfigError, match="image_size is 100"):
         build_model("vit_t", image_size=100)
