@@ -1,7 +1,7 @@
-"""Masks of a whole image without prompts, as SAM's automatic mask generator finds them, and how good they are.
+"""Automatic mask generation (AMG): masks of a whole image from a grid of points, and their average precision.
 
-Fine-tuning with prompts trains the decoder's single-mask output. The generator asks a grid of points for three masks
-each and keeps those that the model itself believes in, so a model with a better score at its prompts may find nothing.
+Fine-tuning with prompts trains the decoder's single-mask output. AMG takes the three multimask outputs and keeps masks
+of high pred_iou and stability, so a model with better scores for its prompts may generate nothing.
 """
 
 import math
@@ -20,133 +20,132 @@ from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
 from sam_ft.utils.geometry import masks_to_boxes, scale_points
 
-PIXELS_AT_ONCE = 2**24  # of upsampled logits: 64 MB, of which there are a few copies
+PIXELS_PER_PASS = 2**24  # of upsampled logits: 64 MB, held a few times over
 
 
 @dataclass
-class FoundMasks:
-    """The masks found in one image, the model's favorite first; all on the CPU.
+class MaskData:
+    """The masks generated in one image, sorted by falling pred_iou; all on the CPU.
 
-    rles: N masks in the original frame as COCO's run lengths, {"size": [H, W], "counts": bytes}
-    pred_iou: (N,) the model's guess, by which they are ranked · stability: (N,), see `stability_scores`
-    boxes: (N, 4) x0, y0, x1, y1 in pixels of the original frame; x1, y1 one past the last true pixel
-    highest_pred_iou: the highest IoU guessed for any candidate, kept or not
+    rles: N masks in the original frame as COCO run lengths, {"size": [H, W], "counts": bytes}
+    pred_iou: (N,) · stability_score: (N,), see `calculate_stability_score`
+    boxes: (N, 4) x0, y0, x1, y1 in pixels of the original frame; x1, y1 one past the last pixel
+    highest_pred_iou: over all candidates, before filtering
     """
 
     rles: list[dict]
     pred_iou: Tensor
-    stability: Tensor
+    stability_score: Tensor
     boxes: Tensor
     highest_pred_iou: float
 
 
 @torch.no_grad()
-def generate(
+def generate_masks(
     task: PromptedSegmentation,
     features: Features,
     image: int,
     input_size: Size,
     original_size: Size,
     points_per_side: int = 32,
-    chunk: int | None = None,
+    points_per_batch: int | None = None,
     pred_iou_thresh: float = 0.88,
-    stability_thresh: float = 0.95,
-    nms_thresh: float = 0.7,
-) -> FoundMasks:
-    """All masks of one image, those that segment-anything's SamAutomaticMaskGenerator finds without crops.
+    stability_score_thresh: float = 0.95,
+    box_nms_thresh: float = 0.7,
+) -> MaskData:
+    """Generates the masks of one image like segment-anything's SamAutomaticMaskGenerator without crops.
 
-    features: from `task.encode` · image: its place in them · chunk: points decoded at a time; None for what the
-        device does well with
-    pred_iou_thresh: masks whose guessed IoU is not above it are dropped, then those of a lower stability than
-        `stability_thresh`, then those whose box has an IoU above `nms_thresh` with that of a higher guess
+    features: from `task.encode` · image: its index in them · points_per_batch: None for the device's default
+    pred_iou_thresh: keep masks of a pred_iou above it, then those of a stability score of at least
+        `stability_score_thresh`; then suppress masks whose box overlaps that of a mask of higher pred_iou by an IoU
+        above `box_nms_thresh`
 
-    The official generator takes a threshold of 0 to mean that nothing is dropped; here 0 is a number like others.
+    The official generator skips a filter whose threshold is 0; here 0 is a threshold like any other.
     """
-    from torchvision.ops import (
-        nms,  # here, because torchvision takes two seconds that most evaluations need not wait for
-    )
+    from torchvision.ops import nms  # torchvision takes two seconds to import, which only AMG should pay
 
     model = task.model
-    points = scale_points(point_grid(points_per_side, original_size), original_size, input_size).to(model.device)
-    found = FoundMasks([], torch.zeros(0), torch.zeros(0), torch.zeros(0, 4), -math.inf)
-    for part in points.split(chunk or task.objects_at_once):
-        ones = torch.ones(len(part), 1, dtype=torch.int64, device=part.device)
-        prompts = Prompts(points=part[:, None], point_labels=ones)
+    points = scale_points(build_point_grid(points_per_side, original_size), original_size, input_size)
+    data = MaskData([], torch.zeros(0), torch.zeros(0), torch.zeros(0, 4), -math.inf)
+    for batch in points.to(model.device).split(points_per_batch or task.objects_per_pass):
+        labels = torch.ones(len(batch), 1, dtype=torch.int64, device=batch.device)
+        prompts = Prompts(points=batch[:, None], point_labels=labels)
         with task.autocast():
-            prediction = model.decode(features, prompts, torch.full_like(ones[:, 0], image), multimask=True)
+            prediction = model.decode(features, prompts, torch.full_like(labels[:, 0], image), multimask=True)
         logits, pred_iou = prediction.logits.float().flatten(0, 1), prediction.pred_iou.float().flatten()
-        found.highest_pred_iou = max(found.highest_pred_iou, float(pred_iou.max()))
-        good = pred_iou > pred_iou_thresh
-        _add_stable(found, model, logits[good], pred_iou[good].cpu(), input_size, original_size, stability_thresh)
-    # The official boxes end at the last pixel instead of behind it, which changes their IoU.
-    official = found.boxes.clone()
-    official[:, 2:] = (official[:, 2:] - 1).clamp(min=0)
-    keep = nms(official, found.pred_iou, nms_thresh)
-    rles = [found.rles[place] for place in keep.tolist()]
-    return FoundMasks(rles, found.pred_iou[keep], found.stability[keep], found.boxes[keep], found.highest_pred_iou)
+        data.highest_pred_iou = max(data.highest_pred_iou, float(pred_iou.max()))
+        keep = pred_iou > pred_iou_thresh
+        _add_stable_masks(
+            data, model, logits[keep], pred_iou[keep].cpu(), input_size, original_size, stability_score_thresh
+        )
+    # official boxes end at the last pixel, not one past it, which changes their IoU
+    official_boxes = data.boxes.clone()
+    official_boxes[:, 2:] = (official_boxes[:, 2:] - 1).clamp(min=0)
+    keep = nms(official_boxes, data.pred_iou, box_nms_thresh)
+    rles = [data.rles[index] for index in keep.tolist()]
+    return MaskData(rles, data.pred_iou[keep], data.stability_score[keep], data.boxes[keep], data.highest_pred_iou)
 
 
-def _add_stable(
-    found: FoundMasks,
+def _add_stable_masks(
+    data: MaskData,
     model: Sam,
     logits: Tensor,
     pred_iou: Tensor,
     input_size: Size,
     original_size: Size,
-    stability_thresh: float,
+    stability_score_thresh: float,
 ) -> None:
-    """Adds the stable masks among logits (N, 4s, 4s), at the original size only as many at once as memory bears."""
-    at_once = max(1, PIXELS_AT_ONCE // max(model.image_size**2, original_size[0] * original_size[1]))
-    for small, guess in zip(logits.split(at_once), pred_iou.split(at_once), strict=True):
-        large = model.postprocess(small[:, None], input_size, original_size)[:, 0]
-        stability = stability_scores(large)
-        stable = stability >= stability_thresh
-        masks = (large > 0)[stable.to(large.device)]
-        found.rles += encode_masks(masks)
-        found.pred_iou = torch.cat([found.pred_iou, guess[stable]])
-        found.stability = torch.cat([found.stability, stability[stable]])
-        found.boxes = torch.cat([found.boxes, masks_to_boxes(masks).cpu()])
+    """Adds the stable masks among logits (N, 4s, 4s), upsampling only as many at a time as fit in memory."""
+    masks_per_pass = max(1, PIXELS_PER_PASS // max(model.image_size**2, original_size[0] * original_size[1]))
+    for low_res, ious in zip(logits.split(masks_per_pass), pred_iou.split(masks_per_pass), strict=True):
+        high_res = model.postprocess(low_res[:, None], input_size, original_size)[:, 0]
+        stability_score = calculate_stability_score(high_res)
+        stable = stability_score >= stability_score_thresh
+        masks = (high_res > 0)[stable.to(high_res.device)]
+        data.rles += encode_masks(masks)
+        data.pred_iou = torch.cat([data.pred_iou, ious[stable]])
+        data.stability_score = torch.cat([data.stability_score, stability_score[stable]])
+        data.boxes = torch.cat([data.boxes, masks_to_boxes(masks).cpu()])
 
 
-def point_grid(points_per_side: int, size: Size) -> Tensor:
+def build_point_grid(points_per_side: int, size: Size) -> Tensor:
     """The centers of n × n equal cells of an image of `size`, row by row: (n², 2) float64 x, y in its pixels."""
     centers = (torch.arange(points_per_side, dtype=torch.float64) + 0.5) / points_per_side
     y, x = torch.meshgrid(centers * size[0], centers * size[1], indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], dim=1)
 
 
-def stability_scores(logits: Tensor, offset: float = 1.0) -> Tensor:
-    """The IoU of each mask cut at logits above `offset` with the same cut at -`offset`, one lying in the other.
+def calculate_stability_score(logits: Tensor, threshold_offset: float = 1.0) -> Tensor:
+    """The IoU of the masks thresholded at `threshold_offset` and at -`threshold_offset` (segment-anything).
 
-    logits: (N, H, W) → (N,) float32 on the CPU, nan where not even the larger one has a pixel
-    (`calculate_stability_score` of segment-anything)
+    logits: (N, H, W) → (N,) float32 on the CPU, nan where both masks are empty
     """
-    return areas(logits > offset) / areas(logits > -offset)
+    # the first mask is a subset of the second, so their areas are intersection and union
+    return areas(logits > threshold_offset) / areas(logits > -threshold_offset)
 
 
 def evaluate_amg(
     task: PromptedSegmentation,
     batches: Iterable[Batch],
     points_per_side: int = 32,
-    chunk: int | None = None,
+    points_per_batch: int | None = None,
     title: str = "generate",
 ) -> dict[str, float]:
-    """Scores of the masks found in all images of an evaluation loader, shared by all processes.
+    """Average precision of the masks generated in all images of an evaluation loader, over all processes.
 
-    Images without objects count: every mask found there is wrong. "highest_pred_iou" is the highest IoU that the model
-    guessed in an image, averaged over images: far below 0.88, nothing can be found, however good the masks are.
-    `task` is the plain one, not its parallel wrapper, see `sam_ft.evaluation.evaluate.evaluate`.
+    Images without objects count: every mask there is a false positive. "highest_pred_iou" is the mean over images of
+    the highest pred_iou of any candidate; far below 0.88 no mask passes the filter, however good it is.
+    `task` is the unwrapped one, see `sam_ft.evaluation.evaluate.evaluate`.
     """
-    metric, guesses = AveragePrecision(), []
+    metric, highest_pred_ious = AveragePrecision(), []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         on_device = batch.to(device, non_blocking=True)
         with torch.no_grad(), task.autocast():
             features = task.encode(on_device)
-        for image, name in enumerate(batch.names):
-            sizes = batch.input_sizes[image], batch.original_sizes[image]
-            found = generate(task, features, image, *sizes, points_per_side, chunk)
-            metric.update(name, found.rles, found.pred_iou, batch.original_masks[image], batch.original_ignore[image])
-            guesses.append(found.highest_pred_iou)
-    total, images = distributed.sum_over_ranks([sum(guesses), len(guesses)])
+        for image, (name, size, original) in enumerate(zip(batch.names, batch.sizes, batch.originals, strict=True)):
+            data = generate_masks(task, features, image, size, original.size, points_per_side, points_per_batch)
+            metric.update(name, data.rles, data.pred_iou, original.masks, original.ignore)
+            highest_pred_ious.append(data.highest_pred_iou)
+    total, images = distributed.sum_over_ranks([sum(highest_pred_ious), len(highest_pred_ious)])
     return {**metric.compute(), "highest_pred_iou": total / images if images else math.nan}
