@@ -1,9 +1,9 @@
-"""From a file to its pixels, upright and with all their bits, or a DataError that says why not.
+"""Decodes an image file in full: upright and with all bits of its values.
 
-Pillow reads what it keeps whole. It cuts 16-bit colors to 8 bits without a word, takes signed bytes for unsigned
-ones and cannot open most TIFFs of several bands: TIFFs therefore go through tifffile, 16-bit color PNGs through
-OpenCV. OpenCV gets bytes and never a path: it crashes on file names that are not UTF-8, and returns the upper half of
-a truncated JPEG.
+Pillow reads the formats that it keeps without loss. It silently cuts 16-bit colors to 8 bits, reads signed bytes as
+unsigned and cannot open most TIFFs of several bands. So tifffile reads TIFFs, and OpenCV reads 16-bit color PNGs.
+OpenCV gets bytes and never a path: it crashes on file names that are not UTF-8. It reads no JPEG: of a truncated one
+it returns the upper half.
 """
 
 import os
@@ -19,7 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from sam_ft.data.io.tiff import chosen_page, has_codec, is_numbers, is_tiff, opened_tiff, tiff_orientation, tiff_values
+from sam_ft.data.io.tiff import (
+    can_decompress,
+    check_page,
+    has_plain_values,
+    is_tiff,
+    open_tiff_page,
+    read_tiff_values,
+    tiff_orientation,
+)
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
 
@@ -28,7 +36,7 @@ SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a file without decoding it: its upright size, the type of one value, the EXIF orientation."""
+    """A file before decoding: its upright size, the type of one value, the EXIF orientation."""
 
     size: Size
     dtype: np.dtype
@@ -36,16 +44,16 @@ class Header:
 
 
 def read_header(path: Path, page: int | None = None) -> Header:
-    """Raises: DataError, as far as it can be known without the pixels."""
-    with _explained(path):
+    """The header, without decoding the pixels. Raises: DataError when it cannot be read."""
+    with _errors_as_data_error(path):
         if is_tiff(path):
-            with opened_tiff(path, page) as tiff:
-                dtype = np.dtype(tiff.dtype if is_numbers(tiff) else np.uint8)
+            with open_tiff_page(path, page) as tiff:
+                dtype = np.dtype(tiff.dtype if has_plain_values(tiff) else np.uint8)
                 return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
-        with _pillow(path, page) as image:
-            # Pillow's getexif decodes all of a PNG, since EXIF data may come last; the base class takes what came
-            # before the pixels.
-            early = image.format == "PNG" and not _goes_on_after_pixels(path)
+        with _open_with_pillow(path, page) as image:
+            # Pillow's getexif decodes a PNG in full, since EXIF data may come last; the base class takes only what
+            # came before the pixels.
+            early = image.format == "PNG" and not _has_chunks_after_pixels(path)
             exif = Image.Image.getexif(image) if early else image.getexif()
             deep = image.mode.startswith("I") or _is_deep_png(path)
             dtype = np.dtype(np.uint16 if deep else np.uint8)
@@ -55,21 +63,21 @@ def read_header(path: Path, page: int | None = None) -> Header:
 def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
     """All pixels of a file, turned upright by its EXIF orientation.
 
-    page: which one of a file of several, counted from 0; files of one page are read whatever it says
-    → what has 8 bits a value and may need its colors converted as Pillow's image; all else as numbers: (H, W), or
-    (H, W, bands) with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
+    page: of a file with several pages, counted from 0; ignored for a single page
+    → a Pillow image where a value has 8 bits and colors may need conversion; otherwise values, (H, W) or (H, W, bands)
+    with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
     """
     dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
-    with _explained(path):
+    with _errors_as_data_error(path):
         if is_tiff(path):
-            with opened_tiff(path, page) as tiff:
-                if is_numbers(tiff) and has_codec(path, tiff):
-                    return _upright(tiff_values(tiff), tiff_orientation(tiff))
+            with open_tiff_page(path, page) as tiff:
+                if has_plain_values(tiff) and can_decompress(path, tiff):
+                    return _apply_orientation(read_tiff_values(tiff), tiff_orientation(tiff))
                 dtype = np.dtype(tiff.dtype)
-        with _pillow(path, page) as image:
+        with _open_with_pillow(path, page) as image:
             image.load()  # `verify` passes truncated files
             if _is_deep_png(path):
-                return _upright(_png_values(path), image.getexif().get(ExifTags.Base.Orientation))
+                return _apply_orientation(_decode_deep_png(path), image.getexif().get(ExifTags.Base.Orientation))
             image = ImageOps.exif_transpose(image)
             if image.mode == "F" or image.mode.startswith("I"):
                 return np.array(image).astype(dtype)  # a TIFF's short or unsigned integers arrive as long signed ones
@@ -77,47 +85,47 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with the file inside the block becomes a DataError."""
+def _errors_as_data_error(path: Path) -> Iterator[None]:
+    """Turns any exception about the file into a DataError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata, which does not change a pixel
+            warnings.simplefilter("ignore")  # odd metadata does not change a pixel
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except DataError:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: too large to read ({error}); cut it into tiles") from error
-    except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, EOFError ...
+    except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, EOFError ...
         raise DataError(
-            f"{path}: cannot be read ({error}); check that the file is complete and really an image, or take it out"
+            f"{path}: cannot be read ({error}); check that the file is a complete image, or remove it"
         ) from error
 
 
 @contextmanager
-def _pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
+def _open_with_pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
     with Image.open(path) as image:
         pages = getattr(image, "n_frames", 1)
-        if pages > 1 and image.format != "MPO":  # a camera's JPEG with a preview of itself
-            image.seek(chosen_page(path, pages, page))
+        if pages > 1 and image.format != "MPO":  # MPO: a camera's JPEG with a preview
+            image.seek(check_page(path, pages, page))
         yield image
 
 
 def _is_deep_png(path: Path) -> bool:
-    """Whether a PNG has 16 bits and colors or alpha, which Pillow would cut to 8 bits."""
+    """Whether a PNG has 16 bits and colors or alpha; Pillow would cut it to 8 bits."""
     with open(path, "rb") as file:
         head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, color type
     return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] in (2, 4, 6)
 
 
-def _png_values(path: Path) -> NDArray:
+def _decode_deep_png(path: Path) -> NDArray:
     values = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise OSError("its pixels are incomplete or damaged")
     return values[..., [2, 1, 0, 3][: values.shape[-1]]]  # OpenCV keeps blue first
 
 
-def _goes_on_after_pixels(png: Path) -> bool:
+def _has_chunks_after_pixels(png: Path) -> bool:
     """Whether a PNG has a chunk after its pixels (IDAT) besides the end."""
     with open(png, "rb") as file:
         file.seek(8)
@@ -132,12 +140,12 @@ def _goes_on_after_pixels(png: Path) -> bool:
 
 
 def _header(stored: Size, dtype: np.dtype, orientation: int | None) -> Header:
-    """stored: the size before it is turned upright"""
+    """stored: the size before it is turned upright."""
     return Header(stored[::-1] if orientation in SIDEWAYS else stored, dtype, orientation or 1)
 
 
-def _upright(values: NDArray, orientation: int | None) -> NDArray:
-    """Turns and mirrors an array as EXIF says; an orientation that is none of 1 to 8 changes nothing."""
+def _apply_orientation(values: NDArray, orientation: int | None) -> NDArray:
+    """Turns and mirrors an array by its EXIF orientation; values other than 1 to 8 change nothing."""
     if orientation in SIDEWAYS:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

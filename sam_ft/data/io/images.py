@@ -1,19 +1,21 @@
-"""Reads one image by stated rules, or says why not; `masks` does the same for masks.
+"""Reads an image of any format and bit depth as 8-bit RGB; `masks` reads masks.
 
-The EXIF orientation is applied to image and mask alike, each by its own tag, so everything here is upright.
+The EXIF orientation is applied to image and mask alike, each by its own tag, so both are upright.
 """
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from sam_ft.data.io.decoding import decode, read_header
 from sam_ft.types import Size
 from sam_ft.utils.errors import ConfigError, DataError
 
-INTENSITIES = {
+INTENSITIES = {  # how values other than unsigned 8 bits are scaled
     "percentile": "each image's own 0.5 and 99.5 percentile become 0 and 255",
     "range": "each image's own smallest and largest value become 0 and 255",
     "dtype": "the smallest and largest number of their type (0 and 1 of floats) become 0 and 255",
@@ -21,12 +23,12 @@ INTENSITIES = {
 
 
 def read_image(path: Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
-    """An image of any color mode as RGB; alpha is dropped.
+    """An image of any color mode as RGB, without alpha.
 
-    intensity: one of `INTENSITIES`, for what is not unsigned 8 bits; one scale for all channels of an image
-    page: which one of a file of several, counted from 0
+    intensity: one of `INTENSITIES`, for values other than unsigned 8 bits; one scale for all channels of an image
+    page: of a file with several pages, counted from 0
 
-    → (H, W, 3) uint8. Raises: DataError when the file cannot be decoded in full, or has values that have no scale.
+    → (H, W, 3) uint8. Raises: DataError when the file cannot be decoded in full, or its values cannot be scaled.
     """
     if intensity not in INTENSITIES:
         raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
@@ -41,15 +43,20 @@ def read_image(path: Path, intensity: str = "percentile", page: int | None = Non
 
 
 def read_size(path: Path, page: int | None = None) -> Size:
-    """The size that `read_image` would return, without decoding the pixels."""
+    """The size of `read_image`, without decoding the pixels."""
     return read_header(path, page).size
 
 
+def image_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) → (3, H, W) uint8, contiguous."""
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
 def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of an image of 8 bits a value."""
+    """(H, W, 3) uint8 of an image with 8 bits per value."""
     try:
         if "transparency" in picture.info:
-            picture = picture.convert("RGBA")  # else Pillow warns that it ignores the transparency
+            picture = picture.convert("RGBA")  # otherwise Pillow warns that it ignores the transparency
         return np.array(picture.convert("RGB"))
     except ValueError as error:
         raise DataError(f"{path}: its colors cannot be read ({error}); save it as RGB") from error
@@ -58,9 +65,9 @@ def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
 def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:
     bad = values.size - np.count_nonzero(np.isfinite(values))
     if bad:
-        raise DataError(f"{path}: {bad} of its values are NaN or infinite; put numbers in their place")
-    low, high = _limits(path, values, intensity)
-    if low == high:  # one value all over
+        raise DataError(f"{path}: {bad} of its values are NaN or infinite; replace them by numbers")
+    low, high = _intensity_limits(path, values, intensity)
+    if low == high:  # constant image
         return np.zeros(values.shape, np.uint8)
     scaled = values.astype(np.float64)
     scaled -= low
@@ -69,12 +76,12 @@ def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]
     return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
 
 
-def _limits(path: Path, values: NDArray, intensity: str) -> tuple[float, float]:
-    """Which values become 0 and 255."""
+def _intensity_limits(path: Path, values: NDArray, intensity: str) -> tuple[float, float]:
+    """The values that become 0 and 255."""
     own = float(values.min()), float(values.max())
     if intensity == "percentile":
         low, high = np.percentile(values, (0.5, 99.5)).tolist()
-        return (low, high) if low < high else own  # nearly all is background
+        return (low, high) if low < high else own  # nearly all pixels are background
     if intensity == "range":
         return own
     if values.dtype.kind != "f":

@@ -1,4 +1,4 @@
-"""Reads one mask by stated rules, or says why not: binary, with ids of instances, or with classes."""
+"""Reads a mask: binary, with instance ids, or with classes."""
 
 from pathlib import Path
 
@@ -6,25 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sam_ft.data.io.classes import Classes
+from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.decoding import decode, read_header
 from sam_ft.data.io.images import read_image
 from sam_ft.utils.errors import DataError
 
-ODD_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
-NEAR = 15  # how far JPEG moves black and white areas at most; 5 at quality 10
-Ignored = NDArray[np.bool_] | None  # (H, W), where pixels count for nothing; None if there are none
+UNSUPPORTED_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
+JPEG_ERROR = 15  # largest change of black and white areas by JPEG; it is 5 at quality 10
+IgnoreMask = (
+    NDArray[np.bool_] | None
+)  # (H, W), true at pixels that count in no loss and no score; None if there are none
 
 
 def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
-    """The values of a mask as they are stored: a palette's indices, never its colors.
+    """The stored values of a mask; of a palette its indices, not its colors.
 
-    → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colors, or has fractions.
+    → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colors, or has floats.
     """
     mask = decode(path, page)
     values = np.array(mask)
     kind = f"Pillow mode {mask.mode}" if isinstance(mask, Image.Image) else str(values.dtype)
-    if values.dtype.kind not in "bui" or kind in ODD_MODES:
+    if values.dtype.kind not in "bui" or kind in UNSUPPORTED_MODES:
         raise DataError(
             f"{path}: the mask is stored as {kind}; expected one channel of integers. "
             "Save it as an 8-bit PNG with 0 and 255, or integer ids"
@@ -33,8 +35,8 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
         values = values[..., : 1 if values.shape[-1] == 2 else 3]  # without alpha
         if (values != values[..., :1]).any():
             raise DataError(
-                f"{path}: the mask has colors; expected one value a pixel. Save it as a single channel: 0 and 255 "
-                "for one kind of object, or integer ids. Where each color is a class, set data.objects=classes and "
+                f"{path}: the mask has colors; expected one value per pixel. Save it as a single channel: 0 and 255 "
+                "for one kind of object, or integer ids. If each color is a class, set data.objects=classes and "
                 "name the colors in data.classes"
             )
         values = values[..., 0]
@@ -43,97 +45,100 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
 
 def read_binary_mask(
     path: Path, ignore_index: int | None = None, page: int | None = None
-) -> tuple[NDArray[np.bool_], Ignored, bool]:
-    """A mask of {0, 1} or {0, 255}, or a lossy one near 0 and 255, which is cut at half of the range.
+) -> tuple[NDArray[np.bool_], IgnoreMask, bool]:
+    """A mask of {0, 1} or {0, 255}, or a lossy one near 0 and 255, which is thresholded at 127.
 
-    In a JPEG 0 and 1 cannot be told apart: black comes back as 1 at one quality in four.
+    JPEG does not keep 0 and 1 apart: at one quality in four, black becomes 1.
 
-    ignore_index: a further value, for pixels that count for nothing; then the mask must be exact
-    → (H, W) bool, what to ignore, and whether it was lossy. Raises: DataError when it has other values.
+    ignore_index: a further value, of pixels to ignore; with it the mask must be exact
+    → (H, W) bool, the ignore mask, and whether the mask was lossy. Raises: DataError when it has other values.
     """
     if ignore_index is not None:
         _refuse_jpeg(path, f"data.ignore_index={ignore_index} cannot be found in it")
     values = read_mask(path, page)
-    present = [value for value in present_values(values) if value != ignore_index]
+    present = [value for value in unique_values(values) if value != ignore_index]
     jpeg = _is_jpeg(path)
     if set(present) <= {0, 255} or (set(present) <= {0, 1} and not jpeg):
-        kept, ignored = _without(values, ignore_index)
+        kept, ignored = _split_ignored(values, ignore_index)
         return kept > 0, ignored, False
     if ignore_index is None and _is_lossy(values, jpeg):
         return values > 127, None, True
     shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
     if jpeg:
         raise DataError(
-            f"{path}: the mask has the values {shown}; expected values near 0 and near 255, which JPEG makes of 0 and "
-            "255. It loses 0 and 1, and ids of instances or classes: save such masks as PNG, from the originals"
+            f"{path}: the mask has the values {shown}; expected values near 0 and near 255, as JPEG stores 0 and "
+            "255. JPEG loses 0 and 1, and ids of instances or classes: save such masks as PNG, from the originals"
         )
     besides = "" if ignore_index is None else f" besides data.ignore_index={ignore_index}"
     raise DataError(
         f"{path}: the mask has the values {shown}{besides}; expected 0 and 1, or 0 and 255. Several values look like "
-        "several classes or instances: where each value is one object, set data.objects=instances; where it is a "
-        "class, set data.objects=classes; where one of them is to be ignored, set data.ignore_index"
+        "several classes or instances: if each value is one object, set data.objects=instances; if each is a class, "
+        "set data.objects=classes; to ignore one of them, set data.ignore_index"
     )
 
 
 def read_instance_mask(
     path: Path, ignore_index: int | None = None, page: int | None = None
-) -> tuple[NDArray[np.integer], Ignored]:
+) -> tuple[NDArray[np.integer], IgnoreMask]:
     """An image of instance ids, 8 or 16 bits, 0 for the background.
 
-    → (H, W) integers in [0, 65535], and what to ignore. Raises: DataError when ids cannot be trusted or are out of
-    range.
+    → (H, W) integers in [0, 65535], and the ignore mask. Raises: DataError for a JPEG, or ids out of range.
     """
     _refuse_jpeg(path, "instance ids in it are lost; save the ids as PNG")
-    values, ignored = _without(read_mask(path, page), ignore_index)
+    values, ignored = _split_ignored(read_mask(path, page), ignore_index)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535")
     return values if values.itemsize == 1 else values.astype(np.uint16, copy=False), ignored
 
 
-def read_class_mask(path: Path, classes: Classes, page: int | None = None) -> tuple[NDArray[np.integer], Ignored]:
+def read_class_mask(path: Path, classes: ClassMap, page: int | None = None) -> tuple[NDArray[np.integer], IgnoreMask]:
     """A mask in which each value, or each color, is a class.
 
-    → (H, W) the class's place in the table, from 1, and 0 for the background; what to ignore
-    Raises: DataError that names the ids or colors which are in no table, and how many pixels have them.
+    → (H, W) the position of the class in `classes`, from 1, and 0 for the background; the ignore mask
+    Raises: DataError with the ids or colors that are not in `classes`, and their numbers of pixels.
     """
-    codes = read_codes(path, classes.are_colors, page)
-    kept, ignored = _without(codes, classes.ignored)
+    codes = read_class_codes(path, classes.are_colors, page)
+    kept, ignored = _split_ignored(codes, classes.ignored)
     places = np.zeros(codes.shape, np.uint16)
     for place, code in enumerate(classes.codes, 1):
         places[codes == code] = place
     known = (places > 0) | (kept == 0)
     if not known.all():
         found, counts = (column.tolist() for column in np.unique(codes[~known], return_counts=True))
-        shown = [f"{classes.shown(code)} ({count} pixels)" for code, count in zip(found[:8], counts, strict=False)]
+        shown = [
+            f"{classes.format_code(code)} ({count} pixels)" for code, count in zip(found[:8], counts, strict=False)
+        ]
         raise DataError(
             f"{path}: the {'colors' if classes.are_colors else 'class ids'} {', '.join(shown)}"
             f"{f' and {len(found) - 8} more' if len(found) > 8 else ''} are not in data.classes, which has {classes}; "
-            "add these values to data.classes, or have one ignored with data.ignore_index"
+            "add these values to data.classes, or ignore one of them with data.ignore_index"
         )
     return places, ignored
 
 
-def read_codes(path: Path, colors: bool, page: int | None = None) -> NDArray[np.integer]:
-    """(H, W): the ids of a class mask, or its colors as red * 65536 + green * 256 + blue; 0 is black."""
+def read_class_codes(path: Path, colors: bool, page: int | None = None) -> NDArray[np.integer]:
+    """(H, W): ids of a class mask, or its colors as red * 65536 + green * 256 + blue, so black is 0."""
     _refuse_jpeg(path, "classes in it are lost; save the mask as PNG")
     if not colors:
         return read_mask(path, page)
     if read_header(path, page).dtype != np.uint8:
-        raise DataError(f"{path}: the mask has more than 8 bits a value; expected colors of 8 bits, as in data.classes")
+        raise DataError(
+            f"{path}: the mask has more than 8 bits per value; expected colors of 8 bits, as in data.classes"
+        )
     rgb = read_image(path, page=page)
     return rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
 
 
-def present_values(values: NDArray[np.integer]) -> list[int]:
+def unique_values(values: NDArray[np.integer]) -> list[int]:
     """The distinct values, ascending."""
     if values.dtype.kind == "u" and values.itemsize <= 2:  # counting is ten times faster than sorting
         return np.flatnonzero(np.bincount(values.ravel())).tolist()
     return np.unique(values).tolist()
 
 
-def _without(values: NDArray[np.integer], ignore_index: int | None) -> tuple[NDArray[np.integer], Ignored]:
-    """The values with 0 where they are to be ignored, and where that is."""
+def _split_ignored(values: NDArray[np.integer], ignore_index: int | None) -> tuple[NDArray[np.integer], IgnoreMask]:
+    """The values with 0 at ignored pixels, and the ignore mask."""
     ignored = values == ignore_index
     if ignore_index is None or not ignored.any():
         return values, None
@@ -150,21 +155,21 @@ def _refuse_jpeg(path: Path, why: str) -> None:
 
 
 def _is_lossy(values: NDArray[np.integer], jpeg: bool) -> bool:
-    """Whether a binary mask went through JPEG or a smooth resize: in-between values, but only along edges.
+    """Whether a binary mask went through JPEG or a smooth resize: it has in-between values, but only along edges.
 
     Ids of classes or instances fill areas, so most of their in-between pixels equal the neighbors to the right and
     below; along a blurred edge few do. A gray picture has more in-between pixels than white ones. JPEG rounds all
-    black areas to the same value near 0, and an empty mask is nothing else; in another file a value such as 1 may be
-    an id, unless there are gray edges.
+    black areas to one value near 0, which is the only value of an empty mask. In other formats a value such as 1 may
+    be an id, unless there are gray edges.
     """
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 255 or (high < 255 - NEAR and not (jpeg and low == high <= NEAR)):
+    if low < 0 or high > 255 or (high < 255 - JPEG_ERROR and not (jpeg and low == high <= JPEG_ERROR)):
         return False
-    black = int(np.bincount(values.ravel().astype(np.uint8), minlength=NEAR + 1)[: NEAR + 1].argmax())
+    black = int(np.bincount(values.ravel().astype(np.uint8), minlength=JPEG_ERROR + 1)[: JPEG_ERROR + 1].argmax())
     white, between = (values >= 192).sum(), ((values >= 64) & (values < 192)).sum()
-    gray = (values > NEAR) & (values < 255 - NEAR)
+    gray = (values > JPEG_ERROR) & (values < 255 - JPEG_ERROR)
     if not (jpeg or gray.any()):
         black = 0
-    soft = (gray | ((values <= NEAR) & (values != black)))[:-1, :-1]
+    soft = (gray | ((values <= JPEG_ERROR) & (values != black)))[:-1, :-1]
     same = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     return bool(between <= white and (soft & same).sum() <= soft.sum() / 2)

@@ -1,4 +1,4 @@
-"""Cuts a mask into objects."""
+"""Separates a mask into objects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,75 +9,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sam_ft.data.io.masks import (
-    Ignored,
-    present_values,
+    IgnoreMask,
     read_binary_mask,
+    read_class_codes,
     read_class_mask,
-    read_codes,
     read_instance_mask,
     read_mask,
+    unique_values,
 )
 from sam_ft.data.io.rules import Rules
 from sam_ft.utils.errors import ConfigError, DataError
 
-ASKED = 5  # masks whose classes are looked up where no table names them
+INSPECTED_MASKS = 5  # masks whose values an error about missing data.classes lists
 
 
 @dataclass(frozen=True)
-class Objects:
+class ObjectMap:
     """The objects of a mask file in one map, which takes little memory.
 
-    ids: (H, W), 0 where there is no object · label_of: (max id + 1,) the label of each id, or None where it is the id
-    ignored: (H, W) bool, pixels of no object that count for nothing, or None · lossy: whether the mask was cut at half
+    ids: (H, W), 0 for the background · label_of: (max id + 1,) the label of each id, or None where the id is the label
+    ignored: (H, W) bool, pixels that count in no loss and no score, or None · lossy: whether the mask was thresholded
     """
 
     ids: NDArray[np.integer]
     label_of: NDArray[np.int64] | None = None
-    ignored: Ignored = None
+    ignored: IgnoreMask = None
     lossy: bool = False
 
     @property
     def count(self) -> int:
-        """How many objects `cut` returns."""
+        """Number of objects in `masks_and_labels`."""
         return int(np.count_nonzero(np.bincount(self.ids.ravel())[1:]))
 
-    def cut(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """masks (N, H, W), each non-empty, and labels (N,); N is 0 where the mask is empty."""
-        masks, ids = instances(self.ids)
+    def masks_and_labels(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Masks (N, H, W), each non-empty, and labels (N,); N is 0 for an empty mask."""
+        masks, ids = ids_to_masks(self.ids)
         return masks, ids if self.label_of is None else self.label_of[ids]
 
 
-def read_objects(path: Path, rules: Rules) -> Objects:
-    """Reads a mask file by `rules`. Raises: DataError, see `masks`."""
+def read_objects(path: Path, rules: Rules) -> ObjectMap:
+    """Reads a mask file. Raises: DataError, see `masks`."""
     if rules.objects == "instances":
         ids, ignored = read_instance_mask(path, rules.ignored_id, rules.page)
-        return Objects(ids, None, ignored)
+        return ObjectMap(ids, None, ignored)
     if rules.objects == "classes":
-        return _classes(path, rules)
+        return _read_classes(path, rules)
     mask, ignored, lossy = read_binary_mask(path, rules.ignored_id, rules.page)
-    ids = components(mask, rules.min_area) if rules.objects == "components" else mask.astype(np.uint8)
-    return Objects(ids, None, ignored, lossy)
+    ids = label_components(mask, rules.min_area) if rules.objects == "components" else mask.astype(np.uint8)
+    return ObjectMap(ids, None, ignored, lossy)
 
 
-def _classes(path: Path, rules: Rules) -> Objects:
-    places, ignored = read_class_mask(path, rules.table, rules.page)
-    labels = np.array([0, *rules.table.labels])
+def _read_classes(path: Path, rules: Rules) -> ObjectMap:
+    places, ignored = read_class_mask(path, rules.class_map, rules.page)
+    labels = np.array([0, *rules.class_map.labels])
     if not rules.components_per_class:
-        return Objects(places, labels, ignored)
+        return ObjectMap(places, labels, ignored)
     ids, label_of = np.zeros(places.shape, np.int64), [0]
-    for place in present_values(places):
+    for place in unique_values(places):
         if place:
-            parts = components(places == place, rules.min_area)
+            parts = label_components(places == place, rules.min_area)
             ids += np.where(parts, parts + len(label_of) - 1, 0)
             label_of += [labels[place]] * int(parts.max())
     specks = (places > 0) & (ids == 0)
     if specks.any():
         ignored = specks if ignored is None else specks | ignored
-    return Objects(ids, np.array(label_of), ignored)
+    return ObjectMap(ids, np.array(label_of), ignored)
 
 
-def components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integer]:
-    """(H, W): the 8-connected components of at least `min_area` pixels, numbered from 1 in scan order."""
+def label_components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integer]:
+    """(H, W): the 8-connected components of at least `min_area` pixels, numbered from 1 in scan order.
+
+    Smaller ones are 0, as the background.
+    """
     _, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_area
     keep[0] = False  # the background
@@ -86,13 +89,13 @@ def components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integer]:
 
 
 def count_components(mask: NDArray[np.bool_], min_area: int) -> int:
-    """How many objects `components` would find, in a third of its time."""
+    """The number of objects that `label_components` finds, in a third of its time."""
     _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     return int((stats[1:, cv2.CC_STAT_AREA] >= min_area).sum())
 
 
-def instances(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """One mask for each id but 0, ascending.
+def ids_to_masks(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """One mask for each id except 0, in ascending order.
 
     ids: (H, W) integers of at least 0 → masks (N, H, W), labels (N,) the ids
     """
@@ -104,14 +107,14 @@ def instances(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[np.i
     return masks, labels.astype(np.int64)
 
 
-def ask_for_classes(masks: Sequence[Path], rules: Rules) -> ConfigError:
-    """The error where data.classes is missing: what the first masks hold, as a line to paste and to rename."""
-    first = masks[:ASKED]
+def missing_classes_error(masks: Sequence[Path], rules: Rules) -> ConfigError:
+    """The error about missing data.classes; it lists the values of the first masks as an option to copy and edit."""
+    first = masks[:INSPECTED_MASKS]
     try:
         codes, colors = [read_mask(path, rules.page) for path in first], False
-    except DataError:  # colors, or it is not to be read at all
-        codes, colors = [read_codes(path, True, rules.page) for path in first], True
-    found = sorted({code for mask in codes for code in present_values(mask) if code})
+    except DataError:  # colors, or an unreadable file, which raises again
+        codes, colors = [read_class_codes(path, True, rules.page) for path in first], True
+    found = sorted({code for mask in codes for code in unique_values(mask) if code})
     named = [code for code in found if colors or code != rules.ignored_id]
     ignore = ""
     if not colors and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:
@@ -122,6 +125,6 @@ def ask_for_classes(masks: Sequence[Path], rules: Rules) -> ConfigError:
     line = ", ".join(f"class_{name}: {code}" for name, code in zip(names, shown, strict=True))
     what = "colors but black" if colors else "ids but 0"
     return ConfigError(
-        f"data.objects=classes needs to know the classes. The first {len(first)} masks hold {len(found)} {what}; "
-        f"give them their names, and 0 or black too if it is a class: 'data.classes={{{line}}}'{ignore}"
+        f"data.objects=classes needs data.classes. The first {len(first)} masks hold {len(found)} {what}; "
+        f"name them, and 0 or black too if it is a class: 'data.classes={{{line}}}'{ignore}"
     )

@@ -1,4 +1,4 @@
-"""TIFFs through tifffile: which page, how many bands, and whether their values can be taken as they are."""
+"""Reads TIFFs with tifffile: pages, bands, and values without loss of bits."""
 
 import logging
 from collections.abc import Iterator
@@ -12,28 +12,28 @@ from PIL import Image
 
 from sam_ft.utils.errors import DataError
 
-STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, up to 4 GB or more
-ALPHA = (1, 2)  # ExtraSamples that are an alpha channel, multiplied into the colors or not
-KEPT_BY_PILLOW = (np.uint16, np.int16, np.uint32, np.int32, np.float32)  # in files of one band
+MAGIC_NUMBERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # both byte orders, TIFF and BigTIFF
+ALPHA = (1, 2)  # ExtraSamples of an alpha channel, premultiplied or not
+LOSSLESS_IN_PILLOW = (np.uint16, np.int16, np.uint32, np.int32, np.float32)  # in files of one band
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # photometric interpretations that need no conversion
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # odd metadata, which does not change a pixel
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # odd metadata does not change a pixel
 
 
 def is_tiff(path: Path) -> bool:
     with open(path, "rb") as file:
-        return file.read(4) in STARTS
+        return file.read(4) in MAGIC_NUMBERS
 
 
 @contextmanager
-def opened_tiff(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
-    """The header of the page that is meant.
+def open_tiff_page(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
+    """The header of the chosen page.
 
-    Raises: DataError for a number of bands that is no image; Pillow's error for more pixels than its limit.
+    Raises: DataError for an unsupported number of bands; Pillow's error for more pixels than its limit.
     """
     with tifffile.TiffFile(path) as file:
         pages = len(file.pages)
-        tiff = file.pages[chosen_page(path, pages, page) if pages > 1 else 0]
+        tiff = file.pages[check_page(path, pages, page) if pages > 1 else 0]
         assert isinstance(tiff, tifffile.TiffPage)
         bands, pixels = tiff.samplesperpixel, tiff.imagelength * tiff.imagewidth
         if not (bands in (1, 3, 4) or (bands == 2 and tiff.extrasamples[:1] and tiff.extrasamples[0] in ALPHA)):
@@ -43,32 +43,32 @@ def opened_tiff(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
         yield tiff
 
 
-def chosen_page(path: Path, pages: int, page: int | None) -> int:
-    """Raises: DataError when none was chosen, or one that is not there."""
+def check_page(path: Path, pages: int, page: int | None) -> int:
+    """The chosen page. Raises: DataError when none was chosen, or it does not exist."""
     if page is None:
         raise DataError(
-            f"{path}: holds {pages} pages; expected one. Save the page that is meant as a file of its own, or choose "
-            "the same one of all files with data.page, counted from 0"
+            f"{path}: holds {pages} pages; expected one. Save one page as a file of its own, or choose the same page "
+            "of all files with data.page, counted from 0"
         )
     if page >= pages:
-        raise DataError(f"{path}: holds {pages} pages, so there is no data.page={page}; the first one is 0")
+        raise DataError(f"{path}: holds {pages} pages, so data.page={page} does not exist; pages are counted from 0")
     return page
 
 
-def is_numbers(tiff: tifffile.TiffPage) -> bool:
-    """Whether the pixels are gray or RGB values of whole bytes: nothing to convert."""
+def has_plain_values(tiff: tifffile.TiffPage) -> bool:
+    """Whether the pixels are gray or RGB values of whole bytes, which need no conversion."""
     plain = tiff.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB)
     return plain and isinstance(tiff.bitspersample, int) and tiff.bitspersample >= 8
 
 
-def has_codec(path: Path, tiff: tifffile.TiffPage) -> bool:
-    """Whether tifffile can decompress the page; where it cannot, Pillow may.
+def can_decompress(path: Path, tiff: tifffile.TiffPage) -> bool:
+    """Whether tifffile can decompress the page; Pillow is the fallback.
 
-    Raises: DataError where Pillow would not keep all bits.
+    Raises: DataError where Pillow would lose bits.
     """
     if tiff.compression in tifffile.TIFF.DECOMPRESSORS:
         return True
-    if tiff.dtype != np.uint8 and (tiff.samplesperpixel > 1 or tiff.dtype not in KEPT_BY_PILLOW):
+    if tiff.dtype != np.uint8 and (tiff.samplesperpixel > 1 or tiff.dtype not in LOSSLESS_IN_PILLOW):
         codec = tifffile.COMPRESSION(tiff.compression).name
         raise DataError(
             f"{path}: {tiff.samplesperpixel} bands of {tiff.dtype} with {codec} compression need another package: "
@@ -77,8 +77,8 @@ def has_codec(path: Path, tiff: tifffile.TiffPage) -> bool:
     return False
 
 
-def tiff_values(tiff: tifffile.TiffPage) -> NDArray:
-    """(H, W) or (H, W, bands) as they are stored, but with more for brighter."""
+def read_tiff_values(tiff: tifffile.TiffPage) -> NDArray:
+    """(H, W) or (H, W, bands), as stored; a white-is-zero page is inverted."""
     values = tiff.asarray()
     if tiff.axes not in ("YX", "YXS", "SYX") or values.dtype.kind not in "uif":
         raise ValueError(f"its axes are {tiff.axes} and its values {values.dtype}; expected a plain image")

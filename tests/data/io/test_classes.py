@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_ft.data.io.classes import Classes
+from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.table import Table
 from sam_ft.utils.errors import ConfigError
@@ -214,7 +214,7 @@ def test_what_is_no_table_is_refused_with_what_to_write(tmp_path, classes, said)
 )
 def test_a_table_that_makes_no_sense_is_refused(tmp_path, classes, ignore, said):
     with pytest.raises(ConfigError) as caught:
-        Classes.of(classes, ignore)
+        ClassMap.from_config(classes, ignore)
     assert said in str(caught.value)
     with pytest.raises(ConfigError):
         Folder(make(tmp_path), objects="classes", classes=classes, ignore_index=ignore)
