@@ -5,20 +5,28 @@ from pathlib import Path
 
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
-from sam_ft.data.sources.issues import Fault, listed
-from sam_ft.data.sources.pairing import Item, check_share, drawn, files_by_stem, find_pairs, read_list, shown
+from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.names import join_names, printable
+from sam_ft.data.sources.pairing import (
+    SampleFiles,
+    check_val_fraction,
+    files_by_stem,
+    find_pairs,
+    read_list,
+    split_by_hash,
+)
 from sam_ft.utils.errors import ConfigError, DataError
 
-LEAK = "a score on images that were trained on says nothing, so keep each in one split"
-ALIKE = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # what others call the two
+LEAK_ADVICE = "a score on training images is meaningless, so keep each image in one split"
+SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # common names of splits
 
 
 class Folder:
     """Images and masks of the same names, split into "train" and "val".
 
-    The split is, in this order: the sub-folders train/ and val/, each with its own image and mask folder; the lists
-    train.txt and val.txt; or a share of the names, drawn by a seeded hash of each, so that adding images moves no
-    other one. With lists, files that neither names are let be.
+    The split is the first of these: the sub-folders train/ and val/, each with its own image and mask folder; the lists
+    train.txt and val.txt; a fraction by a seeded hash of each name, so new images move no others. Files in neither list
+    are not used.
 
     root: `~` is the home folder · image_folder, mask_folder: below root, or below root/train and root/val
     objects ... on_bad: see `Rules`
@@ -46,7 +54,7 @@ class Folder:
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
         self.val_fraction = val_fraction
         self.seed = seed
-        check_share(val_fraction)
+        check_val_fraction(val_fraction)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: is not a folder; set data.root to the folder that holds {image_folder}/")
 
@@ -59,39 +67,47 @@ class Folder:
             raise ConfigError(f"the split {name} is not known; expected train or val")
         return FileSplit(self._items(name), self.rules)
 
-    def sound_split(self, name: str, faults: list[Fault]) -> FileSplit:
-        """The same of what pairs up; `faults` takes what does not."""
-        return FileSplit(self._items(name, faults), self.rules)
+    def usable_split(self, name: str, issues: list[Issue]) -> FileSplit:
+        """The same with the files that pair up; `issues` receives the others."""
+        return FileSplit(self._items(name, issues), self.rules)
 
-    def _items(self, split: str, faults: list[Fault] | None = None) -> list[Item]:
-        if self._both("train", "val"):
-            return find_pairs(self.root / split, self.image_folder, self.mask_folder, None, faults)
-        if self._both("train.txt", "val.txt"):
+    def _items(self, split: str, issues: list[Issue] | None = None) -> list[SampleFiles]:
+        if self._has_both("train", "val"):
+            return find_pairs(self.root / split, self.image_folder, self.mask_folder, None, issues)
+        if self._has_both("train.txt", "val.txt"):
             known = {*files_by_stem(self.root, self.image_folder), *files_by_stem(self.root, self.mask_folder)}
-            lists = {which: read_list(self.root / f"{which}.txt", known, faults) for which in ("train", "val")}
+            lists = {which: read_list(self.root / f"{which}.txt", known, issues) for which in ("train", "val")}
             shared = sorted({*lists["train"]} & {*lists["val"]})
-            if faults is not None:
+            if issues is not None:
                 both = "is in train.txt and in val.txt"
-                faults += [Fault(str(self.root), name, both, LEAK, kind="name") for name in shared]
-                neither = "is in neither train.txt nor val.txt, and let be"
+                issues += [Issue(str(self.root), name, both, LEAK_ADVICE, kind="name") for name in shared]
+                neither = "is in neither train.txt nor val.txt, and is not used"
                 left = sorted(known - {*lists["train"], *lists["val"]})
-                faults += [Fault(str(self.root), shown(name), neither, level="note", kind="name") for name in left]
+                issues += [Issue(str(self.root), printable(name), neither, level="note", kind="name") for name in left]
             elif shared:
                 raise DataError(
-                    f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {listed(shared)}; {LEAK}"
+                    f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {join_names(shared)}; "
+                    f"{LEAK_ADVICE}"
                 )
-            return find_pairs(self.root, self.image_folder, self.mask_folder, lists[split], faults)
-        pairs = find_pairs(self.root, self.image_folder, self.mask_folder, None, faults)
+            return find_pairs(self.root, self.image_folder, self.mask_folder, lists[split], issues)
+        pairs = find_pairs(self.root, self.image_folder, self.mask_folder, None, issues)
         choose = "name the images in train.txt and val.txt"
-        return drawn(pairs, split, self.val_fraction, self.seed, (self.root, choose))
+        return split_by_hash(pairs, split, self.val_fraction, self.seed, (self.root, choose))
 
-    def _both(self, train: str, val: str) -> bool:
-        there = [name for name in (train, val) if (self.root / name).exists()]
-        if len(there) == 1:
-            missing = val if there == [train] else train
+    def _has_both(self, train: str, val: str) -> bool:
+        """Whether both exist. Raises: DataError when only one does."""
+        existing = [name for name in (train, val) if (self.root / name).exists()]
+        if len(existing) == 1:
+            missing = val if existing == [train] else train
             others = sorted(
-                path.name for path in self.root.iterdir() if path.stem.lower() in ALIKE and path.name != there[0]
+                path.name
+                for path in self.root.iterdir()
+                if path.stem.lower() in SPLIT_NAMES and path.name != existing[0]
             )
-            found = f"; it has {listed(others)} too: rename what is meant to {missing}" if others else ""
-            raise DataError(f"{self.root}: has {there[0]} but no {missing}; expected both or neither{found}")
-        return len(there) == 2
+            found = (
+                f"; it also has {join_names(others)}: rename the one that holds this split to {missing}"
+                if others
+                else ""
+            )
+            raise DataError(f"{self.root}: has {existing[0]} but no {missing}; expected both or neither{found}")
+        return len(existing) == 2

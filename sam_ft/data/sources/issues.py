@@ -1,95 +1,88 @@
-"""What is wrong with files, one fault each, and many of them said in a few sentences."""
+"""Issues of a data set, and their summary: issues with the same remedy share one paragraph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sam_ft.data.sources.names import MAX_LISTED, join_names
 from sam_ft.utils.errors import DataError
-
-SHOWN = 10  # names that an error lists of each kind
 
 
 @dataclass(frozen=True)
-class Fault:
-    """One thing about one file, or about a line or an annotation in it.
+class Issue:
+    """One issue of a file, of a line or an annotation in it, or of a whole data set.
 
-    inside: the folder or file that `name` is in · what: was found · advice: what to do
+    location: the folder or file that contains `name` · problem: in words that follow the name · advice: what to do
     level: "error": cannot be used; "warning": look at it; "note": how it is used
-    kind: what `name` is: "file", "line", "annotation" ...
+    kind: of `name`: "file", "line", "annotation", "image", "class", "name", "data set"
     """
 
-    inside: str
+    location: str
     name: str
-    what: str
+    problem: str
     advice: str = ""
     level: str = "error"
     kind: str = "file"
 
 
 @dataclass(frozen=True)
-class Group:
-    """Faults of one kind in one place, for which the same is to be done.
+class IssueGroup:
+    """Issues of one kind in one location with the same advice.
 
-    what: of all of them, "" where it differs, and stands with each name · names: and what each of them has
+    problem: common to all of them, or "" where problems differ · names: {name: its own problem}
     """
 
     level: str
     kind: str
-    inside: str
-    what: str
+    location: str
+    problem: str
     advice: str
     names: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """One line for a single file; else what is wrong, and the first few names under it."""
+        """One line for a single file; else the problem, and below it the first names."""
         if self.kind == "file" and len(self.names) == 1:
-            ((name, what),) = self.names.items()
-            return f"{Path(self.inside, name)}: {_sentence(what, self.advice)}"
+            ((name, problem),) = self.names.items()
+            return f"{Path(self.location, name)}: {_sentence(problem, self.advice)}"
         plural = "" if len(self.names) == 1 else "es" if self.kind.endswith("s") else "s"
-        count = f"{len(self.names)} {self.kind}{plural} in {self.inside}"
-        if self.what:
-            return f"{_sentence(self.what, self.advice)}\n  {count}: {listed(list(self.names))}"
-        lines = [f"    {name}: {what}" for name, what in list(self.names.items())[:SHOWN]]
-        more = [f"    ... and {len(self.names) - SHOWN} more"] if len(self.names) > SHOWN else []
+        count = f"{len(self.names)} {self.kind}{plural} in {self.location}"
+        if self.problem:
+            return f"{_sentence(self.problem, self.advice)}\n  {count}: {join_names(list(self.names))}"
+        lines = [f"    {name}: {problem}" for name, problem in list(self.names.items())[:MAX_LISTED]]
+        more = [f"    ... and {len(self.names) - MAX_LISTED} more"] if len(self.names) > MAX_LISTED else []
         return "\n".join([self.advice, f"  {count}:", *lines, *more])
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def fault_of(error: DataError, paths: Sequence[Path]) -> Fault:
-    """What an error says about one of these files, whose message is "path: what; what to do"."""
+def issue_from(error: DataError, paths: Sequence[Path]) -> Issue:
+    """The issue of one of these files; the message of `error` is "path: problem; advice"."""
     text = str(error)
     path = next((path for path in paths if text.startswith(f"{path}: ")), paths[0])
-    # Pillow repeats the path, which would make each message another one
-    what, _, advice = text.removeprefix(f"{path}: ").replace(f" {str(path)!r}", "").partition("; ")
-    return Fault(str(path.parent), path.name, what, advice)
+    # Pillow repeats the path, so equal problems of two files would differ
+    problem, _, advice = text.removeprefix(f"{path}: ").replace(f" {str(path)!r}", "").partition("; ")
+    return Issue(str(path.parent), path.name, problem, advice)
 
 
-def in_groups(faults: Sequence[Fault]) -> list[Group]:
-    """Together what calls for the same act: with the same advice, or without any but with the same words."""
-    together: dict[tuple[str, ...], list[Fault]] = {}
-    for fault in faults:
-        key = (fault.level, fault.kind, fault.inside, fault.advice or fault.what)
-        together.setdefault(key, []).append(fault)
+def group_issues(issues: Sequence[Issue]) -> list[IssueGroup]:
+    """Groups issues with the same advice, and issues without advice by their problem."""
+    alike: dict[tuple[str, ...], list[Issue]] = {}
+    for issue in issues:
+        key = (issue.level, issue.kind, issue.location, issue.advice or issue.problem)
+        alike.setdefault(key, []).append(issue)
     groups = []
-    for alike in together.values():
-        first, whats = alike[0], {fault.what for fault in alike}
-        what = first.what if len(whats) == 1 else ""
+    for members in alike.values():
+        first, problems = members[0], {issue.problem for issue in members}
+        problem = first.problem if len(problems) == 1 else ""
         names: dict[str, str] = {}
-        for fault in alike:  # a line may have several
-            names[fault.name] = f"{names[fault.name]}; {fault.what}" if fault.name in names else fault.what
-        groups.append(Group(first.level, first.kind, first.inside, what, first.advice, names))
+        for issue in members:  # one line of a table may have several issues
+            names[issue.name] = f"{names[issue.name]}; {issue.problem}" if issue.name in names else issue.problem
+        groups.append(IssueGroup(first.level, first.kind, first.location, problem, first.advice, names))
     return groups
 
 
-def said(faults: Sequence[Fault]) -> str:
-    """All of them, for an error."""
-    return "\n".join(map(str, in_groups(faults)))
+def summarize(issues: Sequence[Issue]) -> str:
+    """All issues as the text of an error."""
+    return "\n".join(map(str, group_issues(issues)))
 
 
-def _sentence(what: str, advice: str) -> str:
-    return f"{what}; {advice}" if advice else what
+def _sentence(problem: str, advice: str) -> str:
+    return f"{problem}; {advice}" if advice else problem

@@ -1,17 +1,18 @@
-"""What there is in a split, counted before anything else is done with it."""
+"""Counts of the images and objects of a split, taken before training."""
 
 from dataclasses import dataclass, field
 
-SEVERAL = 1.5  # parts of a mask on average, from which on one may wonder whether each is an object
+MANY_COMPONENTS = 1.5  # components of a mask on average; from here on each may be an object
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a split holds.
+    """Counts of one split.
 
-    images: that can be used · objects: of all of them · empty: names of the images without any object
-    lossy: how many masks were cut at half · bad: names of the samples that cannot be used, and are to be left out
-    parts: that do not touch, in a mask that is one object (data.objects=whole), on average; 1 if that is not known
+    images: number of usable images · objects: number of objects in all of them
+    empty: names of the images without objects · lossy: number of masks that were thresholded
+    bad: names of the samples to leave out because they cannot be used
+    components: of a mask that is one object (data.objects=whole), on average; 1 if they were not counted
     """
 
     images: int
@@ -19,12 +20,12 @@ class Survey:
     empty: list[str]
     lossy: int
     bad: list[str] = field(default_factory=list)
-    parts: float = 1.0
+    components: float = 1.0
 
 
-def about_parts(parts: float) -> tuple[str, str] | None:
-    """What to say about masks of so many parts, and what to do; None where they are no surprise."""
-    if parts < SEVERAL:
+def components_hint(components: float) -> tuple[str, str] | None:
+    """Problem and advice for masks of so many components on average, or None where that is no surprise."""
+    if components < MANY_COMPONENTS:
         return None
-    what = f"masks hold {parts:.1f} separate parts on average"
-    return what, "data.objects=components makes each an object of its own"
+    problem = f"masks hold {components:.1f} separate parts on average"
+    return problem, "data.objects=components makes each an object of its own"

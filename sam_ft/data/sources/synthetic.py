@@ -1,7 +1,7 @@
 """The demo set: cells under a phase-contrast microscope, drawn on first use.
 
 Cells touch, their cytoplasm is grainy, the light is uneven, and each has a nucleus with a sharper edge than its own.
-SAM with a box round a cell therefore often takes the nucleus or a neighbor's edge: it has something to learn.
+With a box round a cell, SAM therefore often predicts the nucleus or a neighbor's edge, and can learn better.
 """
 
 import logging
@@ -20,14 +20,14 @@ from sam_ft.utils import files
 
 log = logging.getLogger("sam_ft")
 
-VERSION = 2  # part of the folder's name: another drawing, another folder
-SIDE = 256
-TRAIN, VAL = 12, 6
+VERSION = 2  # part of the folder's name; raise it when the drawing changes
+IMAGE_SIDE = 256
+NUM_TRAIN, NUM_VAL = 12, 6
 Picture = NDArray[np.float32]
 
 
 def demo(objects: str = "instances", min_area: int = 16) -> Folder:
-    """The demo set as a folder, drawn first where it is not there yet.
+    """The demo set as a folder, drawn on first use.
 
     objects: see `Folder`; "instances" reads the id images, "whole" and "components" the binary masks of the same cells
     """
@@ -38,9 +38,9 @@ def demo(objects: str = "instances", min_area: int = 16) -> Folder:
 
 
 def make_demo(root: Path) -> None:
-    """Draws images/, masks/ (0 and 255), instances/ (16-bit ids), train.txt and val.txt, unless `root` is there.
+    """Draws images/, masks/ (0 and 255), instances/ (16-bit ids), train.txt and val.txt, unless `root` exists.
 
-    Everything is drawn into a folder beside it and renamed, under a lock: whoever sees `root` sees all of it.
+    A lock and a final rename make sure that `root` is complete whenever it exists.
     """
     if root.is_dir():
         return
@@ -53,23 +53,23 @@ def make_demo(root: Path) -> None:
         try:
             for folder in ("images", "masks", "instances"):
                 (temporary / folder).mkdir()
-            names = [f"cells_{index:02d}" for index in range(TRAIN + VAL)]
+            names = [f"cells_{index:02d}" for index in range(NUM_TRAIN + NUM_VAL)]
             for index, name in enumerate(names):
                 image, ids = draw_cells(np.random.default_rng([VERSION, index]))
                 Image.fromarray(image).save(temporary / "images" / f"{name}.png")
                 Image.fromarray(np.where(ids > 0, 255, 0).astype(np.uint8)).save(temporary / "masks" / f"{name}.png")
                 Image.fromarray(ids).save(temporary / "instances" / f"{name}.png")
-            for split, chosen in (("train", names[:TRAIN]), ("val", names[TRAIN:])):
+            for split, chosen in (("train", names[:NUM_TRAIN]), ("val", names[NUM_TRAIN:])):
                 (temporary / f"{split}.txt").write_text("\n".join(chosen) + "\n")
-            temporary.chmod(0o755)  # mkdtemp's folders are closed to others
+            temporary.chmod(0o755)  # mkdtemp gives access to the owner alone
             temporary.rename(root)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """One picture: image (SIDE, SIDE) uint8 gray, ids (SIDE, SIDE) uint16 with 0 for the background."""
-    depth, owner = _shapes(rng)
+    """One picture with S = IMAGE_SIDE: image (S, S) uint8 gray, ids (S, S) uint16 with 0 for the background."""
+    depth, owner = _cell_shapes(rng)
     inside = depth < 1
     ids = np.where(inside, owner + 1, 0)
     cells = owner.max() + 1
@@ -78,44 +78,44 @@ def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.
         return rng.uniform(low, high, cells).astype(np.float32)[owner]
 
     # the optics: a bright halo outside each edge, a dark rim inside, both broken where the focus is lost
-    focus = np.clip(0.55 + 0.45 * _clouds(rng, 14), 0, 1.2)
+    focus = np.clip(0.55 + 0.45 * _smooth_noise(rng, 14), 0, 1.2)
     halo = np.exp(-(((depth - 1.10) / 0.08) ** 2)) * focus * per_cell(0.05, 0.20)
     rim = np.exp(-(((depth - 0.95) / 0.06) ** 2)) * focus * per_cell(0.04, 0.14)
     # the cell: cytoplasm about as bright as the medium, coarser than it, and a nucleus with a clear edge
-    cytoplasm = inside * (per_cell(-0.06, 0.05) + per_cell(0.02, 0.06) * _clouds(rng, 2.2))
-    nucleus = _sigmoid((per_cell(0.30, 0.50) - depth) * 25) * (per_cell(-0.22, 0.20) + 0.04 * _clouds(rng, 1.5))
-    medium = 0.03 * _clouds(rng, 6) + 0.015 * _clouds(rng, 1.5)
+    cytoplasm = inside * (per_cell(-0.06, 0.05) + per_cell(0.02, 0.06) * _smooth_noise(rng, 2.2))
+    nucleus = _sigmoid((per_cell(0.30, 0.50) - depth) * 25) * (per_cell(-0.22, 0.20) + 0.04 * _smooth_noise(rng, 1.5))
+    medium = 0.03 * _smooth_noise(rng, 6) + 0.015 * _smooth_noise(rng, 1.5)
     scene = 0.5 + medium + halo - rim + cytoplasm + nucleus
 
-    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j].astype(np.float32)
+    y, x = np.mgrid[-1 : 1 : IMAGE_SIDE * 1j, -1 : 1 : IMAGE_SIDE * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
-    light = 1 + 0.25 * (x * np.cos(angle) + y * np.sin(angle)) - 0.2 * (x**2 + y**2) + 0.08 * _clouds(rng, 60)
+    light = 1 + 0.25 * (x * np.cos(angle) + y * np.sin(angle)) - 0.2 * (x**2 + y**2) + 0.08 * _smooth_noise(rng, 60)
     seen = cv2.GaussianBlur((scene * light).astype(np.float32), (0, 0), 0.9)
     photons = 900.0
     noisy = rng.poisson(np.clip(seen, 0.02, None) * photons) / photons + rng.normal(0, 0.012, seen.shape)
     return np.clip(noisy * 255, 0, 255).astype(np.uint8), ids.astype(np.uint16)
 
 
-def _shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
-    """Where the cells lie: for each pixel its nearest cell, and its depth there: 0 at the center, 1 at the edge.
+def _cell_shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
+    """Depth and nearest cell of each pixel; depth is 0 at the center and 1 at the edge.
 
-    Depth is the distance to the center over the cell's radius in that direction; where cells would overlap, the one
-    with the smaller depth has the pixel, so they touch along a line.
+    Depth is the distance to the center over the cell's radius in that direction; where cells would overlap, the
+    pixel belongs to the cell with the smaller depth, so they touch along a line.
     """
     radii = rng.uniform(17, 32) * rng.uniform(0.75, 1.3, rng.integers(12, 26))
     centers: list[NDArray[np.float64]] = []
     for radius in radii:
         for _ in range(40):
-            place = rng.uniform(0.04 * SIDE, 0.96 * SIDE, 2)
+            place = rng.uniform(0.04 * IMAGE_SIDE, 0.96 * IMAGE_SIDE, 2)
             # close enough to touch, far enough that each keeps most of its body
             gaps = [np.hypot(*(place - c)) / (radius + r) for c, r in zip(centers, radii, strict=False)]
             if not gaps or (min(gaps) > 0.80 and (min(gaps) < 1.05 or rng.random() < 0.1)):
                 centers.append(place)
                 break
     n = len(centers)
-    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    y, x = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32)
     center = np.array(centers, np.float32)[:, :, None, None]
-    dx, dy = x - center[:, 0], y - center[:, 1]  # (n, SIDE, SIDE)
+    dx, dy = x - center[:, 0], y - center[:, 1]  # (n, S, S)
     theta = np.arctan2(dy, dx)
     outline = np.ones_like(theta)
     for wave, strength in ((2, 0.20), (3, 0.10), (4, 0.06), (7, 0.03)):
@@ -126,9 +126,9 @@ def _shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
     return depth.min(axis=0), owner
 
 
-def _clouds(rng: np.random.Generator, size: float) -> Picture:
+def _smooth_noise(rng: np.random.Generator, size: float) -> Picture:
     """Smooth noise with blobs of about `size` pixels, mean 0 and standard deviation 1."""
-    noise = cv2.GaussianBlur(rng.standard_normal((SIDE, SIDE)).astype(np.float32), (0, 0), size)
+    noise = cv2.GaussianBlur(rng.standard_normal((IMAGE_SIDE, IMAGE_SIDE)).astype(np.float32), (0, 0), size)
     return (noise - noise.mean()) / noise.std()
 
 

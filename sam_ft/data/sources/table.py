@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sam_ft.data.io.classes import Classes
+from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
-from sam_ft.data.sources.issues import Fault
-from sam_ft.data.sources.pairing import Item, check_share, drawn
+from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, split_by_hash
 from sam_ft.data.sources.table_rows import SPLITS, Columns, Row, check_rows, path_of, read_rows
 from sam_ft.utils.errors import ConfigError, DataError
 
@@ -18,17 +18,16 @@ log = logging.getLogger("sam_ft")
 
 
 class Table:
-    """Images and masks as a table pairs them: a row for each mask, and all rows of an image make one sample.
+    """Images and masks paired by a table: one row per mask, and all rows of an image are one sample.
 
-    The split is that of `split_column`, "train" or "val"; without such a column a share of the images is drawn by a
-    seeded hash of each name, so that adding rows moves no other one. A sample's name is the stem of its image, or its
-    whole path where that stem is there twice.
+    `split_column` holds "train" or "val"; without this column a seeded hash of each name splits the images, so new rows
+    move no others. A sample's name is the stem of its image, or the whole path where several images have that stem.
 
     table: .tsv, or .csv with commas, semicolons or tabs, in UTF-8, with a header line; paths in it are relative to its
         folder, `~` is the home folder
-    split_column, label_column: may be absent from the table, unless they are given another name than by default
-    label_column: what the objects of the row's mask are; without it, labels are what the masks say
-    classes: as in `Rules`; with a label column, the number of each label, by default 1, 2, ... in alphabetical order
+    split_column, label_column: the table may lack them, unless they have another name than the default
+    label_column: class name of the objects in the row's mask; without it the masks hold the labels
+    classes: as in `Rules`; with a label column, the id of each label, by default 1, 2, ... in alphabetical order
     objects ... on_bad: see `Rules`
     """
 
@@ -53,60 +52,60 @@ class Table:
         self.table = Path(table).expanduser()
         self.val_fraction = val_fraction
         self.seed = seed
-        check_share(val_fraction)
+        check_val_fraction(val_fraction)
         columns = Columns(image_column, mask_column, split_column, label_column)
-        self.rows, self.unread = read_rows(self.table, columns)
-        self.numbers: dict[str, int] = {}  # of the labels
-        labelled = self.rows[0].label is not None
-        if labelled and objects == "classes":
+        self.rows, self.unread_columns = read_rows(self.table, columns)
+        self.label_ids: dict[str, int] = {}
+        has_labels = self.rows[0].label is not None
+        if has_labels and objects == "classes":
             raise ConfigError(
-                f"{self.table}: has the column {label_column}, but data.objects=classes finds the classes in the "
-                "masks; choose other objects, or leave the column out"
+                f"{self.table}: has the column {label_column}, but data.objects=classes reads the classes from "
+                "the masks; choose other objects, or remove the column"
             )
-        if labelled:
-            self.numbers, classes = _numbers(self.rows, classes), None
+        if has_labels:
+            self.label_ids, classes = _label_ids(self.rows, classes), None
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
 
     def split(self, name: str) -> FileSplit:
         """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""
-        if self.unread and name == "train":  # once
-            log.info("%s: %s", self.table, "; ".join(filter(None, self._about_unread())))
-        return self._split(name, check_rows(self.table, self.rows, self.numbers))
+        if self.unread_columns and name == "train":  # only one of the two splits logs it
+            log.info("%s: %s", self.table, "; ".join(filter(None, self._unread_columns_hint())))
+        return self._split(name, check_rows(self.table, self.rows, self.label_ids))
 
-    def sound_split(self, name: str, faults: list[Fault]) -> FileSplit:
-        """The same of the rows that can be used; `faults` takes the others."""
-        if self.unread:
-            faults.append(Fault(str(self.table), "", *self._about_unread(), level="note", kind="data set"))
-        return self._split(name, check_rows(self.table, self.rows, self.numbers, faults))
+    def usable_split(self, name: str, issues: list[Issue]) -> FileSplit:
+        """The same with the usable rows; `issues` receives the others."""
+        if self.unread_columns:
+            issues.append(Issue(str(self.table), "", *self._unread_columns_hint(), level="note", kind="data set"))
+        return self._split(name, check_rows(self.table, self.rows, self.label_ids, issues))
 
-    def _about_unread(self) -> tuple[str, str]:
-        """Which columns are not read, and what that may mean."""
-        what = f"columns that are not read: {', '.join(self.unread)}"
+    def _unread_columns_hint(self) -> tuple[str, str]:
+        """Problem and advice about columns that are not read."""
+        problem = f"columns that are not read: {', '.join(self.unread_columns)}"
         if self.rows[0].split is None:
-            return what, "the split is drawn by name; if one of them says train or val, set data.split_column to it"
+            return problem, "names decide the split; if one of them holds train or val, set data.split_column to it"
         if self.rows[0].label is None:
-            return what, "if one of them says what the objects are, set data.label_column to it"
-        return what, ""
+            return problem, "if one of them holds class names of objects, set data.label_column to it"
+        return problem, ""
 
     def _split(self, name: str, rows: list[Row]) -> FileSplit:
         if name not in SPLITS:
             raise ConfigError(f"the split {name} is not known; expected train or val")
         items = self._items(rows)
         if self.rows[0].split is None:
-            where = (self.table, "add a column that says train or val")
-            chosen = drawn(list(items), name, self.val_fraction, self.seed, where)
+            where = (self.table, "add a column that holds train or val")
+            chosen = split_by_hash(list(items), name, self.val_fraction, self.seed, where)
         elif not (chosen := [item for item, split in items.items() if split == name]):
             raise DataError(f"{self.table}: no row has the split {name}; expected some of train and some of val")
-        classes = {number: label for label, number in self.numbers.items()}
+        classes = {label_id: label for label, label_id in self.label_ids.items()}
         return FileSplit(chosen, self.rules, classes or None)
 
-    def _items(self, rows: list[Row]) -> dict[Item, str | None]:
-        """Every image with its masks, and its split, in the order of the table."""
-        found: dict[Path, tuple[Item, str | None]] = {}
+    def _items(self, rows: list[Row]) -> dict[SampleFiles, str | None]:
+        """{image with its masks: split}, in the order of the table."""
+        found: dict[Path, tuple[SampleFiles, str | None]] = {}
         for row in rows:
             path = path_of(self.table, row.image)
-            item, _ = found.get(path, (Item(path.stem, path, ()), None))
-            labels = () if row.label is None else (*item.labels, self.numbers[row.label])
+            item, _ = found.get(path, (SampleFiles(path.stem, path, ()), None))
+            labels = () if row.label is None else (*item.labels, self.label_ids[row.label])
             found[path] = replace(item, masks=(*item.masks, path_of(self.table, row.mask)), labels=labels), row.split
         stems = Counter(item.name for item, _ in found.values())
         return {
@@ -119,11 +118,11 @@ class Table:
         return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
-def _numbers(rows: list[Row], classes: Mapping[str, int | Sequence[int]] | None) -> dict[str, int]:
-    """The number of each label."""
+def _label_ids(rows: list[Row], classes: Mapping[str, int | Sequence[int]] | None) -> dict[str, int]:
+    """{label: id}."""
     if classes is None:
-        return {label: number for number, label in enumerate(sorted({row.label for row in rows if row.label}), 1)}
-    table = Classes.of(classes)
-    if table.are_colors:
-        raise ConfigError(f"data.classes has colors ({table}), but the table names labels; expected a number for each")
-    return dict(zip(table.names, table.codes, strict=True))
+        return {label: label_id for label_id, label in enumerate(sorted({row.label for row in rows if row.label}), 1)}
+    class_map = ClassMap.from_config(classes)
+    if class_map.are_colors:
+        raise ConfigError(f"data.classes has colors ({class_map}), but the table has labels; expected an id for each")
+    return dict(zip(class_map.names, class_map.codes, strict=True))

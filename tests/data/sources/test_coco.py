@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
-from sam_ft.data.sources.coco import Coco, unique_names
+from sam_ft.data.sources.coco import Coco
+from sam_ft.data.sources.names import unique_names
 from sam_ft.utils.errors import ConfigError, DataError
 
 SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]  # columns and rows 1 to 3 of an 8 x 6 image: 9 pixels
@@ -72,7 +73,7 @@ def test_a_polygon_is_drawn_and_carries_its_category(tmp_path):
     assert sample.image.shape == (3, 6, 8)
     assert sample.image.unique().tolist() == [10]
     assert sample.name == found.names[0] == "001"
-    assert sample.original_size == (6, 8)
+    assert sample.size == (6, 8)
     assert sample.ignore is None
     assert found.classes == {17: "dog"}
 
@@ -83,7 +84,7 @@ def test_annotations_are_the_same_without_pixels(tmp_path):
     assert bare.image.shape == (3, 0, 0)
     assert torch.equal(bare.masks, whole.masks)
     assert torch.equal(bare.ignore, whole.ignore)
-    assert bare.original_size == whole.original_size
+    assert bare.size == whole.original_size
 
 
 def test_all_three_kinds_of_segmentation_give_the_same_mask(tmp_path):

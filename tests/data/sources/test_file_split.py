@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sam_ft.data.io.objects import components, instances
+from sam_ft.data.io.objects import ids_to_masks, label_components
 from sam_ft.data.sources.folder import Folder
 from tests.support.files import MASK, ORIENTATION, make, refusal, save
 
@@ -22,7 +22,7 @@ def test_a_sample_holds_image_and_mask_of_one_name(tmp_path):
     assert sample.image.shape == (3, 6, 8)
     assert sample.image.dtype == torch.uint8
     assert sample.image.unique().tolist() == [ord(sample.name)]
-    assert sample.original_size == (6, 8)
+    assert sample.size == (6, 8)
     assert torch.equal(sample.masks, torch.from_numpy(MASK > 0)[None])
     assert sample.labels.tolist() == [1]
     assert sample.object_index.tolist() == [0]
@@ -39,7 +39,7 @@ def test_components_are_objects_and_specks_are_dropped(tmp_path):
 
 
 def test_pixels_that_touch_at_a_corner_are_one_component():
-    masks, labels = instances(components(np.eye(3, dtype=bool), min_area=1))
+    masks, labels = ids_to_masks(label_components(np.eye(3, dtype=bool), min_area=1))
     assert masks.shape == (1, 3, 3)
     assert labels.tolist() == [1]
 
@@ -64,7 +64,7 @@ def test_an_empty_mask_is_an_image_without_objects(tmp_path, objects):
 def test_two_hundred_objects_of_a_large_image_are_cut_quickly():
     ids = np.kron(np.arange(225, dtype=np.uint16).reshape(15, 15), np.ones((84, 84), np.uint16))
     start = time.process_time()
-    masks, labels = instances(ids)
+    masks, labels = ids_to_masks(ids)
     assert time.process_time() - start < 2
     assert masks.shape == (224, 1260, 1260)
     assert labels.tolist() == list(range(1, 225))
@@ -245,7 +245,7 @@ def test_annotations_lie_as_the_whole_sample_does(tmp_path, orientation):
         save(tmp_path / "masks" / f"{name}.png", MASK, exif=exif)
     split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
     sample, annotations = split[0], split.annotations(0)
-    assert sample.original_size == annotations.original_size == sample.masks.shape[1:]
+    assert sample.size == annotations.original_size == sample.masks.shape[1:]
     assert torch.equal(sample.masks, annotations.masks)
     assert torch.equal(sample.masks[0], sample.image[0] > 0)
 

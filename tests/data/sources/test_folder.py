@@ -139,7 +139,7 @@ def test_a_new_image_moves_no_other_one_to_another_split(tmp_path):
 
 
 def test_the_split_takes_about_its_share_and_depends_on_the_seed(tmp_path, monkeypatch):
-    pairs = [pairing.Item(f"image_{n}", tmp_path, (tmp_path,)) for n in range(2000)]
+    pairs = [pairing.SampleFiles(f"image_{n}", tmp_path, (tmp_path,)) for n in range(2000)]
     monkeypatch.setattr("sam_ft.data.sources.folder.find_pairs", lambda *_: pairs)
     first, other = (Folder(tmp_path, val_fraction=0.2, seed=seed).split("val").names for seed in (0, 1))
     assert 340 < len(first) < 460

@@ -13,8 +13,8 @@ def root(tmp_path_factory):
     """Six pictures of the demo set stand for all of it."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "TRAIN", 4)
-        patch.setattr(synthetic, "VAL", 2)
+        patch.setattr(synthetic, "NUM_TRAIN", 4)
+        patch.setattr(synthetic, "NUM_VAL", 2)
         synthetic.make_demo(home / "demo")
     return home / "demo"
 
@@ -30,7 +30,7 @@ def test_the_demo_set_is_a_folder_with_lists(drawn):
     assert demo.split("train").names == ["cells_00", "cells_01", "cells_02", "cells_03"]
     assert demo.split("val").names == ["cells_04", "cells_05"]
     for sample in demo.split("train"):
-        assert sample.original_size == (256, 256)
+        assert sample.size == (256, 256)
         assert 8 <= len(sample.masks) <= 25
         assert sample.masks.sum((1, 2)).min() > 300
 
@@ -76,8 +76,8 @@ def test_several_at_once_draw_it_once(tmp_path, monkeypatch):
         return draw_cells(rng)
 
     monkeypatch.setattr(synthetic, "draw_cells", counted)
-    monkeypatch.setattr(synthetic, "TRAIN", 1)
-    monkeypatch.setattr(synthetic, "VAL", 1)
+    monkeypatch.setattr(synthetic, "NUM_TRAIN", 1)
+    monkeypatch.setattr(synthetic, "NUM_VAL", 1)
     with ThreadPoolExecutor(3) as pool:  # threads hold the lock file against each other just as processes do
         list(pool.map(synthetic.make_demo, [tmp_path / "demo"] * 3))
     assert len(drawn) == 2

@@ -1,0 +1,187 @@
+"""The samples of one COCO split."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from pycocotools import mask as rle
+from torch import Tensor
+from tqdm import tqdm
+
+from sam_ft.data.io.decoding import SIDEWAYS, Header, read_header
+from sam_ft.data.io.images import image_tensor, read_image, read_size
+from sam_ft.data.sources.coco_file import read_coco
+from sam_ft.data.sources.coco_issues import error_lines, to_issues
+from sam_ft.data.sources.issues import Issue, issue_from, summarize
+from sam_ft.data.sources.names import join_names, unique_names
+from sam_ft.data.sources.survey import Survey
+from sam_ft.types import Sample, Size
+from sam_ft.utils.errors import DataError
+
+log = logging.getLogger("sam_ft")
+
+SIZE_PRESERVING = (2, 3, 4)  # EXIF orientations that mirror or turn upside down
+
+
+class CocoSplit:
+    """Samples of one split; images are read and masks decoded at each access.
+
+    The JSON and the existence of images are checked here, so the samples are the same on every process. Forked workers
+    share the annotations, since they lie in a few arrays.
+
+    names: one per image: the stem of its file where that is unique, else the path below the folder
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        folder: Path,
+        categories: Sequence[str] | None = None,
+        min_area: int = 0,
+        intensity: str = "percentile",
+        on_bad: str = "stop",
+    ) -> None:
+        self.file = file
+        self.folder = folder
+        self.intensity = intensity
+        self.content = read_coco(file, folder, categories, min_area)
+        self.names = unique_names(self.content.files)
+        self.classes = self.content.classes
+        self._errors = error_lines(file, self.content.problems, self.content.totals, on_bad)
+        if not self.names and not self._errors:
+            raise DataError(f"{file}: lists no images; expected at least one")
+        if self.content.blank:
+            log.warning(
+                "%s: %d annotations cover no pixel and are left out: %s",
+                *(file, len(self.content.blank), join_names(self.content.blank)),
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample in the original frame; without objects its masks are (0, H, W).
+
+        Raises: DataError when the JSON has problems that are not skipped, or the image cannot be read or has another
+            size.
+        """
+        image = read_image(self._path(index), self.intensity)
+        self._raise_errors()
+        return self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]))
+
+    def annotations(self, index: int) -> Sample:
+        """The same sample without its pixels; the image is not decoded."""
+        self._raise_errors()
+        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self._path(index)))
+
+    def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
+        """Decodes the image in full: the sample, or None where it cannot be used, and its issues.
+
+        `json_issues` has the issues of the JSON.
+        """
+        path = self._path(index)
+        try:
+            image = read_image(path, self.intensity)
+            sample = self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]))
+        except DataError as error:
+            return None, [issue_from(error, [path])]
+        if not _is_turned_unseen(read_header(path)):
+            return sample, []
+        problem = (
+            "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
+        )
+        advice = "look at the pictures; if image and masks do not match, remove the tag"
+        return sample, [Issue(str(path.parent), path.name, problem, advice, "warning")]
+
+    def json_issues(self) -> list[Issue]:
+        """All entries of the JSON that cannot be used; warnings where they are left out."""
+        return to_issues(self.file, self.content.problems, self.content.blank, stops=bool(self._errors))
+
+    def survey(self) -> Survey:
+        """Reads the size of every image, to find issues before training; the masks are already counted.
+
+        Warns of images whose orientation their size does not show. Raises: DataError that lists all issues.
+        """
+        with ThreadPoolExecutor(8) as pool:
+            checks = pool.map(self._check_header, range(len(self)))
+            found = list(tqdm(checks, "reading image sizes", len(self), leave=False, disable=None))
+        issues = [issue for issue, _ in found if issue is not None]
+        if self._errors or issues:
+            raise DataError("\n".join([*self._errors, *([summarize(issues)] if issues else [])]))
+        if turned := [name for name, (_, is_turned) in zip(self.names, found, strict=True) if is_turned]:
+            log.warning(
+                "%s: %d images are turned or mirrored by their EXIF orientation, and their size does not tell whether "
+                "the annotations are too; if image and masks do not match in the pictures of the run, remove the tag: "
+                "%s",
+                *(self.folder, len(turned), join_names(turned)),
+            )
+        before = np.concatenate([[0], np.cumsum(self.content.objects)])  # objects before each annotation
+        objects = np.diff(before[self.content.starts])
+        empty = [name for name, count in zip(self.names, objects, strict=True) if not count]
+        return Survey(len(self), int(objects.sum()), empty, lossy=0)
+
+    def _raise_errors(self) -> None:
+        if self._errors:
+            raise DataError("\n".join(self._errors))
+
+    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
+        self._check_size(index, size)
+        content = self.content
+        own = np.arange(content.starts[index], content.starts[index + 1])
+        kept = own[content.objects[own]]
+        masks = torch.from_numpy(self._decode(kept, size))
+        ignore = torch.from_numpy(self._decode(own[~content.objects[own]], size)).any(0) & ~masks.any(0)
+        return Sample(
+            image=image,
+            masks=masks,
+            labels=torch.from_numpy(content.labels[kept]),
+            name=self.names[index],
+            size=size,
+            object_index=torch.arange(len(kept)),
+            ignore=ignore if bool(ignore.any()) else None,
+        )
+
+    def _decode(self, positions: np.ndarray, size: Size) -> np.ndarray:
+        """(N, H, W) bool: the masks at N positions of the arrays."""
+        if not len(positions):
+            return np.zeros((0, *size), bool)
+        ends, runs = self.content.ends, self.content.runs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # numpy 2 about pycocotools 2.0.11
+            masks = rle.decode([{"size": size, "counts": runs[ends[a] : ends[a + 1]]} for a in positions])
+        return np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)  # pycocotools runs down the columns
+
+    def _check_header(self, index: int) -> tuple[Issue | None, bool]:
+        """The issue of an image, and whether EXIF turns it in a way that its size does not show."""
+        try:
+            header = read_header(self._path(index))
+            self._check_size(index, header.size)
+        except DataError as error:
+            return issue_from(error, [self._path(index)]), False
+        return None, _is_turned_unseen(header)
+
+    def _check_size(self, index: int, size: Size) -> None:
+        """Raises: DataError when the image does not have the size that the JSON gives."""
+        (height, width), (h, w), path = self.content.sizes[index], size, self._path(index)
+        if (height, width) == (h, w):
+            return
+        message = f"{path}: the image is {w} x {h} pixels but {self.file.name} says {width} x {height}"
+        if (height, width) == (w, h) and read_header(path).orientation in SIDEWAYS:
+            raise DataError(
+                f"{message}, which is its size without its EXIF orientation: it was annotated as it is stored; remove "
+                "the orientation tag from the image, which is otherwise turned upright"
+            )
+        raise DataError(f"{message}; use the images that were annotated, or scale the annotations with them")
+
+    def _path(self, index: int) -> Path:
+        return self.folder / self.content.files[index]
+
+
+def _is_turned_unseen(header: Header) -> bool:
+    """Whether EXIF turns or mirrors an image and leaves its size as it is."""
+    square = header.size[0] == header.size[1]
+    return header.orientation in SIZE_PRESERVING or (square and header.orientation in SIDEWAYS)

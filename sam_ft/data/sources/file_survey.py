@@ -1,0 +1,112 @@
+"""Reads the files of samples before training, to count objects and to find files that cannot be used."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from sam_ft.data.io.decoding import read_header
+from sam_ft.data.io.images import INTENSITIES, read_image
+from sam_ft.data.io.objects import ObjectMap, count_components, read_objects
+from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.issues import Issue, issue_from, summarize
+from sam_ft.data.sources.pairing import SampleFiles
+from sam_ft.types import Size
+from sam_ft.utils.errors import DataError
+
+log = logging.getLogger("sam_ft")
+
+SAMPLED = 100  # images whose masks' components are counted; counting takes a third of the time of reading
+
+
+@dataclass(frozen=True)
+class FileCounts:
+    """Counts of one sample, or its issue.
+
+    objects: number of objects · lossy: its lossy masks · dtype: of the image's values
+    components: one count per mask, if counted
+    """
+
+    objects: int = 0
+    lossy: Sequence[Path] = ()
+    dtype: np.dtype | None = None
+    components: Sequence[int] = ()
+    issue: Issue | None = None
+
+
+def count_files(items: Sequence[SampleFiles], rules: Rules) -> list[FileCounts]:
+    """Reads every mask and every image's header once.
+
+    Images are decoded too where their pixels may be invalid (floats), and always with on_bad="skip".
+    """
+    step = -(-len(items) // SAMPLED)
+    counted = [rules.objects == "whole" and position % step == 0 for position in range(len(items))]
+    with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter's lock
+        counts = pool.map(lambda item, components: _count(item, rules, components), items, counted)
+        return list(tqdm(counts, "reading masks", len(items), leave=False, disable=None))
+
+
+def _count(item: SampleFiles, rules: Rules, components: bool) -> FileCounts:
+    """components: whether those of its masks are counted."""
+    try:
+        header = read_header(item.image, rules.page)
+        if rules.on_bad == "skip" or header.dtype.kind == "f":
+            read_image(item.image, rules.intensity, rules.page)
+        maps = read_masks(item, rules, header.size)
+    except DataError as error:
+        return FileCounts(issue=issue_from(error, [item.image, *item.masks]))
+    lossy = [path for path, own in zip(item.masks, maps, strict=True) if own.lossy]
+    counts = [count_components(own.ids > 0, rules.min_area) for own in maps] if components else []
+    return FileCounts(sum(own.count for own in maps), lossy, header.dtype, counts)
+
+
+def can_skip(bad: int, total: int, rules: Rules) -> bool:
+    """Whether so many bad samples are left out: at most 1 %, and at least one, with on_bad="skip"."""
+    return rules.on_bad == "skip" and bad <= max(1, total // 100)
+
+
+def stop_or_skip(issues: Sequence[Issue], total: int, rules: Rules) -> None:
+    """Warns of the samples that are left out. Raises: DataError that lists all issues where they are not skipped."""
+    if not issues:
+        return
+    text = summarize(issues)
+    if rules.on_bad == "stop":
+        raise DataError(text)
+    if not can_skip(len(issues), total, rules):
+        raise DataError(
+            f"{text}\n{len(issues)} of {total} images cannot be used: more than the 1 % (and more than one) "
+            "that data.on_bad=skip leaves out"
+        )
+    log.warning("%d of %d images are left out (data.on_bad=skip):\n%s", len(issues), total, text)
+
+
+def log_other_dtypes(items: Sequence[tuple[SampleFiles, FileCounts]], rules: Rules) -> None:
+    """Logs how values other than unsigned 8 bits are scaled, if there are any."""
+    if other := [(item.image, counts.dtype) for item, counts in items if counts.dtype != np.uint8]:
+        log.info(
+            "%d of %d images have values other than unsigned 8 bits, first %s (%s): %s (data.intensity=%s)",
+            *(len(other), len(items), *other[0], INTENSITIES[rules.intensity], rules.intensity),
+        )
+
+
+def read_masks(item: SampleFiles, rules: Rules, size: Size) -> list[ObjectMap]:
+    """The objects of each mask file. Raises: DataError when one is not of the image's size."""
+    maps = [read_objects(path, rules) for path in item.masks]
+    for path, own in zip(item.masks, maps, strict=True):
+        check_mask_size(path, item.image, own, size)
+    return maps
+
+
+def check_mask_size(path: Path, image: Path, objects: ObjectMap, size: Size) -> None:
+    """Raises: DataError when a mask is not of its image's size."""
+    (h, w), (height, width) = objects.ids.shape, size
+    if (h, w) == (height, width):
+        return
+    message = f"{path}: the mask is {w} x {h} pixels but its image {image.name} is {width} x {height}"
+    if (h, w) == (width, height):
+        raise DataError(message + "; it looks turned by 90 degrees: check the EXIF orientation, or transpose the mask")
+    raise DataError(message + "; resave the mask at the image's size, with nearest-neighbor interpolation")
