@@ -1,1 +1,1 @@
-"""One report about a data set before anything is trained: `inspect` reads it all, `report` tells, `samples` draws."""
+"""Report about a data set before training: `dataset` checks it, `formatting` prints it, `sample_sheet` draws it."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from sam_ft.check.inspect import inspect
-from sam_ft.check.report import as_text, as_values
-from sam_ft.check.samples import draw_samples
+from sam_ft.check.dataset import check_dataset
+from sam_ft.check.formatting import as_text, as_values
+from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
@@ -19,27 +19,27 @@ from sam_ft.utils.files import atomic_path
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="check")
 def main(cfg: DictConfig) -> None:
-    """Prints the report; exits with 3 where there are errors."""
+    """Prints the report; exits with 3 if it has errors."""
     with exit_cleanly(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
         check_paths(cfg, ("output",))
         prompter = build(cfg.train_prompt)
-        found = inspect(build(cfg.data), input_side(cfg))
+        result = check_dataset(build(cfg.data), input_side(cfg))
         output = Path(cfg.output).expanduser()
         try:
             with atomic_path(output / "report.json") as path:
-                path.write_text(json.dumps(as_values(found), indent=2) + "\n")
-            drawn = draw_samples(output / "samples.png", found, prompter)
+                path.write_text(json.dumps(as_values(result), indent=2) + "\n")
+            drawn = draw_samples(output / "samples.png", result, prompter)
         except OSError as error:
             raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another") from None
-        print(as_text(found))
-        print(f"\nwritten to {output}: report.json{', samples.png: look at it' if drawn else ''}")
-        if found.count("error"):
+        print(as_text(result))
+        print(f"\nwritten to {output}: report.json{', samples.png (look at it)' if drawn else ''}")
+        if result.count("error"):
             raise SystemExit(DataError.exit_code)
 
 
 def input_side(cfg: DictConfig) -> int:
-    """The one that is given, or that of the model, or 1024."""
+    """The configured side, or that of the model, or 1024."""
     model = cfg.get("model") or {}
     spec = SPECS.get(str(model.get("model_type")))
     return cfg.input_side or model.get("image_size") or (1024 if spec is None else spec.image_size)

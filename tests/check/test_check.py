@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft.check.inspect import inspect
-from sam_ft.check.report import as_text
-from sam_ft.check.samples import draw_samples
+from sam_ft.check.dataset import check_dataset
+from sam_ft.check.formatting import as_text
+from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.data.loader import open_both, survey_both
 from sam_ft.data.sources.folder import Folder
-from sam_ft.data.sources.issues import Fault, said
+from sam_ft.data.sources.issues import Issue, summarize
 from sam_ft.data.sources.table import Table
 from sam_ft.prompts import Box
 from sam_ft.utils.errors import DataError
@@ -106,12 +106,12 @@ def test_all_planted_faults_are_in_one_report(tmp_path, cli):
         assert file in done.out, file
         assert what in done.out, what
     report = json.loads((output / "report.json").read_text())
-    errors = {fault["name"] for fault in report["faults"] if fault["level"] == "error"}
+    errors = {issue["name"] for issue in report["issues"] if issue["level"] == "error"}
     # double: its two images; copy_of_twin is only warned of
     names = {file.rpartition("/")[2] for file in FAULTS} - {"double.jpg, double.png"} | {"double.jpg", "double.png"}
     assert errors == names
     assert report["errors"] == len(names) == 16
-    assert [fault["name"] for fault in report["faults"] if fault["level"] == "warning"] == ["copy_of_twin = twin"]
+    assert [issue["name"] for issue in report["issues"] if issue["level"] == "warning"] == ["copy_of_twin = twin"]
     # fine, twin and its copy in train; sound and leak in val; two objects each
     assert {name: (own["pairs"], own["usable"], own["objects"]) for name, own in report["splits"].items()} == {
         "train": (13, 3, 6),
@@ -134,7 +134,7 @@ def test_a_sound_folder_has_no_errors_and_a_sheet(blobs, tmp_path, cli):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["splits"]["train"]["objects"] == 2 + 3 + 0 + 4 + 1 + 5
     assert report["splits"]["train"]["empty"] == ["blobs_2"]
-    assert [(fault["level"], fault["name"]) for fault in report["faults"]] == [("note", "blobs_2")]
+    assert [(issue["level"], issue["name"]) for issue in report["issues"]] == [("note", "blobs_2")]
     assert (tmp_path / "samples.png").is_file()
 
 
@@ -145,7 +145,7 @@ def test_many_files_with_one_fault_do_not_hide_the_others(tmp_path):
     for place, name in enumerate(names):
         save(tmp_path / "train" / "masks" / f"{name}.png", IDS[: 10 + place % 3])
     save(tmp_path / "train" / "masks" / "odd.png", noise("x"))
-    text = as_text(inspect(Folder(tmp_path, objects="instances"), 1024))
+    text = as_text(check_dataset(Folder(tmp_path, objects="instances"), 1024))
     assert f"30 files in {tmp_path}/train/masks:" in text
     assert "n00.png: the mask is 32 x 10 pixels but its image n00.png is 32 x 24\n" in text
     assert "n09.png" in text
@@ -159,12 +159,12 @@ def test_sizes_are_counted_in_pixels_of_the_input(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
         pairs(tmp_path / split, name)
     folder = Folder(tmp_path, objects="instances")
-    sides = inspect(folder, 64).parts["train"].sides  # 32 pixels become 64: 10 and 14 become 20 and 28
+    sides = check_dataset(folder, 64).splits["train"].box_sides  # 32 pixels become 64: 10 and 14 become 20 and 28
     assert sides == [20, 28]
-    found = inspect(folder, 16)  # 5 and 7
+    found = check_dataset(folder, 16)  # 5 and 7
     assert "2 of 2 objects are under 8 pixels long in an input of 16; hardly any of their outline" in as_text(found)
-    assert not inspect(folder, 32).faults  # 10 and 14
-    assert not inspect(folder, 19).faults  # 5.9 and 8.3: half of them is not most of them
+    assert not check_dataset(folder, 32).issues  # 10 and 14
+    assert not check_dataset(folder, 19).issues  # 5.9 and 8.3: half of them is not most of them
     assert found.count("error") == 0
 
 
@@ -175,7 +175,7 @@ def test_classes_are_counted_and_absent_ones_named(tmp_path):
     pairs(tmp_path / "val", "d", ids=one)
     save(tmp_path / "train" / "masks" / "b.png", np.where(IDS == 2, 7, IDS).astype(np.uint8))
     classes = {"crop": 1, "weed": 2, "tree": 3}
-    text = as_text(inspect(Folder(tmp_path, objects="classes", classes=classes), 1024))
+    text = as_text(check_dataset(Folder(tmp_path, objects="classes", classes=classes), 1024))
     assert "objects of class  train  val\ncrop                  2    1\nweed                  1    0\n\n" in text
     assert "it is learned but gets no score; add images that show it\n    1 class in val: weed" in text
     assert "1 class in train and val: tree" in text
@@ -190,8 +190,8 @@ def test_lossy_masks_and_deep_images_are_said_but_are_no_errors(tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
         save(tmp_path / split / "masks" / f"{name}.png", (IDS > 0).astype(np.uint8))
     save(tmp_path / "val" / "images" / "b.png", np.arange(24 * 32, dtype=np.uint16).reshape(24, 32))
-    found = inspect(Folder(tmp_path, min_area=85), 1024)  # of the two parts one is smaller
-    assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
+    found = check_dataset(Folder(tmp_path, min_area=85), 1024)  # of the two parts one is smaller
+    assert [(issue.level, issue.name, issue.problem) for issue in found.issues] == [
         ("warning", "jpeg.jpg", "is lossy"),
         ("note", "b.png", "has values of uint16"),
     ]
@@ -209,11 +209,11 @@ def test_masks_of_several_parts_are_noted_where_each_is_one_object(tmp_path, cap
     pairs(tmp_path / "val", "d", ids=np.where(IDS == 1, mask, 0).astype(np.uint8))
     said = "train: masks hold 3.0 separate parts on average; data.objects=components makes each an object of its own"
     caplog.set_level("INFO", "sam_ft")
-    text = as_text(inspect(Folder(tmp_path), 1024))
+    text = as_text(check_dataset(Folder(tmp_path), 1024))
     assert f"[train] {said}" in text
     assert text.count("separate parts") == 1
-    assert "separate parts" not in as_text(inspect(Folder(tmp_path, objects="components"), 1024))
-    assert "separate parts" not in as_text(inspect(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
+    assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, objects="components"), 1024))
+    assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
     survey_both(*open_both(Folder(tmp_path)))
     assert caplog.messages.count(said) == 1
     assert caplog.text.count("separate parts") == 1
@@ -223,8 +223,8 @@ def test_few_bad_files_are_warnings_where_they_are_skipped(tmp_path):
     pairs(tmp_path / "train", "a", "b")
     pairs(tmp_path / "val", "c")
     cut(tmp_path / "train" / "images" / "a.png")
-    assert inspect(Folder(tmp_path, objects="instances"), 1024).count("error") == 1
-    found = inspect(Folder(tmp_path, objects="instances", on_bad="skip"), 1024)
+    assert check_dataset(Folder(tmp_path, objects="instances"), 1024).count("error") == 1
+    found = check_dataset(Folder(tmp_path, objects="instances", on_bad="skip"), 1024)
     assert (found.count("error"), found.count("warning")) == (0, 1)
     assert "left out (data.on_bad=skip)" in as_text(found)
 
@@ -233,7 +233,7 @@ def test_a_split_that_cannot_be_opened_does_not_hide_the_other(tmp_path):
     pairs(tmp_path / "train", "a", "b")
     cut(tmp_path / "train" / "images" / "a.png")
     (tmp_path / "val" / "images").mkdir(parents=True)
-    text = as_text(inspect(Folder(tmp_path, objects="instances"), 1024))
+    text = as_text(check_dataset(Folder(tmp_path, objects="instances"), 1024))
     assert f"[val] {tmp_path}/val: has no folder masks/; the folders there are: images." in text
     assert "a.png: cannot be read" in text
 
@@ -245,8 +245,8 @@ def test_what_is_let_be_is_said(tmp_path):
     (tmp_path / "masks" / ".hidden").write_bytes(b"")
     (tmp_path / "train.txt").write_text("a\na\nb\ngone")
     (tmp_path / "val.txt").write_text("b")
-    found = inspect(Folder(tmp_path, objects="instances"), 1024)
-    assert [(fault.level, fault.name, fault.what) for fault in found.faults] == [
+    found = check_dataset(Folder(tmp_path, objects="instances"), 1024)
+    assert [(issue.level, issue.name, issue.problem) for issue in found.issues] == [
         ("error", "gone", "has neither an image nor a mask"),
         ("error", "a", "is there more than once"),
         ("error", "b", "is in train.txt and in val.txt"),
@@ -256,7 +256,7 @@ def test_what_is_let_be_is_said(tmp_path):
         ("note", "a.npy", "is no image by its suffix, and let be"),
         ("error", "b = b", "has the same pixels in train and in val"),
     ]
-    assert [len(part.usable) for part in found.parts.values()] == [2, 1]
+    assert [len(part.usable) for part in found.splits.values()] == [2, 1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
@@ -268,11 +268,11 @@ def test_a_name_that_is_not_utf8_is_said_and_can_be_printed(tmp_path):
             os.rename(tmp_path / "train" / folder / "a.png", os.fsencode(tmp_path / "train" / folder) + b"/caf\xe9.png")
         except OSError:
             pytest.skip("this file system allows UTF-8 names only")
-    found = inspect(Folder(tmp_path, objects="instances"), 1024)
-    assert [(fault.name, fault.what) for fault in found.faults] == [
+    found = check_dataset(Folder(tmp_path, objects="instances"), 1024)
+    assert [(issue.name, issue.problem) for issue in found.issues] == [
         (r"'caf\udce9.png'", "has a name that is not valid UTF-8")
     ] * 2
-    assert found.parts["train"].split.names == ["b"]
+    assert found.splits["train"].split.names == ["b"]
     as_text(found).encode()
 
 
@@ -289,9 +289,9 @@ def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
                 raise DataError("/data/blobs_1: is odd; mend it")
             return super().__getitem__(index)
 
-    found = inspect(Own(), 1024)
-    assert [str(fault.inside) for fault in found.faults] == ["/data/blobs_1", "/data/val"]
-    assert (found.parts["train"].usable, len(found.parts["train"].sides)) == ([0, 2], 1 + 3)
+    found = check_dataset(Own(), 1024)
+    assert [str(issue.location) for issue in found.issues] == ["/data/blobs_1", "/data/val"]
+    assert (found.splits["train"].usable, len(found.splits["train"].box_sides)) == ([0, 2], 1 + 3)
     assert draw_samples(tmp_path / "sheet.png", found, Box())
     text = as_text(found)
     assert "[train] /data/blobs_1: is odd; mend it" in text
@@ -301,7 +301,7 @@ def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
 def test_a_folder_without_any_objects_is_an_error(tmp_path):
     pairs(tmp_path / "train", "a", ids=IDS * 0)
     pairs(tmp_path / "val", "b")
-    assert "[train] train: holds no objects at all; look at the mask folder" in as_text(inspect(Folder(tmp_path), 1024))
+    assert "[train] train: holds no objects at all; look at the mask folder" in as_text(check_dataset(Folder(tmp_path), 1024))
 
 
 def test_bad_lines_of_a_table_are_listed_with_the_faults_of_the_others(tmp_path):
@@ -316,21 +316,21 @@ def test_bad_lines_of_a_table_are_listed_with_the_faults_of_the_others(tmp_path)
     ]
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["image,mask,split", *lines]))
-    found = inspect(Table(table, objects="instances"), 1024)
+    found = check_dataset(Table(table, objects="instances"), 1024)
     text = as_text(found)
     assert f"12 lines in {table}:\n" in text
     assert "5: the image images/gone0.png is not there\n" in text
     assert "the split is test; expected train or val" in text
     assert "a.png: cannot be read" in text
-    assert [len(part.usable) for part in found.parts.values()] == [1, 1]
+    assert [len(part.usable) for part in found.splits.values()] == [1, 1]
 
 
 def test_columns_that_are_not_read_are_noted(tmp_path):
     pairs(tmp_path, "a", "b")
     table = tmp_path / "table.csv"
     table.write_text("image,mask,split,fold\nimages/a.png,masks/a.png,train,1\nimages/b.png,masks/b.png,val,2\n")
-    found = inspect(Table(table, objects="instances"), 1024)
-    assert [fault.level for fault in found.faults] == ["note"]
+    found = check_dataset(Table(table, objects="instances"), 1024)
+    assert [issue.level for issue in found.issues] == ["note"]
     assert f"Notes\n  [train, val] {table}: columns that are not read: fold; if one of them" in as_text(found)
 
 
@@ -369,10 +369,10 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(tmp_path
 
 
 def test_names_of_one_fault_are_told_once_and_other_places_apart():
-    faults = [Fault("x", name, "is odd", "mend it") for name in "ab"]
-    assert said(faults) == "is odd; mend it\n  2 files in x: a, b"
-    assert said([*faults, Fault("y", "c", "is odd", "mend it")]).endswith("\ny/c: is odd; mend it")
-    assert said([Fault("x", "a", "is 3", "mend it"), Fault("x", "b", "is 4", "mend it")]) == (
+    faults = [Issue("x", name, "is odd", "mend it") for name in "ab"]
+    assert summarize(faults) == "is odd; mend it\n  2 files in x: a, b"
+    assert summarize([*faults, Issue("y", "c", "is odd", "mend it")]).endswith("\ny/c: is odd; mend it")
+    assert summarize([Issue("x", "a", "is 3", "mend it"), Issue("x", "b", "is 4", "mend it")]) == (
         "mend it\n  2 files in x:\n    a: is 3\n    b: is 4"
     )
 

@@ -1,0 +1,113 @@
+"""Reads every file of a split in full and records the contents of each sample."""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from tqdm import tqdm
+
+from sam_ft.cache.views import pixels_key
+from sam_ft.data.datasets import Split
+from sam_ft.data.io.objects import count_components
+from sam_ft.data.sources.issues import Issue
+from sam_ft.types import Sample
+from sam_ft.utils.errors import DataError
+from sam_ft.utils.geometry import masks_to_boxes, resized_size, scale_boxes
+
+
+@dataclass(frozen=True)
+class SampleContents:
+    """Contents of one sample, without its pixels.
+
+    pixels_key: hash of the pixels, "" where the sample cannot be used · labels: one per object
+    box_sides: the longer side of each object's box, in pixels of the input
+    components: number of connected components of each object, where an object is a whole mask
+    """
+
+    issues: Sequence[Issue] = ()
+    pixels_key: str = ""
+    labels: Sequence[int] = ()
+    box_sides: Sequence[float] = ()
+    components: Sequence[int] = ()
+
+
+@dataclass
+class SplitContents:
+    """One split, or None where it cannot be opened, and the contents of its samples."""
+
+    split: Split | None
+    samples: list[SampleContents] = field(default_factory=list)
+
+    @property
+    def usable(self) -> list[int]:
+        """Positions of the usable samples."""
+        return [index for index, sample in enumerate(self.samples) if sample.pixels_key]
+
+    @property
+    def empty(self) -> list[int]:
+        """Positions of the usable samples without objects."""
+        return [index for index in self.usable if not self.samples[index].labels]
+
+    @cached_property
+    def labels(self) -> Counter[int]:
+        """Number of objects of each label."""
+        return Counter(label for sample in self.samples for label in sample.labels)
+
+    @property
+    def box_sides(self) -> list[float]:
+        """The longer side of the box of every object."""
+        return [side for sample in self.samples for side in sample.box_sides]
+
+
+def open_split(data, name: str) -> tuple[SplitContents, list[Issue]]:
+    """The usable part of a split, and the issues of the rest; without `usable_split` the whole split or nothing."""
+    issues: list[Issue] = []
+    try:
+        split = data.usable_split(name, issues) if hasattr(data, "usable_split") else data.split(name)
+    except DataError as error:
+        return SplitContents(None), [*issues, _issue_of_text(error)]
+    return SplitContents(split), issues
+
+
+def read_split(contents: SplitContents, split: Split, name: str, input_side: int) -> list[Issue]:
+    """Reads all samples into `contents.samples`, and returns their issues."""
+    with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter's lock
+        samples = pool.map(lambda index: _read_sample(split, index, input_side), range(len(split)))
+        contents.samples = list(tqdm(samples, f"{name}: reading", len(split), leave=False, disable=None))
+    issues = [issue for sample in contents.samples for issue in sample.issues]
+    bad = len(split) - len(contents.usable)
+    if hasattr(split, "can_skip") and split.can_skip(bad):
+        left_out = "left out (data.on_bad=skip)"
+        return [replace(one, level="warning", advice=left_out) if one.level == "error" else one for one in issues]
+    return issues
+
+
+def examine_sample(split: Split, index: int) -> tuple[Sample | None, list[Issue]]:
+    """A sample and its issues; without `examine` the split reads the whole sample or nothing."""
+    if hasattr(split, "examine"):
+        return split.examine(index)
+    try:
+        return split[index], []
+    except DataError as error:
+        return None, [_issue_of_text(error)]
+
+
+def _read_sample(split: Split, index: int, input_side: int) -> SampleContents:
+    sample, issues = examine_sample(split, index)
+    if sample is None:
+        return SampleContents(issues)
+    boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, resized_size(sample.size, input_side))
+    box_sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
+    components = []
+    if (rules := getattr(split, "rules", None)) is not None and rules.objects == "whole":
+        components = [count_components(mask, rules.min_area) for mask in sample.masks.numpy()]
+    return SampleContents(issues, pixels_key(sample.image), sample.labels.tolist(), box_sides, components)
+
+
+def _issue_of_text(error: DataError) -> Issue:
+    """The issue of an error about no known file; its message is "location: problem; advice"."""
+    location, _, problem = str(error).partition(": ")
+    problem, _, advice = problem.partition("; ")
+    return Issue(location, "", problem, advice, kind="data set")

@@ -1,0 +1,63 @@
+"""A picture of samples as the model gets them, with their prompts."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from sam_ft.check.dataset import CheckResult
+from sam_ft.check.per_image import examine_sample
+from sam_ft.data.transforms import resize_image, resize_longest_side
+from sam_ft.prompts import Prompter
+from sam_ft.report.pictures import DPI, Panel, readable, save_sheet, with_masks, with_prompts
+from sam_ft.types import Prompts, Sample, Size, collate
+from sam_ft.utils.geometry import resize_masks, resized_size, scale_boxes, scale_points
+
+SAMPLES_PER_SPLIT = 8
+COLUMNS = 4
+PANEL_SIDE = 512  # pixels of a panel's longest side; each is drawn as one pixel, so no outline is lost
+
+
+def draw_samples(path: Path, result: CheckResult, prompter: Prompter, seed: int = 0) -> bool:
+    """Writes a PNG of samples spread evenly over each split, with masks and the prompts of the first round.
+
+    → whether there was a usable sample
+    """
+    panels = []
+    for name, contents in result.splits.items():
+        usable, count = contents.usable, min(SAMPLES_PER_SPLIT, len(contents.usable))
+        for number in range(count):
+            sample = None
+            if contents.split is not None:
+                sample, _ = examine_sample(contents.split, usable[number * len(usable) // count])
+            if sample is not None:
+                panels.append(_sample_panel(name, sample, result.input_side, prompter, seed))
+    if panels:
+        rows = [panels[start : start + COLUMNS] for start in range(0, len(panels), COLUMNS)]
+        save_sheet(path, {"": rows}, inches=PANEL_SIDE / DPI)
+    return bool(panels)
+
+
+def _sample_panel(split: str, sample: Sample, input_side: int, prompter: Prompter, seed: int) -> Panel:
+    count = len(sample.masks)
+    sample = resize_longest_side(sample, input_side)
+    size = sample.size if max(sample.size) <= PANEL_SIDE else resized_size(sample.size, PANEL_SIDE)
+    picture = with_masks(readable(resize_image(sample.image, size)), resize_masks(sample.masks, size))
+    title = f"{split}: {sample.name}, {len(sample.masks)} object{'' if len(sample.masks) == 1 else 's'}"
+    if lost := count - len(sample.masks):
+        title += f" ({lost} too small for a pixel)"
+    return title, with_prompts(picture, _prompts_at(size, sample, input_side, prompter, seed))
+
+
+def _prompts_at(
+    size: Size, sample: Sample, input_side: int, prompter: Prompter, seed: int
+) -> list[tuple[Tensor, Prompts]]:
+    """Groups of objects and their prompts of the first round, in pixels of a picture of `size`."""
+    if not len(sample.masks):
+        return []
+    batch, groups = collate([sample], input_side), []
+    for own_prompter, objects in prompter.split(batch, seed):
+        prompts = own_prompter(batch.select(objects), seed)
+        boxes = None if prompts.boxes is None else scale_boxes(prompts.boxes, sample.size, size)
+        points: Tensor | None = None if prompts.points is None else scale_points(prompts.points, sample.size, size)
+        groups.append((objects, Prompts(boxes, points, prompts.point_labels)))
+    return groups
