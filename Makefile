@@ -1,4 +1,4 @@
-.PHONY: check test slow lint bench
+.PHONY: check test slow messages lint bench
 
 check: lint test  # before every commit
 
@@ -7,6 +7,9 @@ test:
 
 slow:
 	pytest -m slow
+
+messages:  # rewrite tests/messages.json after a change of wording; read the diff
+	pytest --update-messages -m "slow or not slow"
 
 lint:
 	ruff check .

@@ -6,6 +6,8 @@ import torch
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL, call
 
+pytest_plugins = ["pytester", "tests.support.messages"]
+
 # Processes that share the cores must not each start a thread per core: they would only wait for each other.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 torch.set_num_threads(max(1, torch.get_num_threads() // workers))
