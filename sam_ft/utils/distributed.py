@@ -1,6 +1,6 @@
-"""The processes of a run: who am I, how many are we, and sums over all of us.
+"""The ranks of a run: the process group, and sums, gathers and broadcasts over it.
 
-Everything here also works in one plain process, where it does nothing and needs no process group.
+Without a process group every function works on the one process and communicates nothing.
 """
 
 import os
@@ -17,7 +17,7 @@ from sam_ft.utils.errors import ConfigError, UserError
 
 T = TypeVar("T")
 
-_cpu_group: dist.ProcessGroup | None = None  # of `process_group`
+_cpu_group: dist.ProcessGroup | None = None  # joined by process_group()
 
 
 def rank() -> int:
@@ -29,7 +29,7 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """True in the one process that writes files and draws progress bars."""
+    """True on rank 0, which writes files and draws progress bars."""
     return rank() == 0
 
 
@@ -42,9 +42,13 @@ def device() -> torch.device:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Prepares this process, and joins the group that torchrun describes; outside torchrun there is none.
+    """Joins the process group that torchrun describes and destroys it at the end; outside torchrun there is none.
 
-    It wraps a whole program and not a single run, so that all jobs of a sweep share one group.
+    It wraps the whole program and not one run, so that all jobs of a sweep share the group. On a CPU it
+    also tells malloc to keep freed memory.
+
+    Raises:
+        ConfigError: torchrun started more processes than this machine has GPUs.
     """
     if not torch.cuda.is_available():
         keep_freed_memory()
@@ -56,14 +60,14 @@ def process_group() -> Iterator[None]:
         raise ConfigError(f"--nproc-per-node={processes} but this machine has {gpus} GPUs; start at most one for each")
     if gpus:
         torch.cuda.set_device(device())
-    # A restarted attempt must not meet the addresses of the dead one in the agent's store: gloo then fails to connect.
-    # With several machines the count is each agent's own, and they would wait for each other under different names.
-    alone = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
+    # A restarted attempt must not read the addresses of the dead one in the agent's store: gloo then fails to connect.
+    # With several machines each agent counts restarts by itself, so the prefixes would differ and never meet.
+    one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    agent_has_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    serves = os.environ["RANK"] == "0" and not agent_has_store
-    store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=serves))
+    agent_hosts_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    hosts_store = os.environ["RANK"] == "0" and not agent_hosts_store
+    store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=hosts_store))
     dist.init_process_group(
         backend="nccl" if gpus else "gloo",
         store=store,
@@ -71,27 +75,27 @@ def process_group() -> Iterator[None]:
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(minutes=10),
     )
-    # What is counted and told between processes goes over the CPU, and waits long: one may read 20,000 masks meanwhile.
+    # Counts and Python objects go over the CPU. The timeout is long: the other ranks wait while one reads all masks.
     global _cpu_group
     _cpu_group = dist.new_group(  # type: ignore[assignment]
         backend="gloo", timeout=timedelta(hours=6)
     )
     yield
-    # Not when something was raised: the others would not take part, and torchrun ends them all the same.
+    # Not after an error: the other ranks would not take part, and torchrun kills them anyway.
     dist.destroy_process_group()
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:
-    """Adds the same list of numbers over all processes, in float64 so that no count is rounded."""
+    """Adds lists of numbers element by element over all ranks, in float64 so that counts stay exact."""
     if world_size() == 1:
         return [float(value) for value in values]
-    total = torch.tensor(values, dtype=torch.float64)  # on the CPU: gloo adds it without waiting for the GPU
+    total = torch.tensor(values, dtype=torch.float64)  # on the CPU: gloo does not wait for the GPU
     dist.all_reduce(total, group=_cpu_group)
     return total.tolist()
 
 
 def all_gather(items: list[T]) -> list[T]:
-    """The items of all processes in one list, in order of rank, on every process."""
+    """The items of all ranks in one list, in order of rank, on every rank."""
     if world_size() == 1:
         return items
     shares: list[list[T]] = [[] for _ in range(world_size())]
@@ -100,16 +104,16 @@ def all_gather(items: list[T]) -> list[T]:
 
 
 def broadcast_from_main(function: Callable[[], T]) -> T:
-    """What `function` returns on the main process, on every process; a user's mistake that it finds stops them all."""
+    """Calls `function` on the main rank and returns its result on every rank; a UserError ends all ranks."""
     if world_size() == 1:
         return function()
-    answer: tuple[T | None, UserError | None] = (None, None)
+    outcome: tuple[T | None, UserError | None] = (None, None)
     if is_main():
         try:
-            answer = (function(), None)
-        except UserError as error:
-            answer = (None, error)
-    value, problem = all_gather([answer])[0]
-    if problem is not None:
-        raise problem if is_main() else SystemExit(problem.exit_code)  # said once is enough
+            outcome = (function(), None)
+        except UserError as mistake:
+            outcome = (None, mistake)
+    value, error = all_gather([outcome])[0]
+    if error is not None:
+        raise error if is_main() else SystemExit(error.exit_code)  # printed once
     return value  # type: ignore[return-value]

@@ -1,38 +1,38 @@
-"""Errors that are the user's to mend: one sentence each, never a bare traceback.
+"""Errors that the user can fix; a script prints them as one line and exits with their code.
 
-A message says what came, what was expected and what to do, and names the file.
+A message names the file, the value found, the expected one and the remedy.
 """
 
 
 class UserError(Exception):
-    """A mistake that the person at the keyboard can mend; the scripts print its text and exit with `exit_code`."""
+    """A mistake in the settings or the files; the scripts print its message and exit with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """A setting that does not exist, or that does not go with another one."""
+    """A setting that does not exist, has a wrong value, or contradicts another one."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """Images or masks that are missing, unreadable or of the wrong kind."""
+    """Images or masks that are missing, unreadable or of the wrong format."""
 
     exit_code = 3
 
 
 class CheckpointError(UserError):
-    """Weights that are missing, damaged or of another model."""
+    """Weights that are missing, damaged, or of another model or format version."""
 
     exit_code = 4
 
 
 class TrainingError(UserError):
-    """A run that cannot go on: its loss is no longer a number."""
+    """A run that cannot continue: its loss is not finite."""
 
     exit_code = 5
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, by which schedulers end a job: nobody's mistake, and handled as Ctrl-C is."""
+    """SIGTERM, which schedulers send to end a job; handled like Ctrl-C."""

@@ -1,4 +1,4 @@
-"""Where the project keeps files, and how it writes them without ever leaving half a one."""
+"""The project's cache folder, atomic writes, JSON and checksums."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ def home() -> Path:
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """JSON that any program reads: what is nan or infinite becomes null, for JSON has neither."""
+    """Strict JSON: nan and infinity, which JSON lacks, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
@@ -37,21 +37,21 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; on success the file written there takes `path`'s place.
+    """Yields a temporary path beside `path`; if the block succeeds, the file written there replaces `path`.
 
     A reader sees the old file or the new one, never a part: the bytes are synced before the rename, and the
     folder after it. If the block raises, the temporary file is removed and the old one stays.
 
-    sync: False for what can be made again and tells by itself that it is whole; faster, but a power cut may leave
-        an empty file
+    sync: False is faster, but a power cut may leave an empty file; for files that can be recomputed and carry a
+        checksum
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # two processes may write the same name, on two machines even under the same number
+    # a process id is not unique across machines, so add a random part
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # some writers open files for their owner alone
+        temporary.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
         if sync:
             _sync(temporary)
         os.replace(temporary, path)
