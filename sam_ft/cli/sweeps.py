@@ -1,4 +1,4 @@
-"""The jobs of `train.py -m`: a line for each of them in sweep.jsonl, and which is best."""
+"""The jobs of `train.py -m`: one line for each in sweep.jsonl, and the best so far."""
 
 import json
 import logging
@@ -14,24 +14,27 @@ log = logging.getLogger("sam_ft")
 
 
 def record_sweep_job(results: dict, monitor: str = "iou") -> None:
-    """Adds a finished job of a sweep to sweep.jsonl, beside the directories of its jobs, and logs the best so far."""
+    """Adds a finished job to sweep.jsonl, beside the directories of the jobs, and logs the best so far.
+
+    results: the scores of the job, or its error · monitor: the score to compare
+    """
     if not is_sweep_job() or not distributed.is_main():
         return
     settings = HydraConfig.get()
     path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"
     jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    jobs = [job for job in jobs if job["job"] != settings.job.num]  # the sweep may have been started again
+    jobs = [job for job in jobs if job["job"] != settings.job.num]  # from an earlier start of the same sweep
     jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
     with atomic_path(path) as temporary:
         temporary.write_text("".join(as_json(job) + "\n" for job in jobs))
     if "best" in results and len(jobs) > 1:
-        log.info("\n%s", best_so_far(jobs, monitor))
+        log.info("\n%s", describe_best_job(jobs, monitor))
 
 
-def best_so_far(jobs: list[dict], monitor: str) -> str:
-    """The best job of a sweep by its number, its score, and in what it differs from the others.
+def describe_best_job(jobs: list[dict], monitor: str) -> str:
+    """The number and score of a sweep's best job, and the overrides that only it has.
 
-    jobs: those of sweep.jsonl, some of which may have failed
+    jobs: the lines of sweep.jsonl, some of which may have failed
     """
     best = max((job for job in jobs if "best" in job), key=lambda job: job["best"].get(monitor, float("-inf")))
     shared = set.intersection(*(set(job["overrides"]) for job in jobs))
