@@ -1,4 +1,4 @@
-"""Masks for new images, from a model or straight from a run's directory."""
+"""Predicts masks for new images, with a model or with the best weights of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from sam_ft.utils.geometry import resized_size, scale_boxes, scale_points
 
 
 class Predictor:
-    """Answers prompts on images of any size, as segment-anything's SamPredictor does, for many objects at once.
+    """Predicts masks from prompts as segment-anything's SamPredictor does, on images of any size, for many objects.
 
-    The last image's embedding is kept, so further prompts on the same picture cost no encoding.
+    The embedding of the last image is kept, so further prompts on the same image do not encode it again.
 
-    precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" for it on a GPU that has it, is
-        faster there and moves pixels at the edges
+    precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" on a GPU that supports it, is faster
+        there and changes pixels at the edges
     """
 
     def __init__(self, model: Sam, precision: str = "float32"):
@@ -36,12 +36,16 @@ class Predictor:
     def from_run(
         cls, run: str | Path, device: str | torch.device | None = None, precision: str = "float32"
     ) -> "Predictor":
-        """The model of a run's directory with its best weights, whatever precision it was trained in.
+        """A predictor with the model of a run and its best weights.
+
+        run: the directory that train.py wrote · device: default is this process's GPU, else the CPU
+        precision: as in the constructor, independent of the run's
 
         Raises:
-            ConfigError, CheckpointError: the directory holds no run, or its weights do not fit their base.
+            ConfigError: the directory holds no run, or one of another format version.
+            CheckpointError: the weights are missing or do not fit their base.
         """
-        from sam_ft.cli.config import build  # here: they import Hydra, which a Predictor of a model does without
+        from sam_ft.cli.config import build  # imported here: a Predictor of a model does not need Hydra
         from sam_ft.cli.runs import load_run
 
         directory, cfg = load_run(run)
@@ -59,19 +63,19 @@ class Predictor:
         mask_input: ArrayLike | None = None,
         multimask_output: bool = False,
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
-        """Masks of N objects; every prompt that is given has the same N as its first axis.
+        """Predicts masks of N objects; every given prompt has N as its first axis.
 
         image: (H, W, 3) uint8 RGB · boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
-        points: (N, K, 2) x, y in pixels, with point_labels: (N, K), 1 object, 0 background, -1 padding
+        points: (N, K, 2) x, y in pixels of the image, with point_labels: (N, K), 1 object, 0 background, -1 padding
         mask_input: (N, 1, 4s, 4s) logits of an earlier prediction
-        Of no objects ([] for every prompt given, from a detector that found none) there are no masks: N is 0.
+        N may be 0: [] for every given prompt, from a detector that found nothing, gives no masks.
 
-        Returns masks (N, C, H, W) bool, scores (N, C) the model's guess of each mask's IoU, and logits
-        (N, C, 4s, 4s); C is 3 with `multimask_output`, else 1.
+        Returns masks (N, C, H, W) bool, pred_iou (N, C), and logits (N, C, 4s, 4s); C is 3 with `multimask_output`,
+        else 1.
 
         Raises:
-            ValueError: an array has another shape or type, saying which, no prompt was given, or a box has no inside
-                or lies outside of the image.
+            ValueError: an array has a wrong shape or type, no prompt was given, or a box is empty or lies outside the
+                image.
         """
         _check_image(image)
         size = (image.shape[0], image.shape[1])
@@ -94,13 +98,13 @@ class Predictor:
 
     def _set_image(self, image: NDArray) -> None:
         weights = self._state_of_encoder()
-        # by content: arrays are changed in place
+        # compare contents, not identity: the caller may have changed the array in place
         if self._image is not None and np.array_equal(image, self._image) and weights == self._weights:
             return
         side = self.model.image_size
         self._original_size = (image.shape[0], image.shape[1])
         self._input_size = resized_size(self._original_size, side)
-        own = np.array(image, order="C")  # a copy: what Pillow hands out is read-only, which torch does not take
+        own = np.array(image, order="C")  # a copy: arrays from Pillow are read-only, which torch refuses
         small = resize_image(torch.from_numpy(own).permute(2, 0, 1), self._input_size)
         padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
         padded[0, :, : self._input_size[0], : self._input_size[1]] = small
@@ -109,13 +113,13 @@ class Predictor:
         self._image, self._weights = own, weights
 
     def _state_of_encoder(self) -> list[tuple]:
-        """Changes whenever the encoder's weights are moved or written to, as loading a checkpoint into them does."""
+        """A value that changes whenever the encoder's weights are moved or written to, as by loading a checkpoint."""
         tensors = self.model.image_encoder.state_dict().values()
-        # torch counts what is written to a tensor, but not to one made in inference mode
+        # torch counts in-place writes (_version), but not for tensors made in inference mode
         return [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
 
     def _to_input_frame(self, size: Size, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
-        """The prompts, once they are checked against each other and against the image's size."""
+        """Checks the prompts against each other and the image, and scales them to the input frame of the model."""
         side = self.model.mask_side
         prompts = Prompts(
             boxes=self._tensor("boxes", boxes, ("N", 4)),
@@ -142,11 +146,11 @@ class Predictor:
         return prompts
 
     def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:
-        """shape: lengths, and letters for those that are free"""
+        """shape: expected lengths, with a letter for a free one"""
         if value is None:
             return None
         tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
-        if tensor.shape == (0,):  # [], which says no more than that there are no objects
+        if tensor.shape == (0,):  # []: no objects
             return tensor.reshape([0 if isinstance(length, str) else length for length in shape])
         fits = tensor.ndim == len(shape) and all(
             isinstance(want, str) or have == want for have, want in zip(tensor.shape, shape, strict=True)
@@ -167,13 +171,13 @@ def _check_image(image: Any) -> None:
 
 
 def _check_boxes(boxes: Tensor, size: Size) -> None:
-    """Refuses what SAM would answer with some mask all the same, though the box is a mistake."""
+    """Refuses wrong boxes, for which SAM would predict some mask without an error."""
     height, width = size
     x0, y0, x1, y1 = boxes.cpu().T
-    upright = (x0 < x1) & (y0 < y1)  # not so with nan
+    upright = (x0 < x1) & (y0 < y1)  # false for nan
     inside = (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)
     for row, box in enumerate(boxes.tolist()):
         if not upright[row]:
             raise ValueError(f"boxes[{row}] is {box}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1")
         if not inside[row]:
-            raise ValueError(f"boxes[{row}] is {box}, outside of the image, which is {width} wide and {height} high")
+            raise ValueError(f"boxes[{row}] is {box}, outside the image, which is {width} wide and {height} high")

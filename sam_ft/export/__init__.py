@@ -1,4 +1,4 @@
-"""Writes a tuned model in the form that other programs load."""
+"""Exports a tuned model in formats that other programs load."""
 
 from sam_ft.export.official import export_official
 

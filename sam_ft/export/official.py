@@ -1,4 +1,4 @@
-"""The official format: one .pth with all weights under their official names."""
+"""The official format: one .pth file with all weights under their official names."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from sam_ft.utils.files import atomic_path
 def export_official(model: Sam, path: str | Path) -> None:
     """Writes a state dict that segment-anything, mobile_sam or medsam_lite load with strict=True.
 
-    This is the one file that the project writes with torch.save, because those packages read nothing else; it holds
+    It is the only file that the project writes with torch.save, since those packages read no other format. It holds
     tensors only and loads with weights_only=True.
 
     Raises:
-        ConfigError: the model has another input side than the official one, which those packages cannot build.
+        ConfigError: the model's input side is not the official one, the only one that those packages build.
     """
     official = SPECS[model.model_type].image_size
     if model.image_size != official:
@@ -26,6 +26,6 @@ def export_official(model: Sam, path: str | Path) -> None:
             f"builds {model.model_type} at {official} only; use sam_ft.Predictor, or tune at {official}"
         )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    # opened here: torch.save itself raises a bare RuntimeError where a file cannot be opened
+    # opened here: torch.save raises a RuntimeError without a path if it cannot open the file
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)
