@@ -1,8 +1,8 @@
-"""Losses: (Prediction, masks) -> {name: (M,)}, one number per object, so that the caller decides how to average.
+"""Losses: (Prediction, masks, valid) -> {name: (M,)}, one value per object, so that the caller decides how to average.
 
-`Combined` adds up parts. A part is a class with a `weight` and options of its own, called as (logits, masks, valid) ->
-(M,). All three are (M, S, S) at the model's input side, logits float32, `masks` and `valid` bool. `valid` is true where
-the input frame holds image, and false where nobody knows: such pixels teach nothing, in every part.
+`Combined` is a weighted sum of terms. A term is a class with a `weight` and options of its own, called as (logits,
+masks, valid) -> (M,). All three are (M, S, S) in the input frame, logits float32, `masks` (ground truth) and `valid`
+bool. `valid` is false on padding and on pixels to ignore, which contribute to no term.
 """
 
 from sam_ft.losses.combined import Combined

@@ -1,4 +1,4 @@
-"""The loss that is trained: parts on one mask per object, and the IoU head beside them."""
+"""The training loss: weighted terms on one mask per object, and the loss of the IoU prediction head."""
 
 import math
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from sam_ft.utils.cpu_kernels import upsample
 DISTANCES = {"l2": torch.square, "l1": torch.abs}
 
 
-class Part(Protocol):
-    """What a loss is made of; any class that looks like this will do."""
+class LossTerm(Protocol):
+    """A term of the loss on masks."""
 
     weight: float
 
@@ -23,85 +23,85 @@ class Part(Protocol):
 
 
 class Combined:
-    """The weighted sum of some parts and of what the model's guess of its own IoU is off by.
+    """The weighted sum of loss terms and of the error of pred_iou.
 
-    parts: by the name that each has in the log
-    iou_head: "l2", the squared difference, as SAM was trained; "l1", its absolute value, as SAM 2 was
+    terms: by their names in the log
+    iou_head: "l2", the squared error as in SAM, or "l1", the absolute error as in SAM 2
 
-    Where the model answers with several candidates, they compete: only the one with the least mask loss learns its
-    mask, for the others may stand for another thing at the same place (SAM paper, "Resolving ambiguity"). All learn to
-    guess their IoU.
+    With several candidates per object, only the candidate of lowest mask loss gets gradients of the terms: the others
+    may be valid masks of another object at the same place (SAM paper, "Resolving ambiguity"). The IoU head learns from
+    all candidates.
 
     Raises:
-        ValueError: no part, one that is none, a name that is taken, a weight below 0, or an unknown iou_head
+        ValueError: no term, one without a weight, a reserved name, a negative weight, or an unknown iou_head
     """
 
-    def __init__(self, parts: Mapping[str, Part], iou_head_weight: float = 1.0, iou_head: str = "l2"):
-        check_parts(parts)
+    def __init__(self, terms: Mapping[str, LossTerm], iou_head_weight: float = 1.0, iou_head: str = "l2"):
+        check_terms(terms)
         check_weight("iou_head_weight", iou_head_weight)
         if iou_head not in DISTANCES:
             raise ValueError(f"iou_head={iou_head} is not one of {', '.join(DISTANCES)}")
-        self.parts = dict(parts)
+        self.terms = dict(terms)
         self.iou_head_weight = iou_head_weight
         self.iou_head = iou_head
 
     def __call__(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """{"loss": (M,), each part: (M,) before its weight, "iou_head": (M,)}; only "loss" has a gradient.
+        """{"loss": (M,), each term: (M,) before its weight, "iou_head": (M,)}; only "loss" has a gradient.
 
         masks, valid: (M, S, S) bool
         """
         if prediction.logits.shape[1] == 1:
             logits = upsample(prediction.logits[:, 0], masks.shape[-1])
-            true_iou = hard_iou(logits, masks, valid)[:, None]
+            iou = hard_iou(logits, masks, valid)[:, None]
         else:
-            best, true_iou = self.compare(prediction, masks, valid)
+            best, iou = self.best_candidate(prediction, masks, valid)
             rows = torch.arange(len(best), device=best.device)
             logits = upsample(prediction.logits[rows, best], masks.shape[-1])
-        parts = {name: part(logits, masks, valid) for name, part in self.parts.items()}
-        head = DISTANCES[self.iou_head](prediction.pred_iou.float() - true_iou).mean(1)
-        total = self.weighted_sum(parts) + self.iou_head_weight * head
-        return {"loss": total, **{name: value.detach() for name, value in parts.items()}, "iou_head": head.detach()}
+        terms = {name: term(logits, masks, valid) for name, term in self.terms.items()}
+        head = DISTANCES[self.iou_head](prediction.pred_iou.float() - iou).mean(1)
+        total = self.weighted_sum(terms) + self.iou_head_weight * head
+        return {"loss": total, **{name: value.detach() for name, value in terms.items()}, "iou_head": head.detach()}
 
     @torch.no_grad()
-    def compare(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """(M,) int64, the candidate with the least mask loss, the first of equals; (M, C) the IoU that each has now.
+    def best_candidate(self, prediction: Prediction, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """The index (M,) of the candidate of lowest mask loss, the first of ties, and the IoU (M, C) of each candidate.
 
-        One candidate after the other and without a graph: it needs no more memory than one alone.
+        Candidates are upsampled one by one and without a graph, so memory does not grow with their number.
         """
         losses, ious = [], []
         for candidate in prediction.logits.unbind(1):
             logits = upsample(candidate, masks.shape[-1])
-            losses.append(self.weighted_sum({name: part(logits, masks, valid) for name, part in self.parts.items()}))
+            losses.append(self.weighted_sum({name: term(logits, masks, valid) for name, term in self.terms.items()}))
             ious.append(hard_iou(logits, masks, valid))
         return torch.stack(losses).argmin(0), torch.stack(ious, 1)
 
     def weighted_sum(self, values: dict[str, Tensor]) -> Tensor:
-        return torch.as_tensor(sum(self.parts[name].weight * value for name, value in values.items()))
+        return torch.as_tensor(sum(self.terms[name].weight * value for name, value in values.items()))
 
 
-def check_parts(parts: Mapping[str, Part]) -> None:
-    if not isinstance(parts, Mapping) or not parts:
-        raise ValueError(f"parts={parts}; expected at least one part by its name, such as dice: Dice(weight=1.0)")
-    for name, part in parts.items():
+def check_terms(terms: Mapping[str, LossTerm]) -> None:
+    if not isinstance(terms, Mapping) or not terms:
+        raise ValueError(f"terms={terms}; expected at least one term by its name, such as dice: Dice(weight=1.0)")
+    for name, term in terms.items():
         if name in ("loss", "iou_head"):
-            raise ValueError(f"parts.{name}: the log has something else of this name; call the part by another one")
-        if not callable(part) or not hasattr(part, "weight"):
+            raise ValueError(f"terms.{name}: the log uses this name for another value; give the term another name")
+        if not callable(term) or not hasattr(term, "weight"):
             raise ValueError(
-                f"parts.{name}={part}; expected a part such as Dice(weight=1.0). "
-                f"parts.{name}.weight=... sets the weight of one, ~loss.parts.{name} on the command line leaves it out"
+                f"terms.{name}={term}; expected a term such as Dice(weight=1.0). "
+                f"terms.{name}.weight=... sets its weight, ~loss.terms.{name} on the command line removes it"
             )
-        check_weight(f"parts.{name}.weight", part.weight)
+        check_weight(f"terms.{name}.weight", term.weight)
 
 
 def check_weight(name: str, weight: float) -> None:
     if not 0 <= weight < math.inf:
-        raise ValueError(f"{name}={weight}; expected a finite number of at least 0, which leaves it in the log only")
+        raise ValueError(f"{name}={weight}; expected a finite number, at least 0 (0 only logs the term)")
 
 
 @torch.no_grad()
 def hard_iou(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-    """The IoU of the thresholded masks with the true ones on valid pixels, (M,) float32; 0 where both are empty."""
+    """The IoU of thresholded masks and ground truth on valid pixels, (M,) float32; 0 where both are empty."""
     predicted = (logits > 0) & valid
-    overlap = (predicted & masks).flatten(1).sum(1, dtype=torch.float32)
+    intersection = (predicted & masks).flatten(1).sum(1, dtype=torch.float32)
     union = ((predicted | masks) & valid).flatten(1).sum(1, dtype=torch.float32)
-    return overlap / union.clamp(min=1)
+    return intersection / union.clamp(min=1)

@@ -1,4 +1,4 @@
-"""Parts that compare a mask with the true one as a whole, so that the background cannot drown a small object."""
+"""Region terms: they compare whole masks, so that the background does not outweigh a small object."""
 
 import torch
 from torch import Tensor
@@ -7,31 +7,31 @@ from sam_ft.losses.pixelwise import signed_logits
 
 
 class Dice:
-    """1 - 2 |P T| / (|P| + |T|) with P the probabilities and T the mask (Milletari et al. 2016)."""
+    """1 - 2 |P T| / (|P| + |T|) with P the probabilities and T the gt mask (Milletari et al. 2016)."""
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        overlap, predicted, true = soft_areas(logits, masks, valid)
-        return 1 - 2 * overlap / (predicted + true).clamp(min=1e-6)
+        intersection, predicted, gt = soft_areas(logits, masks, valid)
+        return 1 - 2 * intersection / (predicted + gt).clamp(min=1e-6)
 
 
 class Iou:
-    """1 - |P T| / |P + T - P T| with P the probabilities and T the mask (Rahman and Wang 2016)."""
+    """1 - |P T| / |P + T - P T| with P the probabilities and T the gt mask (Rahman and Wang 2016)."""
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        overlap, predicted, true = soft_areas(logits, masks, valid)
-        return 1 - overlap / (predicted + true - overlap).clamp(min=1e-6)
+        intersection, predicted, gt = soft_areas(logits, masks, valid)
+        return 1 - intersection / (predicted + gt - intersection).clamp(min=1e-6)
 
 
 class Tversky:
-    """Dice in which a missed pixel and an extra one cost differently (Salehi et al. 2017, with alpha + beta = 1).
+    """Dice with separate weights of false positives and false negatives (Salehi et al. 2017, with alpha = 1 - beta).
 
-    beta: what a missed pixel costs, their beta; an extra one costs 1 - beta. At 0.5 it is Dice.
+    beta: weight of false negatives; that of false positives is 1 - beta. 0.5 gives Dice.
 
     Raises:
         ValueError: beta outside 0 to 1
@@ -39,21 +39,21 @@ class Tversky:
 
     def __init__(self, weight: float = 1.0, beta: float = 0.7):
         if not 0 <= beta <= 1:
-            raise ValueError(f"Tversky: beta={beta}; expected a share from 0 to 1")
+            raise ValueError(f"Tversky: beta={beta}; expected a number from 0 to 1")
         self.weight = weight
         self.beta = beta
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
-        overlap, predicted, true = soft_areas(logits, masks, valid)
-        errors = self.beta * (true - overlap) + (1 - self.beta) * (predicted - overlap)
-        return 1 - overlap / (overlap + errors).clamp(min=1e-6)
+        intersection, predicted, gt = soft_areas(logits, masks, valid)
+        errors = self.beta * (gt - intersection) + (1 - self.beta) * (predicted - intersection)
+        return 1 - intersection / (intersection + errors).clamp(min=1e-6)
 
 
 class Lovasz:
-    """The IoU lost by thresholding, made continuous: the Lovász hinge (Berman et al. 2018), each object by itself.
+    """The Lovász hinge, a convex surrogate of 1 - IoU (Berman et al. 2018), computed per object.
 
-    A pixel's error is how far its logit is from 1 on the true side, at least 0. Errors are taken from the largest on,
-    and each counts as much as the IoU sinks when its pixel is wrong too. An object without a valid pixel costs nothing.
+    The hinge error of a pixel is max(0, 1 - signed logit). Errors are sorted in falling order and weighted by the
+    increase of the Jaccard loss when their pixel becomes wrong too. An object without valid pixels has a loss of 0.
     """
 
     def __init__(self, weight: float = 1.0):
@@ -61,29 +61,27 @@ class Lovasz:
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         errors = ((1 - signed_logits(logits, masks)).relu() * valid.float()).flatten(1)
-        return (errors * iou_losses(errors.detach(), (masks & valid).flatten(1))).sum(1)
+        return (errors * lovasz_grad(errors.detach(), (masks & valid).flatten(1))).sum(1)
 
 
 @torch.no_grad()
-def iou_losses(errors: Tensor, true: Tensor) -> Tensor:
-    """How much IoU each pixel costs when it becomes wrong after all with larger errors, (M, P).
+def lovasz_grad(errors: Tensor, gt: Tensor) -> Tensor:
+    """The gradient of the Lovász extension with respect to sorted errors (their algorithm 1), in pixel order, (M, P).
 
-    errors: (M, P), 0 where they do not count · true: (M, P) bool
+    errors: (M, P), 0 where not valid · gt: (M, P) bool
     """
     order = errors.argsort(1, descending=True)
-    own = true.gather(1, order).float()
-    area = own.sum(1, keepdim=True)
-    missed = own.cumsum(1)
-    overlap = area - missed
-    union = overlap + torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=own.dtype)
-    # A missed pixel takes 1 from the overlap, an extra one adds 1 to the union. Written out, for the difference of two
-    # neighboring IoUs would be lost in rounding where the object has a million pixels.
-    lost = torch.where(own > 0, 1 / union, overlap / (union * (union - 1).clamp(min=1)))
-    return torch.empty_like(lost).scatter_(1, order, lost)
+    gt_sorted = gt.gather(1, order).float()
+    intersection = gt_sorted.sum(1, keepdim=True) - gt_sorted.cumsum(1)
+    union = intersection + torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=gt_sorted.dtype)
+    # A false negative takes 1 from the intersection, a false positive adds 1 to the union. In closed form, because the
+    # difference of successive IoUs would be lost in rounding for an object of a million pixels.
+    grad = torch.where(gt_sorted > 0, 1 / union, intersection / (union * (union - 1).clamp(min=1)))
+    return torch.empty_like(grad).scatter_(1, order, grad)
 
 
 def soft_areas(logits: Tensor, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """|P T|, |P| and |T| on valid pixels, (M,) each."""
     probability = logits.sigmoid() * valid.float()
-    true = (masks & valid).float()
-    return (probability * true).flatten(1).sum(1), probability.flatten(1).sum(1), true.flatten(1).sum(1)
+    gt = (masks & valid).float()
+    return (probability * gt).flatten(1).sum(1), probability.flatten(1).sum(1), gt.flatten(1).sum(1)

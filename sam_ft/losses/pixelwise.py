@@ -1,4 +1,4 @@
-"""Parts that look at each pixel alone: means over the valid pixels of an object, so size does not weight objects."""
+"""Pixelwise terms: means over the valid pixels of each object, so that large objects weigh no more than small ones."""
 
 import math
 
@@ -8,7 +8,7 @@ from sam_ft.utils.cpu_kernels import dilate, log_sigmoid
 
 
 class Bce:
-    """Binary cross-entropy: -log p, with p the probability that is given to what the pixel truly is."""
+    """Binary cross-entropy: -log p, with p the predicted probability of the gt class of the pixel."""
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
@@ -18,9 +18,9 @@ class Bce:
 
 
 class Focal:
-    """-a (1 - p)^gamma log p, in which sure pixels hardly count (Lin et al. 2017).
+    """Focal loss -a (1 - p)^gamma log p, which discounts pixels that are easy (Lin et al. 2017).
 
-    alpha: a on object pixels; it is 1 - alpha on the background
+    alpha: a on object pixels; a is 1 - alpha on the background
 
     Raises:
         ValueError: alpha outside 0 to 1, or a gamma that is neither 0 nor at least 1
@@ -28,9 +28,9 @@ class Focal:
 
     def __init__(self, weight: float = 1.0, alpha: float = 0.25, gamma: float = 2.0):
         if not 0 <= alpha <= 1:
-            raise ValueError(f"Focal: alpha={alpha}; expected a share from 0 to 1")
+            raise ValueError(f"Focal: alpha={alpha}; expected a number from 0 to 1")
         if gamma != 0 and not 1 <= gamma < math.inf:
-            # the slope of x^gamma at a pixel that is quite sure, x = 0, would be infinite
+            # x^gamma has an infinite slope at x = 0, a pixel of probability 1
             raise ValueError(f"Focal: gamma={gamma}; expected 0 (plain cross-entropy) or a finite number of at least 1")
         self.weight = weight
         self.alpha = alpha
@@ -43,14 +43,14 @@ class Focal:
 
 
 class BoundaryBce:
-    """Binary cross-entropy of the pixels near the true edge alone; `Bce` beside it looks after the rest.
+    """Binary cross-entropy of the pixels near the edge of the gt mask; combine it with `Bce` for all other pixels.
 
-    width: in pixels of a 1024 input, at least one of the actual. A pixel is near if the square that reaches this far
-        from it in each direction holds object and background. So the image's border and pixels that are not valid
-        make no edge, and an object without any edge, such as the whole image, has a loss of 0.
+    width: in pixels of a 1024 input, scaled to the input side and at least 1. A pixel is near the edge if the square
+        within `width` of it holds valid object and valid background. So the image's border and invalid pixels form no
+        edge, and an object without an edge, such as the whole image, has a loss of 0.
 
     Raises:
-        ValueError: a width that is not above 0
+        ValueError: width is not above 0
     """
 
     def __init__(self, weight: float = 1.0, width: float = 8.0):
@@ -66,11 +66,11 @@ class BoundaryBce:
 
 
 def signed_logits(logits: Tensor, masks: Tensor) -> Tensor:
-    """Logits of "object" turned into those of what the pixel truly is, so that log p is their log sigmoid."""
+    """Logits of the gt class of each pixel: negated on background, so that log p is their log sigmoid."""
     return logits * masks.float().mul_(2).sub_(1)
 
 
 def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Each object's mean over the pixels that are valid, (M,); 0 where none is."""
+    """The mean over the valid pixels of each object, (M,); 0 without any."""
     inside = valid.float()  # once: arithmetic with bool takes a CPU twice as long
     return (values * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)

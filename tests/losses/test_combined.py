@@ -1,4 +1,4 @@
-"""Parts and the IoU head together, on 2 x 2 masks."""
+"""Terms and the IoU head together, on 2 x 2 masks."""
 
 import math
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sam_ft.cli.config import build
 from sam_ft.cli.allowlist import check_allowlist
+from sam_ft.cli.config import build
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
 from sam_ft.losses.combined import hard_iou
 from sam_ft.types import Prediction
@@ -25,11 +25,11 @@ def prediction(iou=0.5):
 
 
 def candidates():
-    """Two objects with three answers each; the third is best for the first object, the first for the second."""
+    """Two objects with three candidates each; the third is best for the first object, the first for the second."""
     logits = torch.stack([torch.stack([-LOGITS[0], 0 * LOGITS[0], LOGITS[0]])] * 2)
     logits[1] = logits[1].flip(0)
-    guesses = torch.tensor([[0.1, 0.6, 0.9], [0.2, 0.5, 0.3]])
-    return Prediction(logits.requires_grad_(), guesses.requires_grad_()), MASK.repeat(2, 1, 1), ALL.repeat(2, 1, 1)
+    pred_iou = torch.tensor([[0.1, 0.6, 0.9], [0.2, 0.5, 0.3]])
+    return Prediction(logits.requires_grad_(), pred_iou.requires_grad_()), MASK.repeat(2, 1, 1), ALL.repeat(2, 1, 1)
 
 
 def test_the_loss_of_sam_is_twenty_focal_and_one_dice_and_the_iou_head():
@@ -42,11 +42,11 @@ def test_the_loss_of_sam_is_twenty_focal_and_one_dice_and_the_iou_head():
     assert values["loss"].item() == pytest.approx(total, abs=1e-6)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_parts():
+def test_the_loss_is_the_weighted_sum_of_its_terms():
     loss = Combined({"a": Bce(2.0), "b": Iou(3.0), "c": Bce(0.0)}, iou_head_weight=4.0)
-    total, *parts = loss(prediction(), MASK, ALL).values()
-    torch.testing.assert_close(total, sum(w * part for w, part in zip((2, 3, 0, 4), parts, strict=True)))
-    torch.testing.assert_close(parts[2], parts[0])  # a weight of 0 leaves a part in the log
+    total, *terms = loss(prediction(), MASK, ALL).values()
+    torch.testing.assert_close(total, sum(w * term for w, term in zip((2, 3, 0, 4), terms, strict=True)))
+    torch.testing.assert_close(terms[2], terms[0])  # a weight of 0 keeps a term in the log
 
 
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.stem)
@@ -54,38 +54,38 @@ def test_every_choice_of_conf_can_be_built_trusted_and_trained(path):
     node = hydra_compose("train", [f"loss={path.stem}"]).loss
     check_allowlist(OmegaConf.to_container(node), path)
     loss = build(node)
-    assert list(loss.parts) == list(node.parts)
-    asked = prediction()
-    asked.logits = asked.logits.clone().requires_grad_()
-    loss(asked, MASK, ALL)["loss"].sum().backward()
-    assert (asked.logits.grad != 0).any()
+    assert list(loss.terms) == list(node.terms)
+    predicted = prediction()
+    predicted.logits = predicted.logits.clone().requires_grad_()
+    loss(predicted, MASK, ALL)["loss"].sum().backward()
+    assert (predicted.logits.grad != 0).any()
 
 
-def test_the_iou_head_is_pulled_towards_the_iou_that_the_mask_has():
-    # > 0 are the two left pixels (p = .5 is logit 0, not above): IoU 1; guessed .5
+def test_the_target_of_the_iou_head_is_the_iou_of_the_thresholded_mask():
+    # logits above 0 are the two left pixels (p = .5 is logit 0): IoU 1, pred_iou .5
     assert Combined({"dice": Dice()})(prediction(0.5), MASK, ALL)["iou_head"].item() == pytest.approx(0.25)
     assert Combined({"dice": Dice()}, iou_head="l1")(prediction(0.5), MASK, ALL)["iou_head"].item() == 0.5
 
 
-def test_the_iou_that_a_mask_has_leaves_out_what_is_not_valid():
-    # all four are taken for object, two are; without the upper right pixel it is 2 of 3
+def test_hard_iou_excludes_invalid_pixels():
+    # four predicted, two gt; without the upper right pixel 2 of 3
     valid = torch.tensor([[[True, False], [True, True]]])
     assert hard_iou(torch.ones(1, 2, 2), MASK, valid).item() == pytest.approx(2 / 3)
-    # without the lower left one, which is of the object: 1 of 3
+    # without the lower left one, an object pixel: 1 of 3
     assert hard_iou(torch.ones(1, 2, 2), MASK, valid.flip(1, 2)).item() == pytest.approx(1 / 3)
     assert hard_iou(torch.ones(1, 2, 2), MASK, ~ALL).item() == 0
 
 
-def test_the_iou_head_moves_the_guess_and_not_the_mask():
-    guess = torch.tensor([[0.5]], requires_grad=True)
+def test_the_iou_head_loss_has_no_gradient_for_the_mask():
+    pred_iou = torch.tensor([[0.5]], requires_grad=True)
     logits = LOGITS[:, None].clone().requires_grad_()
-    Combined({"dice": Dice(0.0)})(Prediction(logits, guess), MASK, ALL)["loss"].sum().backward()
-    assert guess.grad.item() == pytest.approx(-1.0)
+    Combined({"dice": Dice(0.0)})(Prediction(logits, pred_iou), MASK, ALL)["loss"].sum().backward()
+    assert pred_iou.grad.item() == pytest.approx(-1.0)
     assert (logits.grad == 0).all()
 
 
 @both_losses
-def test_padding_teaches_nothing(loss):
+def test_padding_has_no_gradient(loss):
     valid = torch.tensor([[[True, False], [True, False]]])
     logits = LOGITS.clone()[:, None].requires_grad_()
     values = loss(Prediction(logits, torch.tensor([[0.5]])), MASK, valid)
@@ -98,69 +98,69 @@ def test_padding_teaches_nothing(loss):
 
 
 @both_losses
-def test_each_object_has_its_own_number(loss):
+def test_each_object_has_its_own_value(loss):
     two = Prediction(torch.cat([LOGITS, -LOGITS])[:, None], torch.tensor([[0.5], [0.1]]))
     both = loss(two, MASK.repeat(2, 1, 1), ALL.repeat(2, 1, 1))["loss"]
     alone = loss(Prediction(two.logits[1:], two.pred_iou[1:]), MASK, ALL)["loss"]
     torch.testing.assert_close(both[1:], alone)
 
 
-@pytest.mark.parametrize("part", [Bce(), Focal(), Dice(), Lovasz()], ids=named)
-def test_only_the_best_candidate_learns_its_mask(part):
-    asked, masks, valid = candidates()
-    loss = Combined({"part": part})
-    values = loss(asked, masks, valid)
+@pytest.mark.parametrize("term", [Bce(), Focal(), Dice(), Lovasz()], ids=named)
+def test_only_the_best_candidate_gets_gradients_of_its_mask(term):
+    predicted, masks, valid = candidates()
+    loss = Combined({"term": term})
+    values = loss(predicted, masks, valid)
     values["loss"].sum().backward()
     for row, best in enumerate((2, 0)):
-        alone = asked.logits[row : row + 1, best : best + 1].detach().requires_grad_()
+        alone = predicted.logits[row : row + 1, best : best + 1].detach().requires_grad_()
         single = loss(Prediction(alone, torch.zeros(1, 1)), masks[:1], valid[:1])
         single["loss"].sum().backward()
-        torch.testing.assert_close(values["part"][row], single["part"][0])
-        torch.testing.assert_close(asked.logits.grad[row, best], alone.grad[0, 0])
-        assert (asked.logits.grad[row, best] != 0).any()
-        assert (asked.logits.grad[row, [other for other in range(3) if other != best]] == 0).all()
+        torch.testing.assert_close(values["term"][row], single["term"][0])
+        torch.testing.assert_close(predicted.logits.grad[row, best], alone.grad[0, 0])
+        assert (predicted.logits.grad[row, best] != 0).any()
+        assert (predicted.logits.grad[row, [other for other in range(3) if other != best]] == 0).all()
 
 
-def test_all_candidates_learn_to_guess_their_iou():
-    asked, masks, valid = candidates()
-    values = sam_loss()(asked, masks, valid)
-    # -LOGITS finds the lower right pixel alone: IoU 0, as that of the mask that is nowhere above 0; LOGITS has IoU 1
+def test_the_iou_head_learns_from_all_candidates():
+    predicted, masks, valid = candidates()
+    values = sam_loss()(predicted, masks, valid)
+    # -LOGITS predicts only the lower right pixel: IoU 0, like the empty mask of 0 * LOGITS; LOGITS has IoU 1
     errors = torch.tensor([[0.1, 0.6, 0.9 - 1], [0.2 - 1, 0.5, 0.3]])
     torch.testing.assert_close(values["iou_head"], (errors**2).mean(1))
     values["loss"].sum().backward()
-    torch.testing.assert_close(asked.pred_iou.grad, 2 * errors / 3)
+    torch.testing.assert_close(predicted.pred_iou.grad, 2 * errors / 3)
 
 
 def test_candidates_compete_by_the_weighted_sum():
-    # a: sure and right but for one pixel that is surely wrong; b: unsure everywhere. Cross-entropy prefers b, IoU a
+    # a: confident, one of four pixels wrong; b: uncertain everywhere. Cross-entropy prefers b, IoU a
     a, b = torch.tensor([[9.0, 9.0], [9.0, -9.0]]), torch.tensor([[0.1, 0.0], [0.1, 0.0]])
-    asked = Prediction(torch.stack([b, a])[None], torch.zeros(1, 2))
+    predicted = Prediction(torch.stack([b, a])[None], torch.zeros(1, 2))
     for weights, best in (((1.0, 0.0), 0), ((0.0, 1.0), 1), ((1.0, 9.0), 1)):
         loss = Combined({"bce": Bce(weights[0]), "soft_iou": Iou(weights[1])})
-        assert loss.compare(asked, MASK, ALL)[0].tolist() == [best]
+        assert loss.best_candidate(predicted, MASK, ALL)[0].tolist() == [best]
 
 
-def test_the_first_of_equal_candidates_is_taken():
+def test_the_first_of_tied_candidates_is_best():
     same = Prediction(LOGITS[:, None].repeat(1, 3, 1, 1), torch.zeros(1, 3))
-    assert bce_iou().compare(same, MASK, ALL)[0].tolist() == [0]
+    assert bce_iou().best_candidate(same, MASK, ALL)[0].tolist() == [0]
 
 
-def test_only_the_chosen_candidate_is_computed_with_a_graph():
+def test_only_the_best_candidate_is_computed_with_a_graph():
     seen = []
 
-    class Noting(Bce):
+    class Recording(Bce):
         def __call__(self, logits, masks, valid):
             seen.append((len(logits), logits.requires_grad))
             return super().__call__(logits, masks, valid)
 
-    asked, masks, valid = candidates()
-    Combined({"bce": Noting()})(asked, masks, valid)
+    predicted, masks, valid = candidates()
+    Combined({"bce": Recording()})(predicted, masks, valid)
     assert seen == [(2, False)] * 3 + [(2, True)]
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @both_losses
-def test_no_objects_give_no_numbers(loss, count):
+def test_no_objects_give_no_values(loss, count):
     empty = Prediction(torch.zeros(0, count, 2, 2, requires_grad=True), torch.zeros(0, count, requires_grad=True))
     nothing = torch.zeros(0, 4, 4, dtype=torch.bool)
     values = loss(empty, nothing, nothing)
@@ -185,18 +185,18 @@ def test_coarse_logits_are_scored_at_the_masks_side():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"parts": {}}, r"parts=\{\}; expected at least one part by its name"),
-        ({"parts": [Dice()]}, "expected at least one part by its name"),
-        ({"parts": {"dice": 2.0}}, r"parts\.dice=2\.0; expected a part .*parts\.dice\.weight=.*~loss\.parts\.dice"),
-        ({"parts": {"dice": None}}, r"parts\.dice=None; expected a part"),
-        ({"parts": {"loss": Dice()}}, r"parts\.loss: .*another"),
-        ({"parts": {"iou_head": Dice()}}, r"parts\.iou_head: .*another"),
-        ({"parts": {"dice": Dice(-1.0)}}, r"parts\.dice\.weight=-1\.0; expected a finite number of at least 0"),
-        ({"parts": {"dice": Dice(math.nan)}}, r"parts\.dice\.weight=nan; expected a finite number"),
-        ({"iou_head_weight": -1.0}, r"iou_head_weight=-1\.0; expected a finite number"),
+        ({"terms": {}}, r"terms=\{\}"),
+        ({"terms": [Dice()]}, "terms="),
+        ({"terms": {"dice": 2.0}}, r"terms\.dice=2\.0; .*terms\.dice\.weight=.*~loss\.terms\.dice"),
+        ({"terms": {"dice": None}}, r"terms\.dice=None;"),
+        ({"terms": {"loss": Dice()}}, r"terms\.loss: "),
+        ({"terms": {"iou_head": Dice()}}, r"terms\.iou_head: "),
+        ({"terms": {"dice": Dice(-1.0)}}, r"terms\.dice\.weight=-1\.0;"),
+        ({"terms": {"dice": Dice(math.nan)}}, r"terms\.dice\.weight=nan;"),
+        ({"iou_head_weight": -1.0}, r"iou_head_weight=-1\.0;"),
         ({"iou_head": "l3"}, "iou_head=l3 is not one of l2, l1"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(options, words):
+def test_invalid_terms_and_options_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
-        Combined(**{"parts": {"focal": Focal()}, **options})
+        Combined(**{"terms": {"focal": Focal()}, **options})

@@ -1,4 +1,4 @@
-"""Parts that look at each pixel alone, against numbers worked out by hand."""
+"""Pixelwise terms against values computed by hand."""
 
 import math
 
@@ -9,21 +9,21 @@ from sam_ft.losses import Bce, BoundaryBce, Focal
 from tests.support.losses import ALL, LOGITS, MASK
 
 
-def test_bce_is_the_mean_of_minus_log_probability_of_the_truth():
+def test_bce_is_the_mean_negative_log_probability_of_the_gt():
     by_hand = -(math.log(0.8) + math.log(0.5) + math.log(0.8) + math.log(0.8)) / 4
     assert Bce()(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_a_wrong_logit_of_a_hundred_costs_a_hundred():
-    sure = torch.tensor([[[100.0, -100.0], [100.0, 100.0]]], requires_grad=True)  # one pixel of four is wrong
-    values = Bce()(sure, MASK, ALL)
+    logits = torch.tensor([[[100.0, -100.0], [100.0, 100.0]]], requires_grad=True)  # one pixel of four is wrong
+    values = Bce()(logits, MASK, ALL)
     assert values.item() == 25.0
     values.backward()
-    torch.testing.assert_close(sure.grad, torch.tensor([[[0.0, 0.0], [0.0, 0.25]]]))
+    torch.testing.assert_close(logits.grad, torch.tensor([[[0.0, 0.0], [0.0, 0.25]]]))
 
 
 def test_focal_discounts_easy_pixels():
-    # truth has probability .8 (object) twice, .5 and .8 (background): a (1 - p)^2 (-log p)
+    # probability of the gt: .8 (object) twice, .5 and .8 (background); a (1 - p)^2 (-log p)
     object_pixel = 0.25 * 0.2**2 * -math.log(0.8)
     by_hand = (2 * object_pixel + 0.75 * 0.5**2 * -math.log(0.5) + 0.75 * 0.2**2 * -math.log(0.8)) / 4
     assert Focal()(LOGITS, MASK, ALL).item() == pytest.approx(by_hand, abs=1e-6)
@@ -51,11 +51,11 @@ def test_the_width_of_the_boundary_is_in_pixels_of_a_1024_input():
     assert touched[:, 98:102].all()
 
 
-def test_the_border_of_the_image_and_pixels_that_are_not_valid_make_no_edge():
+def test_the_border_of_the_image_and_invalid_pixels_form_no_edge():
     mask = torch.zeros(1, 6, 6, dtype=torch.bool)
     mask[0, :, :3] = True
     valid = torch.ones_like(mask)
-    valid[0, :, 3] = False  # between the object and the background nobody knows
+    valid[0, :, 3] = False  # between the object and the background
     assert BoundaryBce()(torch.zeros(1, 6, 6), mask, valid).item() == 0.0
     whole = torch.ones_like(mask)
     assert BoundaryBce()(torch.zeros(1, 6, 6), whole, whole).item() == 0.0
@@ -64,11 +64,11 @@ def test_the_border_of_the_image_and_pixels_that_are_not_valid_make_no_edge():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Focal(alpha=1.5), "alpha=1.5; expected a share from 0 to 1"),
-        (lambda: Focal(gamma=-1.0), "gamma=-1.0; expected 0"),
-        (lambda: Focal(gamma=0.5), "gamma=0.5; expected 0"),
-        (lambda: BoundaryBce(width=0.0), "width=0.0; expected a finite number above 0"),
-        (lambda: BoundaryBce(width=math.inf), "width=inf; expected a finite number above 0"),
+        (lambda: Focal(alpha=1.5), "alpha=1.5;"),
+        (lambda: Focal(gamma=-1.0), "gamma=-1.0;"),
+        (lambda: Focal(gamma=0.5), "gamma=0.5;"),
+        (lambda: BoundaryBce(width=0.0), "width=0.0;"),
+        (lambda: BoundaryBce(width=math.inf), "width=inf;"),
     ],
 )
 def test_an_option_out_of_range_is_refused(make, words):

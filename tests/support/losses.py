@@ -8,8 +8,8 @@ PROBABILITIES = torch.tensor([[[0.8, 0.5], [0.8, 0.2]]])
 LOGITS = PROBABILITIES.logit()
 MASK = torch.tensor([[[True, False], [True, False]]])
 ALL = torch.ones(1, 2, 2, dtype=torch.bool)
-# each is held to the rules of test_parts.py
-PARTS = [Bce(), Focal(), BoundaryBce(), Dice(), Iou(), Tversky(), Lovasz()]
+# each has the properties in test_terms.py
+TERMS = [Bce(), Focal(), BoundaryBce(), Dice(), Iou(), Tversky(), Lovasz()]
 
 
 def sam_loss():
