@@ -11,7 +11,7 @@ from sam_ft.check.across_images import (
     find_multi_component_masks,
     find_small_objects,
 )
-from sam_ft.check.per_image import SplitContents, open_split, read_split
+from sam_ft.check.per_image import SplitContents, open_usable_split, read_split
 from sam_ft.data.sources.issues import Issue
 
 
@@ -40,7 +40,7 @@ def check_dataset(data, input_side: int) -> CheckResult:
     """
     result = CheckResult(input_side)
     for name in ("train", "val"):
-        contents, issues = open_split(data, name)
+        contents, issues = open_usable_split(data, name)
         result.splits[name] = contents
         result.add(name, issues)
         if contents.split is not None:

@@ -61,7 +61,7 @@ class SplitContents:
         return [side for sample in self.samples for side in sample.box_sides]
 
 
-def open_split(data, name: str) -> tuple[SplitContents, list[Issue]]:
+def open_usable_split(data, name: str) -> tuple[SplitContents, list[Issue]]:
     """The usable part of a split, and the issues of the rest; without `usable_split` the whole split or nothing."""
     issues: list[Issue] = []
     try:

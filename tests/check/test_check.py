@@ -8,10 +8,10 @@ from PIL import Image
 from sam_ft.check.dataset import check_dataset
 from sam_ft.check.formatting import as_text
 from sam_ft.check.sample_sheet import draw_samples
-from sam_ft.data.loader import open_both, survey_both
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.issues import Issue, summarize
 from sam_ft.data.sources.table import Table
+from sam_ft.data.splits import open_splits
 from sam_ft.prompts import Box
 from sam_ft.utils.errors import DataError
 from tests.data.sources.test_coco import annotation, image
@@ -214,7 +214,7 @@ def test_masks_of_several_parts_are_noted_where_each_is_one_object(tmp_path, cap
     assert text.count("separate parts") == 1
     assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, objects="components"), 1024))
     assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
-    survey_both(*open_both(Folder(tmp_path)))
+    open_splits(Folder(tmp_path))
     assert caplog.messages.count(said) == 1
     assert caplog.text.count("separate parts") == 1
 
@@ -301,7 +301,8 @@ def test_a_data_set_that_only_knows_its_samples_is_read_as_well(tmp_path):
 def test_a_folder_without_any_objects_is_an_error(tmp_path):
     pairs(tmp_path / "train", "a", ids=IDS * 0)
     pairs(tmp_path / "val", "b")
-    assert "[train] train: holds no objects at all; look at the mask folder" in as_text(check_dataset(Folder(tmp_path), 1024))
+    text = as_text(check_dataset(Folder(tmp_path), 1024))
+    assert "[train] train: holds no objects at all; look at the mask folder" in text
 
 
 def test_bad_lines_of_a_table_are_listed_with_the_faults_of_the_others(tmp_path):
@@ -355,7 +356,7 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(tmp_path
     for name in "ab":
         (tmp_path / "train" / "masks" / f"{name}.png").rename(tmp_path / "train" / "masks" / f"{name}.jpg")
     (tmp_path / "val" / "masks" / "c.png").write_bytes(b"")
-    message = refusal(lambda: survey_both(*open_both(folder)))
+    message = refusal(lambda: open_splits(folder))
     first, files, third, hint = message.split("\n")
     assert first.startswith("JPEG changes pixel values, so instance ids in it are lost; save")
     assert files == f"  2 files in {tmp_path}/train/masks: a.jpg, b.jpg"
@@ -363,7 +364,7 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(tmp_path
     assert "python -m sam_ft.check" in hint
     (tmp_path / "train" / "masks" / "a.jpg").unlink()
     (tmp_path / "val" / "masks" / "c.png").unlink()
-    message = refusal(lambda: open_both(folder))
+    message = refusal(lambda: open_splits(folder))
     assert "1 without a mask in masks/: a" in message
     assert "1 without a mask in masks/: c" in message
 
