@@ -72,7 +72,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, num_heads: int, side: int, window_size: int | None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attn = Attention(dim, num_heads, window_size or side)
+        self.attn = RelPosAttention(dim, num_heads, window_size or side)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, hidden_dim=4 * dim)
 
@@ -84,7 +84,7 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class Attention(nn.Module):
+class RelPosAttention(nn.Module):
     """Multi-head attention with decomposed relative positions (MViTv2, Li et al. 2022, equation 4).
 
     The logit of query i and key j is  scale · qᵢ·kⱼ + qᵢ·R_row[yᵢ - yⱼ] + qᵢ·R_col[xᵢ - xⱼ].
