@@ -35,7 +35,7 @@ class TinyViT(nn.Module):
         classifier: bool = True,
     ) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(embed_dims[0], stem)
+        self.patch_embed = Stem(embed_dims[0], stem)
         self.layers = nn.ModuleList()
         for i, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
             blocks: list[nn.Module] = [
@@ -83,8 +83,8 @@ class ConvNorm(nn.Sequential):
         return conv_norm(x, self.c, self.bn)
 
 
-class PatchEmbed(nn.Module):
-    """The stem: (B, 3, S, S) → (B, dim, S / 4, S / 4) if "conv", (B, dim, S, S) if "pixel"."""
+class Stem(nn.Module):
+    """The patch embedding: (B, 3, S, S) → (B, dim, S / 4, S / 4) if "conv", (B, dim, S, S) if "pixel"."""
 
     def __init__(self, dim: int, stem: Literal["conv", "pixel"]) -> None:
         super().__init__()
