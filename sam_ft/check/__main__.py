@@ -18,7 +18,7 @@ from sam_ft.utils.files import atomic_path
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="check")
-def main(cfg: DictConfig) -> None:
+def check_command(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 if it has errors."""
     with exit_cleanly(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
@@ -47,4 +47,4 @@ def input_side(cfg: DictConfig) -> int:
 
 if __name__ == "__main__":
     with exit_cleanly(example="data=folder data.root=VALUE"):
-        main()
+        check_command()
