@@ -17,7 +17,7 @@ FORMATS = {"official": (export_official, ".pth")}
 
 
 @hydra.main(version_base="1.3", config_path="../../conf", config_name="export")
-def main(cfg: DictConfig) -> None:
+def export_command(cfg: DictConfig) -> None:
     with exit_cleanly(cfg):
         check_paths(cfg, ("run",), or_null=("output",))
         if cfg.format not in FORMATS:
@@ -37,4 +37,4 @@ def main(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     with exit_cleanly(example="run=VALUE"):
-        main()
+        export_command()
