@@ -10,7 +10,7 @@ from PIL import Image
 
 from sam_ft.data.io.images import read_image, read_size
 from sam_ft.utils.errors import DataError
-from tests.support.files import ORIENTATION, refusal, save
+from tests.support.files import ORIENTATION, save
 
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 NOISE = np.random.default_rng(0).integers(0, 65536, (30, 40, 4), np.uint16)
@@ -147,12 +147,11 @@ def test_grey_with_alpha_is_grey(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("bands", [2, 5, 7])
-def test_other_numbers_of_bands_are_refused_with_their_number(tmp_path, dtype, bands):
+def test_other_numbers_of_bands_are_refused_with_their_number(messages, tmp_path, dtype, bands):
     picture = np.zeros((6, 8, bands), dtype)
     path = save_tiff(tmp_path / "a.tif", picture, photometric="minisblack", planarconfig="contig")
-    message = f"a.tif: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel"
-    assert message in refusal(lambda: read_image(path))
-    assert message in refusal(lambda: read_size(path))
+    messages.refusal(lambda: read_image(path), "a.tif: ", f"{bands} bands")
+    messages.refusal(lambda: read_size(path), "a.tif: ", f"{bands} bands")
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
@@ -162,63 +161,61 @@ def test_compressed_grey_is_read_by_pillow(tmp_path, dtype):
     assert np.array_equal(read_image(path), read_image(save_tiff(tmp_path / "b.tif", picture)))
 
 
-def test_compressed_colors_of_16_bits_ask_for_their_codec(tmp_path, monkeypatch):
+def test_compressed_colors_of_16_bits_ask_for_their_codec(messages, tmp_path, monkeypatch):
     path = tmp_path / "a.tif"
     path.write_bytes(cv2.imencode(".tif", NOISE[..., :3], [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes())
     monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})  # even where imagecodecs is installed
-    message = refusal(lambda: read_image(path))
-    assert "a.tif: 3 bands of uint16 with LZW compression need another package: pip install imagecodecs" in message
+    messages.refusal(lambda: read_image(path), "a.tif: ", "uint16", "LZW", "pip install imagecodecs")
 
 
 @pytest.mark.parametrize(("value", "count"), [(np.nan, 1), (np.inf, 1), (-np.inf, 3)])
-def test_what_is_no_number_is_refused(tmp_path, value, count):
+def test_what_is_no_number_is_refused(messages, tmp_path, value, count):
     picture = np.full((6, 8), 0.5, np.float32)
     picture[0, :count] = value
-    message = refusal(lambda: read_image(save_tiff(tmp_path / "a.tif", picture)))
-    assert f"a.tif: {count} of its values are NaN or infinite" in message
+    path = save_tiff(tmp_path / "a.tif", picture)
+    messages.refusal(lambda: read_image(path), f"a.tif: {count} ", "NaN")
 
 
-def test_floats_beyond_one_need_another_rule(tmp_path):
+def test_floats_beyond_one_need_another_rule(messages, tmp_path):
     path = save_tiff(tmp_path / "a.tif", np.array([[-3, 250.5]], np.float32))
-    message = refusal(lambda: read_image(path, "dtype"))
-    assert "a.tif: its values go from -3 to 250.5, but data.intensity=dtype expects floats from 0 to 1" in message
+    messages.refusal(lambda: read_image(path, "dtype"), "a.tif: ", "from -3 to 250.5", "data.intensity=dtype")
     assert read_image(path, "range")[0, :, 0].tolist() == [0, 255]
 
 
-def test_an_unknown_rule_is_refused(tmp_path):
-    message = refusal(lambda: read_image(save(tmp_path / "a.png", RAMP), "auto"))
-    assert "data.intensity=auto is not known; expected one of percentile, range, dtype" in message
+def test_an_unknown_rule_is_refused(messages, tmp_path):
+    path = save(tmp_path / "a.png", RAMP)
+    messages.refusal(lambda: read_image(path, "auto"), "data.intensity=auto", "percentile, range, dtype")
 
 
-def test_complex_numbers_are_refused(tmp_path):
+def test_complex_numbers_are_refused(messages, tmp_path):
     path = save_tiff(tmp_path / "a.tif", np.zeros((6, 8), np.complex64))
-    assert "a.tif: cannot be read (its axes are YX and its values complex64" in refusal(lambda: read_image(path))
+    messages.refusal(lambda: read_image(path), "a.tif: ", "YX", "complex64")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "zip.tif"])
-def test_truncated_16_bit_colors_are_refused(tmp_path, suffix):
+def test_truncated_16_bit_colors_are_refused(messages, tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     if suffix == "png":
         save_png(path, NOISE[..., :3])
     else:
         save_tiff(path, NOISE[..., :3], compression="zlib" if "zip" in suffix else None)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert "cannot be read (" in refusal(lambda: read_image(path))
+    messages.refusal(lambda: read_image(path), path)
 
 
-def test_a_changed_byte_of_a_16_bit_color_png_is_found(tmp_path):
+def test_a_changed_byte_of_a_16_bit_color_png_is_found(messages, tmp_path):
     path = save_png(tmp_path / "a.png", NOISE[..., :3])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert "cannot be read" in refusal(lambda: read_image(path))
+    messages.refusal(lambda: read_image(path), path)
 
 
-def test_a_decompression_bomb_is_refused_in_a_tiff_too(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_refused_in_a_tiff_too(messages, tmp_path, monkeypatch):
     path = save_tiff(tmp_path / "a.tif", np.zeros((6, 8, 3), np.float32))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40)
     for read in (read_image, read_size):
-        with pytest.raises(DataError, match=r"a\.tif: too large to read .*tiles"):
+        with messages.raises(DataError, "a.tif: "):
             read(path)
 
 
@@ -257,14 +254,15 @@ def test_every_decoder_turns_images_upright(tmp_path, orientation, kind):
 
 
 @pytest.mark.parametrize("suffix", ["tif", "gif", "webp"])
-def test_a_file_of_several_pages_is_refused_unless_one_is_chosen(tmp_path, suffix):
+def test_a_file_of_several_pages_is_refused_unless_one_is_chosen(messages, tmp_path, suffix):
     first, *others = (Image.fromarray(np.full((6, 8), value, np.uint8)) for value in (0, 100, 200))
     options = {"lossless": True} if suffix == "webp" else {}
     path = save(tmp_path / f"a.{suffix}", first, save_all=True, append_images=others, **options)
     for read in (read_image, read_size):
-        assert f"a.{suffix}: holds 3 pages; expected one." in refusal(lambda: read(path))  # noqa: B023
-        message = refusal(lambda: read(path, page=3))  # noqa: B023
-        assert f"a.{suffix}: holds 3 pages, so there is no data.page=3; the first one is 0" in message
+        with messages.raises(DataError, f"a.{suffix}: ", "3 pages"):
+            read(path)
+        with messages.raises(DataError, f"a.{suffix}: ", "3 pages", "data.page=3"):
+            read(path, page=3)
     assert [int(read_image(path, page=page)[0, 0, 0]) for page in range(3)] == [0, 100, 200]
     assert read_size(path, page=2) == (6, 8)
 
@@ -313,7 +311,7 @@ def test_all_odd_formats_are_read():
         assert len(np.unique(image)) > 80
 
 
-def test_compressed_signed_bytes_are_not_taken_for_unsigned_ones(tmp_path, monkeypatch):
+def test_compressed_signed_bytes_are_not_taken_for_unsigned_ones(messages, tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", np.array([[0, 255]], np.uint8), compression="tiff_lzw", tiffinfo={339: 2})
     monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})
-    assert "a.tif: 1 bands of int8 with LZW compression need another package" in refusal(lambda: read_image(path))
+    messages.refusal(lambda: read_image(path), "a.tif: ", "int8", "LZW")

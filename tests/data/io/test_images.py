@@ -44,30 +44,30 @@ def test_a_palette_image_has_its_colors_and_alpha_is_dropped(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("read", [read_image, read_mask])
-def test_a_truncated_file_is_refused(tmp_path, suffix, read):
+def test_a_truncated_file_is_refused(messages, tmp_path, suffix, read):
     path = save(tmp_path / f"a.{suffix}", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"a\.{suffix}: cannot be read \(.+\); check"):
+    with messages.raises(DataError, f"a.{suffix}: "):
         read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_a_file_that_is_no_image_is_refused(tmp_path, content):
+def test_a_file_that_is_no_image_is_refused(messages, tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.png: cannot be read"):
+    with messages.raises(DataError, "a.png: "):
         read_image(tmp_path / "a.png")
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(DataError, match=r"gone\.png: cannot be read .*No such file"):
+def test_a_missing_file_is_refused_by_name(messages, tmp_path):
+    with messages.raises(DataError, "gone.png: ", "No such file"):
         read_image(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize("limit", [20, 40])  # Pillow fails above twice its limit and warns above it
-def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, limit):
+def test_a_decompression_bomb_is_refused(messages, tmp_path, monkeypatch, limit):
     path = save(tmp_path / "a.png", GREY)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(DataError, match=r"a\.png: too large to read .*tiles"):
+    with messages.raises(DataError, "a.png: "):
         read_image(path)
 
 

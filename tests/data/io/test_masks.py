@@ -84,10 +84,8 @@ def test_ids_in_a_jpeg_are_refused_and_no_other_way_to_read_it_is_named(tmp_path
     path = save(tmp_path / "m.jpg", drawn, quality=quality)
     if read_mask(path).max() == read_mask(path).min():
         pytest.skip("at this quality nothing is left of the ids")
-    message = refusal(lambda: read_binary_mask(path))
-    assert "m.jpg: the mask has the values 0, " in message or "m.jpg: the mask has the values 1, " in message
-    assert "expected values near 0 and near 255" in message
-    assert "save such masks as PNG" in message
+    message = refusal(lambda: read_binary_mask(path))  # whose values depend on the JPEG library
+    assert all(fact in message for fact in ("m.jpg: ", "255", "PNG"))
     assert "data.objects" not in message
 
 
@@ -108,48 +106,46 @@ def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
         ([5, 255], "5, 255;"),
         ([0, 1, 1, 1, 255], "0, 1, 255;"),
         ([1, 1, 1, 3, 12, 17, 255], "1, 3, 12, 17, 255;"),
-        ([0, *range(10, 250, 20), 255], r"0, 10, 30, 50, 70, 90, 110, 130, \.\.\.;"),
+        ([0, *range(10, 250, 20), 255], "0, 10, 30, 50, 70, 90, 110, 130, ...;"),
     ],
 )
-def test_a_mask_of_other_values_is_refused_and_named(tmp_path, levels, shown):
+def test_a_mask_of_other_values_is_refused_and_named(messages, tmp_path, levels, shown):
     bands = np.repeat(np.array(levels, np.uint8), 8)[None].repeat(16, 0)
     path = save(tmp_path / "m.png", bands)
-    with pytest.raises(DataError, match=rf"m\.png: the mask has the values {shown}") as caught:
+    with messages.raises(DataError, "m.png: ", f" {shown}", "data.objects=instances", "data.objects=classes"):
         read_binary_mask(path)
-    assert "data.objects=instances" in str(caught.value)
-    assert "data.objects=classes" in str(caught.value)
 
 
-def test_many_instance_ids_are_not_mistaken_for_a_lossy_mask(tmp_path):
+def test_many_instance_ids_are_not_mistaken_for_a_lossy_mask(messages, tmp_path):
     tiles = np.kron(np.arange(256, dtype=np.uint8).reshape(16, 16), np.ones((6, 6), np.uint8))
-    with pytest.raises(DataError, match="instances"):
+    with messages.raises(DataError, "m.png: ", "data.objects=instances"):
         read_binary_mask(save(tmp_path / "m.png", tiles))
 
 
-def test_classes_with_a_void_border_are_not_mistaken_for_a_lossy_mask(tmp_path):
+def test_classes_with_a_void_border_are_not_mistaken_for_a_lossy_mask(messages, tmp_path):
     classes = np.zeros((96, 128), np.uint8)
     for x, value in ((20, 3), (60, 12), (100, 17)):
         cv2.circle(classes, (x, 45), 15, value, -1)
         cv2.circle(classes, (x, 45), 15, 255, 3)
-    with pytest.raises(DataError, match="0, 3, 12, 17, 255;"):
+    with messages.raises(DataError, "m.png: ", "0, 3, 12, 17, 255;"):
         read_binary_mask(save(tmp_path / "m.png", classes))
 
 
 def test_a_photograph_is_not_taken_for_a_mask(tmp_path):
     photo = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), (0, 0), 3)
     photo = cv2.normalize(photo, None, 0, 255, cv2.NORM_MINMAX)
-    with pytest.raises(DataError, match="the mask has the values"):
+    with pytest.raises(DataError, match=r"m\.png: "):
         read_binary_mask(save(tmp_path / "m.png", photo))
 
 
-def test_a_mask_with_colors_is_refused(tmp_path):
+def test_a_mask_with_colors_is_refused(messages, tmp_path):
     path = save(tmp_path / "m.png", np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8))
-    with pytest.raises(DataError, match=r"m\.png: the mask has colors; expected one value a pixel"):
+    with messages.raises(DataError, "m.png: "):
         read_binary_mask(path)
 
 
-def test_a_mask_of_fractions_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as float32"):
+def test_a_mask_of_fractions_is_refused(messages, tmp_path):
+    with messages.raises(DataError, "m.tif: ", "float32"):
         read_binary_mask(save(tmp_path / "m.tif", GREY.astype(np.float32)))
 
 
@@ -172,13 +168,13 @@ def test_16_bit_masks_are_turned_upright_too(tmp_path):
     assert read_instance_mask(save(tmp_path / "m.png", ids, exif=exif))[0].tolist() == np.rot90(ids, -1).tolist()
 
 
-def test_instance_ids_in_a_jpeg_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"m\.JPG: JPEG changes pixel values.*save the ids as PNG"):
+def test_instance_ids_in_a_jpeg_are_refused(messages, tmp_path):
+    with messages.raises(DataError, "m.JPG: ", "PNG"):
         read_instance_mask(save(tmp_path / "m.JPG", DISC))
 
 
-def test_instance_ids_out_of_range_are_refused(tmp_path):
-    with pytest.raises(DataError, match="from 0 to 70000; expected 0"):
+def test_instance_ids_out_of_range_are_refused(messages, tmp_path):
+    with messages.raises(DataError, "m.tif: ", "0 to 70000"):
         read_instance_mask(save(tmp_path / "m.tif", np.array([[0, 70000]], np.int32)))
 
 
@@ -186,9 +182,9 @@ VOID = 255
 VALUES = np.kron(np.array([[0, 1, 1, VOID], [0, 0, 1, VOID]], np.uint8), np.ones((4, 4), np.uint8))
 
 
-def test_pixels_to_ignore_are_no_object_and_no_background(tmp_path):
+def test_pixels_to_ignore_are_no_object_and_no_background(messages, tmp_path):
     path = save(tmp_path / "m.png", VALUES)
-    with pytest.raises(DataError, match=r"the mask has the values 0, 1, 255; .*set data\.ignore_index"):
+    with messages.raises(DataError, "m.png: ", "0, 1, 255;", "data.ignore_index"):
         read_binary_mask(path)
     mask, ignored, lossy = read_binary_mask(path, ignore_index=VOID)
     assert np.array_equal(mask, VALUES == 1)
@@ -219,11 +215,11 @@ def test_nothing_is_ignored_where_there_is_nothing_to_ignore(tmp_path, read):
     assert ignored is None
 
 
-def test_a_mask_with_values_to_ignore_must_be_exact(tmp_path):
+def test_a_mask_with_values_to_ignore_must_be_exact(messages, tmp_path):
     blurred = cv2.GaussianBlur(DISC, (5, 5), 0)
-    with pytest.raises(DataError, match=r"the mask has the values .* besides data\.ignore_index=128; expected 0 and 1"):
+    with messages.raises(DataError, "m.png: ", "data.ignore_index=128"):
         read_binary_mask(save(tmp_path / "m.png", blurred), ignore_index=128)
-    with pytest.raises(DataError, match=r"m\.jpg: JPEG changes pixel values, so data\.ignore_index=128 cannot be"):
+    with messages.raises(DataError, "m.jpg: ", "data.ignore_index=128"):
         read_binary_mask(save(tmp_path / "m.jpg", DISC), ignore_index=128)
 
 
@@ -250,8 +246,8 @@ def test_a_page_of_a_mask_may_be_chosen(tmp_path):
     assert read_mask(path, page=1).max() == 7
 
 
-def test_a_mask_of_printing_colors_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"m\.tif: the mask is stored as Pillow mode CMYK; expected one channel"):
+def test_a_mask_of_printing_colors_is_refused(messages, tmp_path):
+    with messages.raises(DataError, "m.tif: ", "CMYK"):
         read_mask(save(tmp_path / "m.tif", DISC, "CMYK"))
 
 
