@@ -8,7 +8,7 @@ from sam_ft.check.dataset import CheckResult
 from sam_ft.check.per_image import examine_sample
 from sam_ft.data.transforms import resize_image, resize_longest_side
 from sam_ft.prompts import Prompter
-from sam_ft.report.pictures import DPI, Panel, readable, save_sheet, with_masks, with_prompts
+from sam_ft.report.pictures import DPI, Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
 from sam_ft.types import Prompts, Sample, Size, collate
 from sam_ft.utils.geometry import resize_masks, resized_size, scale_boxes, scale_points
 
@@ -41,11 +41,11 @@ def _sample_panel(split: str, sample: Sample, input_side: int, prompter: Prompte
     count = len(sample.masks)
     sample = resize_longest_side(sample, input_side)
     size = sample.size if max(sample.size) <= PANEL_SIDE else resized_size(sample.size, PANEL_SIDE)
-    picture = with_masks(readable(resize_image(sample.image, size)), resize_masks(sample.masks, size))
+    picture = draw_masks(stretch_contrast(resize_image(sample.image, size)), resize_masks(sample.masks, size))
     title = f"{split}: {sample.name}, {len(sample.masks)} object{'' if len(sample.masks) == 1 else 's'}"
     if lost := count - len(sample.masks):
         title += f" ({lost} too small for a pixel)"
-    return title, with_prompts(picture, _prompts_at(size, sample, input_side, prompter, seed))
+    return title, draw_prompts(picture, _prompts_at(size, sample, input_side, prompter, seed))
 
 
 def _prompts_at(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
-from sam_ft.report.pictures import DPI, Panel, readable, save_sheet, with_masks
+from sam_ft.report.pictures import DPI, Panel, draw_masks, save_sheet, stretch_contrast
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import collate
 from sam_ft.utils.geometry import masks_to_boxes
@@ -39,7 +39,7 @@ def draw_worst_and_best(
     for name in {row["name"] for row in chosen}:
         wanted = [row for row in chosen if row["name"] == name]
         batch = collate([dataset.sample(places[name])], dataset.resize.side).to(task.model.device)
-        image = readable(dataset.split[places[name]].image)
+        image = stretch_contrast(dataset.split[places[name]].image)
         for predicted in task.predict(batch, prompter, chunk):
             for row in wanted:
                 place = batch.object_index.tolist().index(row["object"])
@@ -65,8 +65,8 @@ def _panels(image: Tensor, true: Tensor, answer: Tensor, row: dict, iou: float) 
     )
     cut, truth, found = (_enlarged(part[:, rows, columns]) for part in (image, true[None], answer[None]))
     return [
-        (f"{row['name']} object {row['object']}: truth", with_masks(cut, truth, alpha=0.2)),
-        (f"prediction, IoU {iou:.3f}", with_masks(cut, found, alpha=0.2)),
+        (f"{row['name']} object {row['object']}: truth", draw_masks(cut, truth, alpha=0.2)),
+        (f"prediction, IoU {iou:.3f}", draw_masks(cut, found, alpha=0.2)),
     ]
 
 

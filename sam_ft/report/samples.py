@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
-from sam_ft.report.pictures import Panel, readable, save_sheet, with_masks, with_prompts
+from sam_ft.report.pictures import Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
 from sam_ft.task import PredictedImage, PromptedSegmentation
 from sam_ft.types import Sample, collate
 from sam_ft.utils import distributed
@@ -64,17 +64,17 @@ class SamplePictures:
 
 
 def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
-    image = readable(sample.image)
+    image = stretch_contrast(sample.image)
     return [
-        (f"{sample.name}: prompt", with_prompts(image, before.prompts)),
-        ("truth", with_masks(image, sample.masks)),
+        (f"{sample.name}: prompt", draw_prompts(image, before.prompts)),
+        ("truth", draw_masks(image, sample.masks)),
         _panel("zero-shot", sample, before),
     ]
 
 
 def _panel(title: str, sample: Sample, answer: PredictedImage) -> Panel:
     iou = _mean_iou(answer.masks if sample.ignore is None else answer.masks & ~sample.ignore, sample.masks)
-    return f"{title}, IoU {iou:.3f}", with_masks(readable(sample.image), answer.masks)
+    return f"{title}, IoU {iou:.3f}", draw_masks(stretch_contrast(sample.image), answer.masks)
 
 
 def _mean_iou(predicted: Tensor, true: Tensor) -> float:

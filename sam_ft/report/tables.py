@@ -9,35 +9,35 @@ from torch import nn
 TITLES = {
     "iou": "IoU (mean over objects)",
     "dice": "Dice (mean over objects)",
-    "precision": "precision (predicted pixels that are right)",
-    "recall": "recall (true pixels that are found)",
+    "precision": "precision (mean over objects)",
+    "recall": "recall (mean over objects)",
     "iou_per_image": "IoU (mean over images)",
     "dice_per_image": "Dice (mean over images)",
     "iou_per_class": "IoU (mean over classes)",
     "dice_per_class": "Dice (mean over classes)",
-    "pred_iou_mae": "|guessed - true IoU| (less is better)",
-    "pred_iou_spearman": "rank correlation of guessed and true IoU",
+    "pred_iou_mae": "MAE of pred_iou (lower is better)",
+    "pred_iou_spearman": "Spearman correlation of pred_iou and IoU",
     "boundary_iou": "boundary IoU",
-    "nsd": "outline within the tolerance (NSD)",
-    "hd95": "outline off by, HD95 in pixels (less is better)",
+    "nsd": "NSD (outline within the tolerance)",
+    "hd95": "HD95 in pixels (lower is better)",
     "iou_click_1": "IoU after 1 click",
     "iou_click_3": "IoU after 3 clicks",
     "iou_click_5": "IoU after 5 clicks",
-    "NoC@85": "clicks to IoU 0.85 (less is better; all of them if never)",
-    "NoC@90": "clicks to IoU 0.90 (less is better; all of them if never)",
-    "ap50": "average precision, masks right from IoU 0.50 on",
-    "ap75": "average precision, masks right from IoU 0.75 on",
-    "masks_per_image": "masks found in an image",
-    "highest_pred_iou": "highest guess of a mask's IoU in an image",
+    "NoC@85": "NoC@85 (clicks to IoU 0.85, lower is better)",
+    "NoC@90": "NoC@90 (clicks to IoU 0.90, lower is better)",
+    "ap50": "AP50 (average precision at IoU 0.50)",
+    "ap75": "AP75 (average precision at IoU 0.75)",
+    "masks_per_image": "predicted masks per image",
+    "highest_pred_iou": "highest pred_iou (mean over images)",
 }
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
 
 def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None = None) -> str:
-    """One row per metric: zero-shot | tuned | change; zero-shot alone if nothing was tuned."""
+    """One row per metric: zero-shot | tuned | change; zero-shot only, without a tuned model."""
     names = [name for name in zero_shot if name not in ("objects", "images")]
-    rows = [[TITLES.get(name, name), *_compared(zero_shot, tuned, name)] for name in names]
-    table = plain_table(["", *_columns("", tuned)], rows)
+    rows = [[TITLES.get(name, name), *_score_cells(zero_shot, tuned, name)] for name in names]
+    table = format_table(["", *_score_columns("", tuned)], rows)
     if "objects" not in zero_shot:
         return table
     return f"{table}\n{zero_shot['objects']:.0f} objects in {zero_shot['images']:.0f} images"
@@ -46,20 +46,20 @@ def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | Non
 def group_table(
     zero_shot: Mapping[str, Mapping[str, Mapping]], tuned: Mapping[str, Mapping[str, Mapping]] | None = None
 ) -> str:
-    """One row per class and per size: objects | IoU zero-shot | tuned | change; below them the classes without objects.
+    """One row per class and size: objects | IoU zero-shot | tuned | change; then a list of those without objects.
 
-    zero_shot, tuned: the groups of an `Evaluation`, of the same objects
+    zero_shot, tuned: `Evaluation.groups` of the same objects
     """
     rows, absent = [], []
-    for kind, groups in zero_shot.items():
+    for grouping, groups in zero_shot.items():
         for name, group in groups.items():
-            title = SIZE_TITLES[name] if kind == "size" else name
+            title = SIZE_TITLES[name] if grouping == "size" else name
             if group["objects"]:
-                after = tuned[kind][name] if tuned else None
-                rows.append([title, f"{group['objects']}", *_compared(group, after, "iou")])
+                after = tuned[grouping][name] if tuned else None
+                rows.append([title, f"{group['objects']}", *_score_cells(group, after, "iou")])
             else:
                 absent.append(title)
-    table = plain_table(["", "objects", *_columns("IoU ", tuned)], rows)
+    table = format_table(["", "objects", *_score_columns("IoU ", tuned)], rows)
     if not absent:
         return table
     names = fill(f"absent: {', '.join(absent)}", 100, initial_indent="  ", subsequent_indent="    ")
@@ -67,48 +67,50 @@ def group_table(
 
 
 def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One row per prompt: IoU, boundary IoU (Dice where it was not measured) and |guessed - true IoU|.
+    """One row per prompt: IoU, boundary IoU (Dice if it was not computed) and the MAE of pred_iou.
 
-    results: {name of the prompt: {"zero_shot": scores, "tuned": scores}}, without "tuned" if nothing was tuned
+    results: {prompt: {"zero_shot": scores, "tuned": scores}}, "tuned" only with a tuned model
     """
     first = next(iter(results.values()))
     tuned = first.get("tuned")
     second, title = ("boundary_iou", "boundary ") if "boundary_iou" in first["zero_shot"] else ("dice", "Dice ")
-    columns = _columns("IoU ", tuned) + _columns(title, tuned)[:2] + _columns("guess error ", tuned)[:2]
+    columns = (
+        _score_columns("IoU ", tuned) + _score_columns(title, tuned)[:2] + _score_columns("pred_iou MAE ", tuned)[:2]
+    )
     rows = []
     for prompt, scores in results.items():
         iou, other, error = (
-            _compared(scores["zero_shot"], scores.get("tuned"), name) for name in ("iou", second, "pred_iou_mae")
+            _score_cells(scores["zero_shot"], scores.get("tuned"), name) for name in ("iou", second, "pred_iou_mae")
         )
         rows.append([prompt, *iou, *other[:2], *error[:2]])
-    return plain_table(["prompt", *columns], rows)
+    return format_table(["prompt", *columns], rows)
 
 
-def _columns(title: str, tuned: Mapping | None) -> list[str]:
+def _score_columns(title: str, tuned: Mapping | None) -> list[str]:
     return [f"{title}zero-shot", *([f"{title}tuned", "change"] if tuned else [])]
 
 
-def _compared(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None, name: str) -> list[str]:
-    """zero-shot, and where there is a tuned one that and the change; nan, or null in a file, is not defined."""
+def _score_cells(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None, name: str) -> list[str]:
+    """zero-shot, and with a tuned model its score and the change; nan (null in JSON) is undefined."""
     before, after = (nan if scores is None or scores[name] is None else scores[name] for scores in (zero_shot, tuned))
     values = [f"{before:.4f}", *([f"{after:.4f}", f"{after - before:+.4f}"] if tuned else [])]
     return [value.replace("+nan", "nan") for value in values]
 
 
 def parameter_table(model: nn.Module) -> str:
-    """One row per part of the model: parameters trained and frozen."""
+    """One row per submodule of the model: trained and frozen parameters."""
     rows = []
     total = [0, 0]
-    for name, part in model.named_children():
-        trained = sum(p.numel() for p in part.parameters() if p.requires_grad)
-        frozen = sum(p.numel() for p in part.parameters()) - trained
+    for name, module in model.named_children():
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in module.parameters()) - trained
         total = [total[0] + trained, total[1] + frozen]
         rows.append([name, f"{trained:,}", f"{frozen:,}"])
-    return plain_table(["part", "trained", "frozen"], [*rows, ["all", *(f"{count:,}" for count in total)]])
+    return format_table(["module", "trained", "frozen"], [*rows, ["all", *(f"{count:,}" for count in total)]])
 
 
-def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need; the first one to the left, the others to the right."""
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Pads columns to the width of their content; the first is left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

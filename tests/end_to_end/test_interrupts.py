@@ -84,7 +84,7 @@ def test_with_overwrite_the_same_command_would_not_go_on(blobs, tmp_path, cli, m
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sam_ft.report.closing.score_table", stop)
+    monkeypatch.setattr("sam_ft.report.summary.score_table", stop)
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "overwrite=true")
     message = "interrupted; run the same command again to go on after epoch 1, but without overwrite=true\n"
     assert (done.code, done.err) == (130, message)

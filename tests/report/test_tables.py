@@ -13,19 +13,19 @@ def test_scores_have_a_row_each_with_the_change():
     assert cells(table) == [
         ["", "zero-shot", "tuned", "change"],
         ["IoU (mean over objects)", "0.5000", "0.7500", "+0.2500"],
-        ["outline off by, HD95 in pixels (less is better)", "7.2500", "3.0000", "-4.2500"],
-        ["rank correlation of guessed and true IoU", "nan", "0.5000", "nan"],
+        ["HD95 in pixels (lower is better)", "7.2500", "3.0000", "-4.2500"],
+        ["Spearman correlation of pred_iou and IoU", "nan", "0.5000", "nan"],
         ["hits", "0.1000", "0.2000", "+0.1000"],
     ]
     assert table.splitlines()[-1] == "9 objects in 2 images"
-    assert score_table({**ZERO_SHOT, "pred_iou_spearman": None}, TUNED) == table  # as it is read from a file
+    assert score_table({**ZERO_SHOT, "pred_iou_spearman": None}, TUNED) == table  # as read from JSON
 
 
-def test_zero_shot_alone_has_one_column():
+def test_zero_shot_only_has_one_column():
     assert cells(score_table(ZERO_SHOT))[:2] == [["", "zero-shot"], ["IoU (mean over objects)", "0.5000"]]
 
 
-def test_groups_have_a_row_each_and_those_without_objects_stand_below():
+def test_groups_have_a_row_each_and_those_without_objects_are_listed_below():
     zero_shot = {
         "class": {
             "cell": {"objects": 3, "iou": 0.25, "dice": 0.4},
@@ -53,11 +53,11 @@ def test_many_absent_classes_take_few_lines():
     assert all(len(line) <= 100 for line in lines)
 
 
-def test_prompts_are_compared_by_iou_outline_and_guess():
+def test_prompts_are_compared_by_iou_dice_and_pred_iou_mae():
     before = {"iou": 0.5, "dice": 0.6, "pred_iou_mae": 0.2}
     after = {"iou": 0.75, "dice": 0.8, "pred_iou_mae": 0.1}
     table = prompt_table({"box": {"zero_shot": before, "tuned": after}, "point": {"zero_shot": after, "tuned": before}})
-    pairs = [f"{what} {which}" for what in ("Dice", "guess error") for which in ("zero-shot", "tuned")]
+    pairs = [f"{score} {model}" for score in ("Dice", "pred_iou MAE") for model in ("zero-shot", "tuned")]
     assert cells(table) == [
         ["prompt", "IoU zero-shot", "IoU tuned", "change", *pairs],
         ["box", "0.5000", "0.7500", "+0.2500", "0.6000", "0.8000", "0.2000", "0.1000"],
@@ -65,9 +65,9 @@ def test_prompts_are_compared_by_iou_outline_and_guess():
     ]
 
 
-def test_boundary_iou_takes_the_place_of_dice_where_it_was_measured():
+def test_boundary_iou_replaces_dice_if_it_was_computed():
     scores = {"iou": 0.5, "dice": 0.6, "boundary_iou": 0.3, "pred_iou_mae": 0.2}
     assert cells(prompt_table({"box": {"zero_shot": scores}})) == [
-        ["prompt", "IoU zero-shot", "boundary zero-shot", "guess error zero-shot"],
+        ["prompt", "IoU zero-shot", "boundary zero-shot", "pred_iou MAE zero-shot"],
         ["box", "0.5000", "0.3000", "0.2000"],
     ]

@@ -1,0 +1,38 @@
+import pytest
+
+from sam_ft.report.summary import training_summary
+
+SCORES = {"iou": 0.5, "objects": 3, "images": 2}
+BETTER = {**SCORES, "iou": 0.75}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(bytes(1_500_000))
+    return path
+
+
+def test_the_summary_has_the_change_the_best_epoch_and_the_file(checkpoint):
+    text = training_summary({"epoch": 4, "best_epoch": 3, "zero_shot": SCORES, "best": BETTER}, "iou", checkpoint)
+    assert (
+        "IoU (mean over objects) |    0.5000 | 0.7500 | +0.2500\n3 objects in 2 images\n\nbest epoch: 3 of 4\n" in text
+    )
+    assert text.endswith(f"\ncheckpoint: {checkpoint} (1.5 MB, partial: loads on top of the base checkpoint)")
+
+
+def test_classes_have_a_table_too(checkpoint):
+    cells = {
+        "zero_shot_classes": {"cell": {"objects": 3, "iou": 0.5}},
+        "best_classes": {"cell": {"objects": 3, "iou": 0.75}},
+    }
+    text = training_summary(
+        {"epoch": 1, "best_epoch": 1, "zero_shot": SCORES, "best": BETTER, **cells}, "iou", checkpoint
+    )
+    assert "  cell |       3 |        0.5000 |    0.7500 | +0.2500\n\nbest epoch: 1 of 1\n" in text
+
+
+def test_a_run_without_improvement_says_so_and_suggests_settings(checkpoint):
+    text = training_summary({"epoch": 4, "best_epoch": 0, "zero_shot": SCORES, "best": SCORES}, "dice", checkpoint)
+    assert "No epoch improved dice over zero-shot" in text
+    assert "Try a lower optimizer.lr" in text
