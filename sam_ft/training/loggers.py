@@ -1,4 +1,4 @@
-"""Where numbers and pictures of a run go: a local file always, and a tracker that must never stop the training."""
+"""Logs metrics and pictures: always to a local file, optionally to a tracker, which never stops the training."""
 
 import errno
 import json
@@ -19,11 +19,11 @@ from sam_ft.utils.files import as_json, atomic_path
 
 log = logging.getLogger("sam_ft")
 
-FINISH_SECONDS = 60.0  # that a tracker may take at the end of a run to upload what is left
+FINISH_SECONDS = 60.0  # limit of a tracker's remaining uploads at the end of a run
 
 
 class Tracker(Protocol):
-    """A service beside the local file."""
+    """A service that receives metrics and pictures, such as Weights & Biases."""
 
     def start(self, directory: Path, name: str, settings: dict) -> None: ...
 
@@ -39,15 +39,15 @@ def no_tracker() -> None:
 
 
 class RunLog:
-    """metrics.jsonl of a run, one JSON object a line, and the tracker if there is one; writes on the main process only.
+    """Writes metrics.jsonl, one JSON object per line, and calls the tracker; on the main process only.
 
-    Whatever a tracker raises becomes one warning, and the run goes on without it; so does a disk that is full. As a
-    context manager it finishes at the end of its block, and tells the tracker when the run failed.
+    Any exception of the tracker becomes one warning, and the run continues without it; so does a full disk. As a
+    context manager it finishes the tracker at the end of its block and passes on whether the run failed.
     """
 
     def __init__(self, directory: Path, tracker: Tracker | None, settings: dict):
         self._path = directory / "metrics.jsonl"
-        self._file_is_told = False
+        self._file_warned = False
         self._tracker = tracker if distributed.is_main() else None
         if self._tracker is not None:
             self._guard(self._tracker.start, directory, directory.name, settings)
@@ -59,7 +59,7 @@ class RunLog:
         self.finish(failed=kind is not None)
 
     def log(self, step: int, values: dict) -> None:
-        """Writes numbers at a step (optimizer steps since the start of training)."""
+        """Logs metrics at an optimizer step, counted from the start of training."""
         if distributed.is_main():
             line = as_json({"step": step, **values}) + "\n"
             self._to_file(lambda: _append(self._path, line.encode()))
@@ -73,10 +73,10 @@ class RunLog:
     def finish(self, failed: bool = False) -> None:
         if self._tracker is not None:
             self._guard(self._tracker.finish, failed)
-        self._tracker = None  # once is enough
+        self._tracker = None  # finish only once
 
     def rewind(self, step: int) -> None:
-        """Drops the lines after `step`, which a run that goes on from there writes again, and what is half a line."""
+        """Removes lines after `step`, which a resumed run writes again, and an incomplete line."""
         if distributed.is_main() and self._path.exists():
             self._to_file(lambda: _keep_lines(self._path, step))
 
@@ -84,20 +84,20 @@ class RunLog:
         try:
             write()
         except OSError as error:
-            if not self._file_is_told:
-                log.warning("%s: cannot be written (%s); numbers are missing there", self._path, error.strerror)
-            self._file_is_told = True
+            if not self._file_warned:
+                log.warning("%s: cannot be written (%s); it will lack metrics", self._path, error.strerror)
+            self._file_warned = True
 
     def _guard(self, call: Callable, *arguments: object) -> None:
         try:
             call(*arguments)
         except Exception as error:
-            log.warning("logger: %s: %s; the run goes on with metrics.jsonl alone", type(error).__name__, error)
+            log.warning("logger: %s: %s; the run continues with metrics.jsonl only", type(error).__name__, error)
             self._tracker = None
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Adds a line or, on a disk that fills up, nothing: half a line would spoil the next one too."""
+    """Appends a line, or nothing if the disk is full: a partial line would also corrupt the next one."""
     with open(path, "ab", buffering=0) as file:
         size = file.tell()
         if file.write(line) < len(line):
@@ -112,7 +112,7 @@ def _keep_lines(path: Path, last_step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of metrics.jsonl; none, so one after all others, of a line that a crash left half written."""
+    """The step of a line of metrics.jsonl; infinity for a line that a crash left incomplete."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -120,9 +120,9 @@ def _step_of(line: str) -> float:
 
 
 class Wandb:
-    """Weights & Biases: online when a key is configured and the server answers, else offline into the run directory.
+    """Weights & Biases: online if a key is configured and the server responds, else offline in the run directory.
 
-    It never asks for a key, as wandb itself does on a terminal: nobody may be there to answer.
+    Never prompts for a key on the terminal, unlike wandb itself: a run may be unattended.
     """
 
     def __init__(self, project: str = "sam-ft", mode: str = "auto", timeout: float = 15.0):
@@ -131,11 +131,11 @@ class Wandb:
         self.timeout = timeout
 
     def start(self, directory: Path, name: str, settings: dict) -> None:
-        os.environ.setdefault("WANDB_SILENT", "true")  # it prints a dozen lines around every run otherwise
-        import wandb  # takes a second: only those who log to it pay
+        os.environ.setdefault("WANDB_SILENT", "true")  # otherwise it prints a dozen lines per run
+        import wandb  # here, because it takes a second to import
 
         self._wandb = wandb
-        # $WANDB_MODE is the user's word too, and the stronger one
+        # $WANDB_MODE overrides the setting, as in wandb itself
         mode = os.environ.get("WANDB_MODE") or self.mode
         if mode in ("auto", "online"):
             mode = self._choose_mode(mode)
@@ -172,7 +172,7 @@ class Wandb:
             if wanted == "online":
                 log.warning("wandb: mode=online, but there is no key for %s; logging offline", url.netloc)
             return "offline"
-        try:  # wandb itself would try for minutes, and then raise
+        try:  # wandb itself would retry for minutes and then raise
             port = url.port or (80 if url.scheme == "http" else 443)
             socket.create_connection((url.hostname, port), timeout=3).close()
         except OSError as error:
@@ -187,31 +187,31 @@ class Wandb:
         self._run.log({title: self._wandb.Image(str(path))}, step=step)
 
     def finish(self, failed: bool) -> None:
-        """Waits for uploads, but not for ever: a server lost in mid-run must not keep the process alive."""
+        """Waits for uploads for a limited time: a lost server must not keep the process alive."""
         finished = threading.Event()
 
         def finish() -> None:
-            with suppress(Exception):  # a timeout above all
+            with suppress(Exception):  # mostly its timeout
                 self._run.finish(exit_code=int(failed))
                 finished.set()
 
         worker = threading.Thread(target=finish, daemon=True)
         worker.start()
-        worker.join(FINISH_SECONDS + 5)  # it should give up by itself; this is for when it does not
+        worker.join(FINISH_SECONDS + 5)  # in case its own timeout fails
         if not finished.is_set():
             log.warning("wandb: upload not finished; `wandb sync %s` later", Path(self._run.dir).parent)
         if worker.is_alive():
             self._end_service()
 
     def _end_service(self) -> None:
-        """Kills wandb's own process, for which its exit hook would wait without limit; its file stays on disk."""
-        with suppress(AttributeError):  # there is no public way to it
+        """Kills wandb's service process, on which its exit hook would wait without limit; its file stays on disk."""
+        with suppress(AttributeError):  # private attributes: there is no public API
             service: Any = self._wandb.setup()._connection
             service._proc._process.kill()
 
 
 def _has_netrc_key(host: str) -> bool:
-    """Whether `wandb login` left a key for the server in the file where it leaves them."""
+    """Whether `wandb login` stored a key for the server in the netrc file."""
     try:
         return netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser()).authenticators(host) is not None
     except (OSError, NetrcParseError):

@@ -1,4 +1,4 @@
-"""What steps the weights: AdamW over the trained parameters, and the learning rate at each step."""
+"""AdamW over the trained parameters, and learning rate schedules."""
 
 import math
 from collections.abc import Sequence
@@ -15,23 +15,27 @@ def adamw(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
-    """AdamW over the parameters of `model` that are trained (requires_grad).
+    """AdamW over the trained parameters (requires_grad) of `model`.
 
-    lr_factors: pairs of a pattern on the parameters' names, shell-style ("image_encoder.*"), and a factor on their lr;
-        the first pattern that matches counts. Weight decay, being a share of the lr, grows with it
+    lr_factors: (pattern, factor) pairs: a shell-style pattern on parameter names such as "image_encoder.*", and a
+        factor on their lr; the first matching pattern applies. AdamW multiplies weight decay by the lr, so the factor
+        scales it too
 
     Raises:
-        ValueError: no such pairs, a pattern matches no parameter, a factor is not above 0, or betas are no two shares
+        ValueError: lr_factors are not such pairs, a pattern matches no parameter, a factor is not above 0, or betas are
+            not two numbers in [0, 1)
     """
     check_betas(betas)
     check_factors([name for name, _ in model.named_parameters()], lr_factors)
     groups = parameter_groups(model, lr, lr_factors, weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)  # one kernel, not ten a parameter
+    return torch.optim.AdamW(
+        groups, lr=lr, betas=(betas[0], betas[1]), fused=True
+    )  # one kernel instead of ten per parameter
 
 
 def check_betas(betas: tuple[float, float]) -> None:
-    numbers = isinstance(betas, list | tuple) and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in betas)
-    if not numbers or len(betas) != 2:
+    valid = isinstance(betas, list | tuple) and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in betas)
+    if not valid or len(betas) != 2:
         raise ValueError(f"betas={betas}; expected two numbers from 0 to below 1, such as [0.9,0.999]")
 
 
@@ -53,10 +57,10 @@ def _is_factor(pair: object) -> bool:
 def parameter_groups(
     model: nn.Module, lr: float, lr_factors: Sequence[tuple[str, float]], weight_decay: float
 ) -> list[dict]:
-    """Trained parameters, of each rate those that are decayed (matrices and kernels) and the others.
+    """Groups the trained parameters by learning rate and weight decay.
 
-    Biases, norms and tables are not decayed. Tables are the learned tokens (nn.Embedding) and the position tables:
-    pulling them to zero would make them forget what they mark.
+    Weight decay applies to matrices and convolution kernels, not to biases, norms, learned tokens (nn.Embedding) and
+    position embeddings.
     """
     tokens = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     positions = ("pos_embed", "rel_pos_h", "rel_pos_w", "attention_biases")
@@ -66,12 +70,12 @@ def parameter_groups(
             decayed = p.ndim >= 2 and id(p) not in tokens and not name.endswith(positions)
             factor = next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), 1.0)
             groups.setdefault((lr * factor, weight_decay if decayed else 0.0), []).append(p)
-    ordered = sorted(groups, reverse=True)  # the fast first, the decayed before the others
+    ordered = sorted(groups, reverse=True)  # by falling lr, with decay first
     return [{"params": groups[rate, decay], "lr": rate, "weight_decay": decay} for rate, decay in ordered]
 
 
 class WarmupCosine:
-    """Factor on the learning rate: linear from 0 to 1, then half a cosine down to `final`, over all steps of a run."""
+    """Factor on the learning rate: linear warmup from 0 to 1, then cosine decay to `final` at the last step."""
 
     def __init__(self, warmup_fraction: float = 0.05, final: float = 0.01):
         check_warmup(warmup_fraction)
@@ -79,7 +83,7 @@ class WarmupCosine:
         self.final = final
 
     def __call__(self, step: int, total_steps: int) -> float:
-        """The factor for step `step` in 0 .. total_steps - 1."""
+        """step: 0 to total_steps - 1"""
         warmup = max(1, round(self.warmup_fraction * total_steps))
         if step < warmup:
             return (step + 1) / warmup
@@ -88,7 +92,7 @@ class WarmupCosine:
 
 
 class Constant:
-    """Factor on the learning rate: 1 at every step after a linear warmup."""
+    """Factor on the learning rate: linear warmup from 0 to 1, then constant."""
 
     def __init__(self, warmup_fraction: float = 0.05):
         check_warmup(warmup_fraction)
@@ -100,11 +104,11 @@ class Constant:
 
 def check_warmup(fraction: float) -> None:
     if not 0 <= fraction <= 1:
-        raise ValueError(f"warmup_fraction={fraction}; expected a share of all steps, from 0 to 1")
+        raise ValueError(f"warmup_fraction={fraction}; expected a fraction of all steps, from 0 to 1")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Sets every group to its first learning rate times `factor`; returns the optimizer's own one times `factor`."""
+    """Sets the lr of every group to its initial value times `factor`; returns the base lr times `factor`."""
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor

@@ -1,4 +1,4 @@
-"""One process or many: wrapping the task so that gradients really are averaged over processes."""
+"""Wraps the task in DistributedDataParallel, so that gradients are averaged over processes."""
 
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sam_ft.utils import distributed
 
-# torch 2.15 renamed the option and warns about the old name, which is all that older ones know
+# torch 2.15 renamed the option and deprecates the old name, the only one in older versions
 _PARAMETERS = signature(DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
 _OPTIONS: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": True}
@@ -18,8 +18,8 @@ _OPTIONS: dict[str, Any] = {_SYNC_BUFFERS: False, "gradient_as_bucket_view": Tru
 def wrap(task: nn.Module) -> nn.Module:
     """The task in DistributedDataParallel, or the task itself in a single process.
 
-    Call what this returns, never its `.module`: only the wrapper's forward makes gradients meet. Buffers are not
-    broadcast, for none moves (see `adapt.Freeze`).
+    Train through the returned module: only the wrapper's forward synchronizes gradients. Buffers are not broadcast,
+    because none of them changes (see `adapt.Freeze`).
     """
     if distributed.world_size() == 1:
         return task
@@ -27,13 +27,13 @@ def wrap(task: nn.Module) -> nn.Module:
     return DistributedDataParallel(task, device_ids=[device] if device.type == "cuda" else None, **_OPTIONS)
 
 
-def plain(wrapped: nn.Module) -> Any:
-    """The task inside, for what needs no gradients."""
+def unwrap(wrapped: nn.Module) -> Any:
+    """The task without its wrapper, for computations without gradients."""
     return wrapped.module if isinstance(wrapped, DistributedDataParallel) else wrapped
 
 
 def gradient_sync(wrapped: nn.Module, enabled: bool) -> AbstractContextManager:
-    """Context of one backward pass: gradients are only averaged on the last micro-batch of a step."""
+    """Context of a backward pass; gradients are averaged only if `enabled`, in the last pass of a step."""
     if enabled or not isinstance(wrapped, DistributedDataParallel):
         return nullcontext()
     return wrapped.no_sync()

@@ -1,4 +1,4 @@
-"""A tracker may fail in every way: the run's own file is complete, and training is neither stopped nor held up."""
+"""A failing tracker leaves metrics.jsonl complete and neither stops nor delays training."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from tests.support.cli import ROOT
 
 
 class Broken:
-    """A tracker that starts well and then fails."""
+    """A tracker that raises in one of its methods."""
 
     def __init__(self, at):
         self.at = at
@@ -31,7 +31,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("at", ["start", "log", "picture", "finish"])
-def test_whatever_a_tracker_raises_is_one_warning(tmp_path, caplog, at):
+def test_any_exception_of_a_tracker_is_one_warning(tmp_path, caplog, at):
     tracker = Broken(at)
     run = RunLog(tmp_path, tracker, {})
     for step in range(3):
@@ -45,7 +45,7 @@ def test_whatever_a_tracker_raises_is_one_warning(tmp_path, caplog, at):
     assert "ConnectionResetError: gone" in warnings[0].message
 
 
-def test_a_resumed_run_drops_the_lines_it_will_write_again(tmp_path):
+def test_a_resumed_run_removes_the_lines_it_will_write_again(tmp_path):
     run = RunLog(tmp_path, None, {})
     for step in range(4):
         run.log(step, {"loss": 0.5})
@@ -55,7 +55,7 @@ def test_a_resumed_run_drops_the_lines_it_will_write_again(tmp_path):
     assert [line["step"] for line in written] == [0, 1, 2]
 
 
-def test_a_line_that_a_crash_left_half_written_is_dropped(tmp_path):
+def test_a_line_that_a_crash_left_incomplete_is_removed(tmp_path):
     run = RunLog(tmp_path, None, {})
     run.log(0, {"loss": 0.5})
     with open(tmp_path / "metrics.jsonl", "a") as file:
@@ -66,7 +66,7 @@ def test_a_line_that_a_crash_left_half_written_is_dropped(tmp_path):
     assert [line["step"] for line in written] == [0, 1]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
 def test_a_full_disk_is_one_warning(tmp_path, caplog):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     run = RunLog(tmp_path, None, {})
@@ -77,7 +77,7 @@ def test_a_full_disk_is_one_warning(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_run_that_raises_is_finished_too_and_only_once(tmp_path, fails):
+def test_a_tracker_is_finished_once_also_by_a_run_that_raises(tmp_path, fails):
     finished = []
 
     class Tracker(Broken):
@@ -98,7 +98,7 @@ def test_a_run_that_raises_is_finished_too_and_only_once(tmp_path, fails):
     assert finished == [fails]
 
 
-def test_numbers_that_are_none_are_still_json(tmp_path):
+def test_nan_is_written_as_null(tmp_path):
     RunLog(tmp_path, None, {}).log(0, {"loss": float("nan")})
     assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)["loss"] is None
 
@@ -115,20 +115,20 @@ run.log(1, {{"loss": 0.5}})
 run.finish()
 """
 
-# Just enough of a server for a run to start; it is gone before the run's end.
+# A minimal server on which a run can start; it is shut down before the run ends.
 LOST_SERVER = """
 import http.server, json, threading
 
 class Server(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])) or "{}")
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])) or "{}")
         project = {"id": "p", "name": "sam-ft", "entity": {"id": "e", "name": "me"}}
-        bucket = {"id": "b", "name": asked.get("variables", {}).get("name"), "config": "{}", "project": project}
-        answer = json.dumps({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}).encode()
+        bucket = {"id": "b", "name": request.get("variables", {}).get("name"), "config": "{}", "project": project}
+        response = json.dumps({"data": {"upsertBucket": {"bucket": bucket, "inserted": True}}}).encode()
         self.send_response(200)
-        self.send_header("content-length", str(len(answer)))
+        self.send_header("content-length", str(len(response)))
         self.end_headers()
-        self.wfile.write(answer)
+        self.wfile.write(response)
 
     def log_message(self, *_):
         pass
@@ -141,7 +141,7 @@ loggers.FINISH_SECONDS = 1.0
 
 
 def log_to_wandb(directory, before="", after="", **environment):
-    """A process of its own that logs one number to W&B; one that hangs fails."""
+    """Logs one value to W&B in a subprocess with a time limit."""
     command = [sys.executable, "-c", START.format(before=before, after=after), str(directory)]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(directory), "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -155,7 +155,7 @@ def log_to_wandb(directory, before="", after="", **environment):
     "server", ["none", pytest.param("refuses", marks=pytest.mark.slow), pytest.param("hangs", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
-def test_a_server_that_does_not_answer_means_offline_and_no_wait(tmp_path, server, mode):
+def test_without_a_responding_server_it_logs_offline_and_does_not_wait(tmp_path, server, mode):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         if server == "refuses":
@@ -169,7 +169,7 @@ def test_a_server_that_does_not_answer_means_offline_and_no_wait(tmp_path, serve
 
 
 @pytest.mark.parametrize("mode", ["auto", "online"])
-def test_a_terminal_is_never_asked_for_a_key(monkeypatch, mode, caplog, tmp_path):
+def test_it_never_prompts_for_a_key(monkeypatch, mode, caplog, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("NETRC", raising=False)
@@ -181,7 +181,7 @@ def test_a_terminal_is_never_asked_for_a_key(monkeypatch, mode, caplog, tmp_path
 
 
 @pytest.mark.slow
-def test_a_server_lost_in_mid_run_does_not_keep_the_process_alive(tmp_path):
+def test_a_server_lost_during_the_run_does_not_keep_the_process_alive(tmp_path):
     after = "time.sleep(1); server.shutdown(); server.server_close()"
     out = log_to_wandb(tmp_path, LOST_SERVER, after, WANDB_API_KEY="x" * 40)
     assert "wandb: online" in out
@@ -191,6 +191,6 @@ def test_a_server_lost_in_mid_run_does_not_keep_the_process_alive(tmp_path):
 @pytest.mark.slow
 def test_a_service_that_hangs_does_not_keep_the_process_alive(tmp_path):
     before = "loggers.FINISH_SECONDS = 1.0"
-    # its exit hook would wait for the stopped process
+    # its exit hook would wait for the suspended process
     after = "time.sleep(1); os.kill(tracker._wandb.setup()._connection._proc._process.pid, signal.SIGSTOP)"
     assert "upload not finished; `wandb sync" in log_to_wandb(tmp_path, before, after)

@@ -8,7 +8,7 @@ from sam_ft.training.optim import Constant, WarmupCosine, adamw, set_learning_ra
 from tests.support.tiny import tiny_sam
 
 
-def test_the_rate_rises_to_one_and_falls_to_the_end():
+def test_the_factor_rises_to_one_and_decays_to_the_final_value():
     schedule = WarmupCosine(warmup_fraction=0.1, final=0.1)
     factors = [schedule(step, 100) for step in range(100)]
     assert factors[0] == pytest.approx(0.1)
@@ -18,26 +18,26 @@ def test_the_rate_rises_to_one_and_falls_to_the_end():
     assert factors[99] == pytest.approx(0.1)
 
 
-def test_a_run_of_one_step_trains_at_the_full_rate():
+def test_a_run_of_one_step_trains_at_the_full_learning_rate():
     assert WarmupCosine()(0, 1) == 1.0
     assert Constant()(0, 1) == 1.0
 
 
 @pytest.mark.parametrize("schedule", [Constant, WarmupCosine])
 @pytest.mark.parametrize("fraction", [-0.1, 2, float("nan")])
-def test_a_warmup_that_is_no_share_is_refused(schedule, fraction):
+def test_a_warmup_that_is_not_a_fraction_is_refused(schedule, fraction):
     with pytest.raises(ValueError, match="warmup_fraction="):
         schedule(fraction)
 
 
-def test_the_schedule_scales_each_groups_first_rate():
+def test_the_schedule_scales_the_initial_learning_rate():
     weight = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([weight], lr=0.5)
     assert set_learning_rate(optimizer, 0.1) == pytest.approx(0.05)
     assert set_learning_rate(optimizer, 0.2) == pytest.approx(0.1)
 
 
-def test_only_trained_parameters_are_stepped_and_only_matrices_decay():
+def test_only_trained_parameters_are_optimized_and_only_matrices_decay():
     model = tiny_sam()
     model.image_encoder.requires_grad_(False)
     decayed, kept = adamw(model, lr=1e-3, weight_decay=0.1).param_groups
@@ -54,11 +54,11 @@ def test_only_trained_parameters_are_stepped_and_only_matrices_decay():
     assert decayed | kept == trained
 
 
-def test_the_first_factor_that_fits_scales_the_rate_of_a_part():
+def test_the_first_matching_factor_scales_the_learning_rate():
     model = tiny_sam()
     factors = [["mask_decoder.iou_*", 8], ["mask_decoder.*", 0.5]]
     optimizer = adamw(model, lr=1e-3, lr_factors=factors, weight_decay=0.1)
-    assert set_learning_rate(optimizer, 0.1) == pytest.approx(1e-4)  # what is logged: the rate without a factor
+    assert set_learning_rate(optimizer, 0.1) == pytest.approx(1e-4)  # the logged lr has no factor
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     named = {name: rates[id(p)] for name, p in model.named_parameters()}
     assert named["mask_decoder.iou_prediction_head.layers.0.weight"] == pytest.approx(8e-4)
@@ -70,7 +70,7 @@ def test_the_first_factor_that_fits_scales_the_rate_of_a_part():
 
 
 @pytest.mark.parametrize("betas", [0.9, None, [0.9], [0.9, 0.99, 0.999], [0.9, 1], [0.9, "slow"], [True, 0.9]])
-def test_betas_that_are_no_two_shares_are_refused(betas):
+def test_betas_other_than_two_numbers_below_1_are_refused(betas):
     with pytest.raises(ValueError, match=r"^betas=.*; expected two numbers"):
         adamw(tiny_sam(), betas=betas)
 
@@ -89,6 +89,6 @@ def test_betas_that_are_no_two_shares_are_refused(betas):
         (None, "expected a list of pairs"),
     ],
 )
-def test_factors_of_no_parameter_or_no_pairs_are_refused(factors, words):
+def test_invalid_lr_factors_are_refused(factors, words):
     with pytest.raises(ValueError, match=words):
         adamw(tiny_sam(), lr_factors=factors)
