@@ -26,7 +26,7 @@ from sam_ft.data.sources.coco_masks import segmentation_to_rle
     ],
 )
 def test_damaged_run_lengths_do_not_reach_pycocotools(counts):
-    with pytest.raises(InvalidEntry, match="damaged RLE"):
+    with pytest.raises(InvalidEntry, match="RLE"):
         segmentation_to_rle({"size": [6, 8], "counts": counts}, (6, 8))
 
 
