@@ -1,7 +1,7 @@
-"""Files with what was learned: the partial checkpoint that a run is for, and the state that a run resumes from.
+"""The partial checkpoint with the trained parameters, and the training state to resume from.
 
-Both are safetensors files, written atomically, with a digest of their tensors: no format notices a flipped bit by
-itself. Nothing here is ever a pickle.
+Both are safetensors files, never pickles, written atomically and with a digest of their tensors, because the format
+itself does not detect a flipped bit.
 """
 
 import hashlib
@@ -21,28 +21,28 @@ from sam_ft.utils.files import as_json, atomic_path
 FORMAT_VERSION = 2  # of a run's directory: its config.yaml and its checkpoints
 
 
-def save_partial_weights(model: Sam, path: str | Path, **notes: object) -> None:
-    """Writes the trained parameters of `model` (requires_grad), under their official names, and what they belong to.
+def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
+    """Writes the trained parameters (requires_grad) of `model` under their official names, and identifies their base.
 
-    notes: further facts for the file's metadata, such as the score; anything JSON can hold.
+    metadata: further entries of the file's metadata, such as scores; any JSON value
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    _write(path, tensors, {**_identity(model, tensors.keys()), **notes})
+    _write_tensors(path, tensors, {**_identity(model, tensors.keys()), **metadata})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
-    """Puts the weights of a partial checkpoint on top of a model with the official ones; returns the file's notes.
+    """Loads a partial checkpoint on top of a model with the base weights, and returns the file's metadata.
 
-    The notes say which "parts" were trained, and how they scored before and after.
+    The metadata holds the scores before and after training; "trained_modules" lists the trained submodules.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another version, or belongs to another model, another
-            input side or another base checkpoint; or its names or shapes are not the model's. Nothing is changed then.
+            input side or another base checkpoint; or names or shapes do not fit. The model is unchanged then.
     """
-    tensors, notes = _read(path)
-    for key, mine in _identity(model, tensors.keys()).items():
-        if notes.get(key) != mine:
-            raise CheckpointError(f"{path}: {_mismatch(key, notes.get(key), mine)}")
+    tensors, metadata = _read_tensors(path)
+    for key, ours in _identity(model, tensors.keys()).items():
+        if metadata.get(key) != ours:
+            raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
     own = model.state_dict()
     unknown = [name for name in tensors if name not in own]
     if unknown:
@@ -56,88 +56,91 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
-    return {**notes, "parts": sorted({name.split(".")[0] for name in tensors})}
+    return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in tensors})}
 
 
 def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
-    """Writes all that a run needs to go on: trained weights, the optimizer's memory, and how far it came."""
-    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    tensors = {f"model.{name}": p.detach() for name, p in learned.items()}
-    for name, parameter in learned.items():  # by name: positions change with the grouping of parameters
-        memory = optimizer.state.get(parameter, {})
-        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in memory.items()}
-    _write(path, tensors, {**_identity(model, learned), **progress})
+    """Writes all that a run needs to resume: trained weights, optimizer state and progress."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
+    for name, parameter in trained.items():  # by name: indices change with the parameter groups
+        state = optimizer.state.get(parameter, {})
+        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    _write_tensors(path, tensors, {**_identity(model, trained), **progress})
 
 
 def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
     """Restores what `save_training_state` wrote and returns its `progress`."""
-    tensors, progress = _read(path)
+    tensors, progress = _read_tensors(path)
     names = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
     if names.keys() != {name for name in tensors if name.startswith("model.")} or any(
-        progress.get(key) != mine for key, mine in _identity(model, [n.removeprefix("model.") for n in names]).items()
+        progress.get(key) != ours for key, ours in _identity(model, [n.removeprefix("model.") for n in names]).items()
     ):
         raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(tensors[name])
     parameters = dict(model.named_parameters())
-    # a fused optimizer wants its count of steps beside the parameter, another one on the CPU, where it is a number
-    beside = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
+    # a fused optimizer needs its step count on the parameter's device, any other on the CPU
+    fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     for full_name, tensor in tensors.items():
         if full_name.startswith("optimizer."):
             name, key = full_name.removeprefix("optimizer.").rsplit(".", 1)
             parameter = parameters[name]
-            moves = tensor.ndim > 0 or parameter in beside
-            optimizer.state[parameter][key] = tensor.to(parameter.device) if moves else tensor
+            on_device = tensor.ndim > 0 or parameter in fused
+            optimizer.state[parameter][key] = tensor.to(parameter.device) if on_device else tensor
     return progress
 
 
-def _identity(model: Sam, learned: Iterable[str]) -> dict:
-    """What the weights only make sense on top of; random weights have no file, so their own digest stands for it."""
-    learned = set(learned)
+def _identity(model: Sam, trained: Iterable[str]) -> dict:
+    """Identifies the base of the trained weights: model, input side, and digest of the base checkpoint.
+
+    A model of random weights has no base checkpoint; the digest of its untrained weights replaces it.
+    """
+    trained = set(trained)
     base = model.base_sha256
     if base is None:
-        rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in learned}
+        rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in trained}
         base = f"random weights {_digest(rest)}"
     return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
 
 
-def _mismatch(key: str, theirs: object, mine: object) -> str:
+def _mismatch(key: str, theirs: object, ours: object) -> str:
     if key == "model_type":
-        return f"was trained for model={theirs}, this is model={mine}; choose model={theirs}"
+        return f"was trained for model={theirs}, this is model={ours}; choose model={theirs}"
     if key == "image_size":
-        return f"was trained at model.image_size={theirs}, this model has {mine}; set model.image_size={theirs}"
+        return f"was trained at model.image_size={theirs}, this model has {ours}; set model.image_size={theirs}"
     return (
-        f"was trained on top of the base checkpoint with sha256 {theirs}, this model was built from {mine}; "
-        "set model.checkpoint to the file that training used"
+        f"was trained on top of the base checkpoint with sha256 {theirs}, this model was built from {ours}; "
+        "set model.checkpoint to the file that the training used"
     )
 
 
-def _write(path: str | Path, tensors: dict[str, Tensor], notes: dict) -> None:
+def _write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    notes = {"format_version": FORMAT_VERSION, **notes, "tensors_sha256": _digest(tensors)}
+    metadata = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": _digest(tensors)}
     try:
         with atomic_path(path) as temporary:
-            # safetensors metadata holds strings only; JSON keeps numbers and lists what they are
-            save_file(tensors, temporary, {key: as_json(value) for key, value in notes.items()})
+            # safetensors metadata holds only strings; JSON preserves numbers and lists
+            save_file(tensors, temporary, {key: as_json(value) for key, value in metadata.items()})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
 
 
-def _read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+def _read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     path = Path(path).expanduser()
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file")
+        raise CheckpointError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
-            notes = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, ValueError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(
             f"{path}: not a partial checkpoint of this project, or damaged ({size} bytes): {error}"
         ) from error
-    version = notes.get("format_version")
+    version = metadata.get("format_version")
     if version is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
     if version != FORMAT_VERSION:
@@ -146,9 +149,9 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise CheckpointError(
             f"{path}: was written by {age} version of sam-ft (format {version}, expected {FORMAT_VERSION}); {remedy}"
         )
-    if notes.pop("tensors_sha256", None) != _digest(tensors):
+    if metadata.pop("tensors_sha256", None) != _digest(tensors):
         raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
-    return tensors, notes
+    return tensors, metadata
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
