@@ -48,15 +48,15 @@ def test_the_interior_of_a_small_object_is_visible_inside_its_outline():
     mask = torch.zeros(60, 60, dtype=torch.bool)
     mask[20:25, 30:35] = True
     image, row = torch.full((3, 60, 60), 200, dtype=torch.uint8), {"name": "cell", "object": 3}
-    (title, truth), (other, answer) = objects._panels(image, mask, mask, row, iou=1.0)
-    assert (title, other) == ("cell object 3: truth", "prediction, IoU 1.000")
-    assert torch.equal(truth, answer)
+    (title, gt), (other, predicted) = objects._panels(image, mask, mask, row, iou=1.0)
+    assert (title, other) == ("cell object 3: ground truth", "prediction, IoU 1.000")
+    assert torch.equal(gt, predicted)
     times = 264 // 21  # a panel of 264 pixels, a cut-out of 5 + 2 · 8
-    assert truth.shape == (3, 21 * times, 21 * times)
-    tinted = (truth != 200).any(dim=0)
+    assert gt.shape == (3, 21 * times, 21 * times)
+    tinted = (gt != 200).any(dim=0)
     assert tinted.sum() == (5 * times) ** 2
     blue = torch.tensor(draw_masks(image, mask[None])[:, 20, 30].tolist())[:, None, None]
-    assert (truth == blue).all(dim=0).sum() == 4 * (5 * times - 1)  # a line of one pixel round a square
+    assert (gt == blue).all(dim=0).sum() == 4 * (5 * times - 1)  # a line of one pixel round a square
 
 
 def sheet(tmp_path, monkeypatch, counts, count):
@@ -81,8 +81,8 @@ def sheet(tmp_path, monkeypatch, counts, count):
 
 def test_the_sheet_separates_worst_from_best_and_gt_from_prediction(tmp_path, monkeypatch):
     assert sheet(tmp_path, monkeypatch, [4], 1) == {
-        "lowest IoU": ["blobs_0 object 0: truth", "prediction, IoU 0.100"],
-        "highest IoU": ["blobs_0 object 3: truth", "prediction, IoU 0.400"],
+        "lowest IoU": ["blobs_0 object 0: ground truth", "prediction, IoU 0.100"],
+        "highest IoU": ["blobs_0 object 3: ground truth", "prediction, IoU 0.400"],
     }
 
 
