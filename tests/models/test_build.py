@@ -43,14 +43,14 @@ def test_a_new_model_is_in_eval_mode_and_knows_what_it_is():
     assert all(tensor.isfinite().all() for tensor in sam.state_dict().values())
 
 
-def test_an_unknown_model_type_is_answered_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"vit_x.*vit_h, vit_l, vit_b, vit_t, lite_medsam"):
+def test_an_unknown_model_type_is_answered_with_the_known_ones(messages):
+    with messages.raises(ConfigError, "vit_x", "vit_h, vit_l, vit_b, vit_t, lite_medsam"):
         build_sam("vit_x")
 
 
 @pytest.mark.parametrize(
     ("model_type", "side", "nearest"), [("vit_b", 1000, 992), ("vit_t", 8, 16), ("lite_medsam", 255, 256)]
 )
-def test_an_input_side_that_is_no_multiple_of_the_stride_is_refused(model_type, side, nearest):
-    with pytest.raises(ConfigError, match=f"image_size is {side}.*try {nearest}"):
+def test_an_input_side_that_is_no_multiple_of_the_stride_is_refused(messages, model_type, side, nearest):
+    with messages.raises(ConfigError, f"image_size is {side}", str(nearest)):
         build_sam(model_type, image_size=side)

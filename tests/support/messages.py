@@ -17,6 +17,10 @@ ROOT = Path(__file__).parents[2]
 VARYING = {  # differs between runs, machines or versions of libraries
     r"(cannot be (?:read|loaded)|too large to read) \(.*\)(?=[;:.,]|$)": r"\1 (REASON)",
     r"(127\.0\.0\.1|localhost):\d+": r"\1:PORT",
+    r"\(\w+Error: .*\)(?=;)": "(REASON)",
+    r"\[Errno \d+\] ": "",
+    r"\(\d+ bytes": "(N bytes",
+    r"\b[0-9a-f]{64}\b": "SHA256",
     r"0x[0-9a-f]{6,}": "ADDRESS",
     r"\d+\.\d{4,}": "FLOAT",
     r"\b\d+(\.\d+)? (s|GB|images/s)\b": r"N \2",
