@@ -26,7 +26,7 @@ def rerooted(cfg):
     return OmegaConf.create({"metric": cfg.metric}).metric
 
 
-def test_a_name_that_changes_its_meaning_under_another_root_is_fixed_when_it_is_checked(tmp_path):
+def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(tmp_path):
     marker = tmp_path / "marker"
     hostile = {"_target_": "${oc.select:safe,os.mkdir}", "path": str(marker)}
     write(tmp_path, safe=METRIC["_target_"], metric=hostile)

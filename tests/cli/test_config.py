@@ -80,27 +80,27 @@ def test_a_wrong_option_is_named_as_it_is_typed(options, words):
 
 
 @pytest.mark.parametrize("prompters", [["box"], [{"jitter": 1}], ["box", 1]])
-def test_a_word_where_a_class_is_to_be_made_is_refused(prompters):
+def test_text_in_place_of_a_node_is_refused(prompters):
     options = {"_target_": "sam_ft.prompts.Mixed", "prompters": prompters, "weights": [1.0]}
     with pytest.raises(ConfigError, match=r"^part\.prompters\.0=.*; expected \{_target_: CLASS, \.\.\.\}$"):
         build(OmegaConf.create({"part": options}).part)
 
 
-def test_without_a_place_in_a_configuration_the_class_is_named():
+def test_errors_of_a_node_without_a_parent_name_its_class():
     with pytest.raises(ConfigError, match=r"^tests\.cli\.test_config\.Part\.number=1 is too few"):
         build(node(number=1))
     with pytest.raises(ConfigError, match=r"^tests\.cli\.test_config\.Part\.number=x was given"):
         build(node(number="x"))
 
 
-def test_a_choice_without_options_says_so():
+def test_a_target_without_parameters_refuses_options():
     cfg = OmegaConf.create({"cache": {"_target_": "sam_ft.cache.store.no_store", "views": 8}})
     with pytest.raises(ConfigError, match=r"^cache: .*'views'; it takes no options$"):
         build(cfg.cache)
 
 
 @pytest.mark.parametrize("target", ["tests.cli.test_config.Nothing", "tests.cli.test_config", "nothing.at.all"])
-def test_a_target_that_is_not_there_or_cannot_be_called(target):
+def test_a_target_that_is_missing_or_not_callable_is_refused(target):
     with pytest.raises(ConfigError, match=target):
         build(OmegaConf.create({"_target_": target}))
 
@@ -114,7 +114,7 @@ def test_a_target_that_is_not_there_or_cannot_be_called(target):
         ("Dice", r"Empty module name; expected MODULE\.CLASS"),
     ],
 )
-def test_a_class_that_cannot_be_found_is_named_once_with_what_there_is(target, words, capfd):
+def test_a_missing_class_is_reported_once_with_the_closest_name(target, words, capfd):
     with pytest.raises(ConfigError, match=rf"^{target}: _target_={target} cannot be found; {words}") as caught:
         build(OmegaConf.create({"_target_": target}))
     assert "\n" not in str(caught.value)
@@ -126,7 +126,7 @@ def test_a_users_mistake_inside_a_constructor_passes_through():
         build(node(number=2))
 
 
-def test_a_fault_inside_a_constructor_keeps_its_traceback():
+def test_a_bug_inside_a_constructor_keeps_its_traceback():
     with pytest.raises(TypeError, match="has no len") as caught:
         build(node(number=3))
     assert caught.traceback[-1].name == "__init__"
@@ -137,7 +137,7 @@ def test_a_missing_value_is_named_in_full():
         build(OmegaConf.create({"part": node(number="???")}).part)
 
 
-def test_types_of_several_values_are_left_to_the_class():
+def test_annotations_that_only_the_class_knows_are_not_checked():
     cfg = OmegaConf.create({"_target_": "torchvision.transforms.v2.ColorJitter", "brightness": [0.5, 1.5]})
     assert build(cfg).brightness == (0.5, 1.5)
 

@@ -1,4 +1,4 @@
-"""A mistake in what was typed ends in one line of plain words, with what to type instead."""
+"""A mistyped setting ends in one line with the correction."""
 
 import shlex
 import sys
@@ -24,7 +24,7 @@ FEW_SETTINGS = {  # of the scripts that have so few that all are named
         ("debg=true", "debg is not a setting; did you mean debug?"),  # of which Hydra says to write +debg=true
     ],
 )
-def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, script, override, message):
+def test_an_unknown_setting_is_refused_with_the_closest_name(cli, script, override, message):
     if script == "train.py":
         override, message = override.replace("outputs", "epoch"), message.replace("outputs", "epoch")
         message = message.replace("output?", "epochs?")
@@ -81,7 +81,7 @@ def test_a_setting_that_nobody_knows_is_refused_with_one_that_is_close(cli, scri
         ("prompt@eval_prompt=box,mask", "prompt@eval_prompt=box,mask: expected one choice; add -m "),
     ],
 )
-def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, message):
+def test_errors_of_hydra_are_explained_in_one_line(cli, override, message):
     done = cli("train.py", override)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {message}")
@@ -100,7 +100,7 @@ def test_what_hydra_does_not_understand_is_said_in_plain_words(cli, override, me
         ("sam_ft.check", "model.image_size=64", "model: model=NAME chooses one of lite_medsam, vit_b, "),
     ],
 )
-def test_what_another_script_takes_or_takes_under_a_name_is_named(cli, script, override, message):
+def test_a_setting_of_another_script_is_refused_with_that_script(cli, script, override, message):
     done = cli(script, override)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"error: {message}")
@@ -113,7 +113,7 @@ def test_flags_of_hydra_that_exclude_each_other_are_refused_in_one_line(cli):
     assert done.err.count("\n") == 1
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(cli, tmp_path, monkeypatch):
+def test_a_bug_keeps_its_traceback(cli, tmp_path, monkeypatch):
     def fail(*_):
         raise ValueError("a fault")
 
@@ -142,7 +142,7 @@ def test_the_error_about_an_odd_path_shows_quotes_that_shell_and_hydra_read(cli,
         ),  # a name of its own, used there
     ],
 )
-def test_a_setting_in_an_experiment_file_that_is_nearly_one_is_refused(tmp_path, line, message):
+def test_a_mistyped_setting_in_an_experiment_file_is_refused(tmp_path, line, message):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/short.yaml").write_text(f"# @package _global_\n{line}\n")
     command = ["train.py", f"hydra.searchpath=[file://{tmp_path}]", "experiment=short", f"run_dir={tmp_path / 'run'}"]
@@ -151,7 +151,7 @@ def test_a_setting_in_an_experiment_file_that_is_nearly_one_is_refused(tmp_path,
 
 
 @pytest.mark.parametrize("override", ["epochs=0", "optimizer.lr_factors=[0.1]", "data.objects=none"])
-def test_debug_adds_the_traceback_to_a_mistake_and_changes_no_code(cli, tmp_path, override):
+def test_debug_prints_the_traceback_and_keeps_the_exit_code(cli, tmp_path, override):
     done = cli("train.py", override, "logger=none", f"run_dir={tmp_path}")
     assert "Traceback" not in done.err
     debugged = cli("train.py", override, "logger=none", f"run_dir={tmp_path}", "debug=true")

@@ -63,7 +63,7 @@ def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeyp
         assert load_run(directory).cfg.data.table == str(tmp_path / "cells.csv")
 
 
-def test_the_same_folder_by_another_path_is_no_other_setting(tmp_path, monkeypatch):
+def test_the_same_folder_by_another_path_is_the_same_setting(tmp_path, monkeypatch):
     (tmp_path / "cells").mkdir()
     (tmp_path / "here").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cells")
@@ -119,7 +119,7 @@ def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
 
 
 @pytest.mark.parametrize("failure", [ConfigError, KeyboardInterrupt, ZeroDivisionError])
-def test_a_run_that_fails_before_it_is_scored_gives_back_what_it_would_overwrite(earlier, failure):
+def test_a_run_that_fails_before_it_is_scored_restores_the_overwritten_one(earlier, failure):
     before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
     with contextlib.suppress(failure), open_run(settings(earlier, overwrite=True, monitor="dice")):
         (earlier / "metrics.jsonl").write_text("new")
@@ -157,7 +157,7 @@ def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
     assert names(earlier) == before
 
 
-def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, monkeypatch):
+def test_a_restart_by_torchrun_continues_instead_of_overwriting_again(earlier, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
     for count in range(2):  # both fail, the second one after it was scored
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(count))
@@ -172,7 +172,7 @@ def test_a_restart_by_torchrun_goes_on_instead_of_overwriting_again(earlier, mon
     assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
 
 
-def test_a_run_goes_on_where_its_directory_was_moved_to(earlier):
+def test_a_run_continues_in_a_moved_directory(earlier):
     moved = earlier.rename(earlier.parent / "moved")
     with open_run(settings(moved, name="moved")):
         assert "checkpoints" in names(moved)

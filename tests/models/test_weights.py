@@ -1,4 +1,4 @@
-"""Files as people bring them: good, damaged, hostile, or of another model."""
+"""Files of weights: valid, damaged, hostile, or of another model."""
 
 import logging
 import os
@@ -67,7 +67,7 @@ def test_a_state_dict_is_read_alone_or_under_its_usual_names(wrap, zipped, state
     assert same(read_state_dict(path), state)
 
 
-def test_the_rest_of_a_training_checkpoint_is_left_alone(state, path):
+def test_other_entries_of_a_training_checkpoint_are_ignored(state, path):
     torch.save({"model": state, "optimizer": {"lr": 0.1}, "epoch": 3}, path)
     assert same(read_state_dict(path), state)
 
@@ -88,7 +88,7 @@ def refused(messages, path, *facts):
     assert "\n" not in str(caught.value)
 
 
-def test_of_what_is_no_pickle_the_advice_of_torch_is_not_shown(messages, tmp_path):
+def test_torchs_advice_to_run_the_code_is_not_shown(messages, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("# no weights")
     refused(messages, path, "12 bytes", "PyTorch")
@@ -104,7 +104,7 @@ def test_of_what_is_no_pickle_the_advice_of_torch_is_not_shown(messages, tmp_pat
     ],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_no_file_of_weights_is_named_for_what_it_is(messages, content, fact, suffix, tmp_path):
+def test_a_file_of_another_kind_is_named(messages, content, fact, suffix, tmp_path):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     refused(messages, path, fact)
@@ -112,7 +112,7 @@ def test_what_is_no_file_of_weights_is_named_for_what_it_is(messages, content, f
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("keep", [10, 0.5, -1])
-def test_a_file_that_is_cut_off_is_told_with_its_size(messages, zipped, keep, path):
+def test_a_truncated_file_is_refused_with_its_size(messages, zipped, keep, path):
     torch.save({"a": torch.ones(1000)}, path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     content = content[: int(len(content) * keep)] if keep == 0.5 else content[:keep]
@@ -121,14 +121,14 @@ def test_a_file_that_is_cut_off_is_told_with_its_size(messages, zipped, keep, pa
 
 
 @pytest.mark.parametrize("keep", [10, 100, -1])
-def test_safetensors_that_are_cut_off_are_refused(messages, keep, state, tmp_path):
+def test_truncated_safetensors_are_refused(messages, keep, state, tmp_path):
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(state, path)
     path.write_bytes(path.read_bytes()[:keep])
     refused(messages, path, f"{path.stat().st_size} bytes")
 
 
-def test_an_official_file_that_is_cut_off_is_told_with_both_sizes(messages, tmp_path):
+def test_a_truncated_official_file_is_refused_with_both_sizes(messages, tmp_path):
     path = tmp_path / "sam_vit_b_01ec64.pth"
     path.write_bytes(b"PK\x03\x04 and no more")
     refused(messages, path, "16 bytes", "375042383")
@@ -170,7 +170,7 @@ def test_objects_beside_the_tensors_are_named(messages, path):
         ({"model": "vit_b"}, "'model': str"),
     ],
 )
-def test_what_is_not_tensors_by_name_is_told(messages, content, fact, path):
+def test_a_file_without_a_state_dict_is_refused_with_its_contents(messages, content, fact, path):
     torch.save(content, path)
     refused(messages, path, fact)
 
@@ -191,7 +191,7 @@ def test_a_home_folder_is_found(monkeypatch, tmp_path):
     assert find_checkpoint("vit_b", "~/weights.pth") == tmp_path / "weights.pth"
 
 
-def test_a_missing_file_is_told_with_its_whole_path_and_what_else_there_is(messages, monkeypatch, tmp_path):
+def test_a_missing_file_is_refused_with_its_absolute_path_and_the_alternatives(messages, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with messages.raises(CheckpointError, tmp_path / "none.pth", "official", "null"):
         find_checkpoint("vit_b", "none.pth")
@@ -203,11 +203,11 @@ def test_a_missing_file_is_told_with_its_whole_path_and_what_else_there_is(messa
 
 
 @pytest.mark.parametrize("model_type", list(OFFICIAL))
-def test_each_model_is_told_by_its_shapes(model_type):
+def test_each_model_is_identified_by_its_shapes(model_type):
     assert identify_model_type(meta_state(model_type)) == model_type
 
 
-def test_other_models_are_not_taken_for_one():
+def test_other_models_are_not_identified():
     assert identify_model_type({"image_encoder.trunk.pos_embed": torch.ones(1)}) is None
     assert identify_model_type(tiny_sam().state_dict()) is None
 
@@ -269,7 +269,7 @@ def test_an_altered_file_with_an_official_name_is_refused(messages, weights, tmp
 # How it fits
 
 
-def test_weights_load_bit_for_bit_and_the_file_is_remembered(weights, path, caplog):
+def test_weights_load_bit_for_bit_with_the_digest_of_the_file(weights, path, caplog):
     torch.save(weights, path)
     model = blank()
     with caplog.at_level(logging.INFO, "sam_ft"):
@@ -349,7 +349,7 @@ def test_random_weights_need_no_file(monkeypatch):
     assert model.mask_decoder.iou_prediction_head.layers[0].weight.std() > 0
 
 
-def test_a_model_built_for_a_file_holds_nothing_but_what_a_random_one_would(path):
+def test_a_model_built_for_a_file_has_the_buffers_of_a_random_one(path):
     """Building leaves out the random values; buffers outside the state dict must be there all the same."""
     fresh = build_model("lite_medsam", checkpoint=None)
     loaded = build_model("lite_medsam")
@@ -359,7 +359,7 @@ def test_a_model_built_for_a_file_holds_nothing_but_what_a_random_one_would(path
             assert torch.equal(buffer, loaded.get_buffer(name))
 
 
-def test_an_image_size_that_does_not_go_is_refused_before_anything_is_fetched(messages, monkeypatch):
+def test_a_wrong_image_size_is_refused_before_the_download(messages, monkeypatch):
     monkeypatch.setattr(sam_ft.models, "find_checkpoint", pytest.fail)
     with messages.raises(ConfigError, "image_size is 100"):
         build_model("vit_t", image_size=100)
