@@ -58,7 +58,7 @@ def read_run_config(path: Path, any_version: bool = False) -> dict:
         raise ConfigError(
             f"{path}: was written by {age} version of sam-ft ({came}, expected {FORMAT_VERSION}); {remedy}"
         )
-    return settings  # type: ignore[return-value]
+    return settings
 
 
 def make_paths_absolute(settings: dict, resolve: bool = False) -> None:
@@ -87,7 +87,7 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
     old, new = deepcopy(old), deepcopy(new)
     for settings in (old, new):
         make_paths_absolute(settings, resolve=True)
-    changes = _differences(old, new)
+    changes = _changed_settings(old, new)
     if changes:
         raise ConfigError(
             f"{directory} holds a run with other settings ({'; '.join(changes[:5])}). "
@@ -95,7 +95,7 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
         )
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+def _changed_settings(old: Any, new: Any, where: str = "") -> list[str]:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         old, new = (None if value == [] else value for value in (old, new))  # an option added after the run was made
         return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
@@ -103,5 +103,5 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
     for key in sorted(old.keys() | new.keys()):
         name = f"{where}.{key}".lstrip(".")
         if name not in CHANGEABLE:
-            changes += _differences(old.get(key), new.get(key), name)
+            changes += _changed_settings(old.get(key), new.get(key), name)
     return changes
