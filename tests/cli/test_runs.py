@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
 from sam_ft.cli.config import build
+from sam_ft.cli.hints import CONF
 from sam_ft.cli.run_config import write_run_config
 from sam_ft.cli.runs import load_run, open_run
 from sam_ft.utils.errors import ConfigError
@@ -18,9 +19,10 @@ def write(directory, **settings):
 
 
 def settings(directory, **others):
-    """What open_run needs to see of a configuration."""
-    own = {"run_dir": str(directory), "overwrite": False, "adapt": {}, "monitor": "iou", "train_prompt": {}}
-    return OmegaConf.create({**own, **others})
+    """The settings of train.py itself, with two empty groups."""
+    own = OmegaConf.load(CONF / "train.yaml")
+    own = {key: own[key] for key in own if key not in ("defaults", "hydra", "name", "run_dir")}
+    return OmegaConf.create({**own, "run_dir": str(directory), "adapt": {}, "train_prompt": {}, **others})
 
 
 def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
