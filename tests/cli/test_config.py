@@ -94,7 +94,7 @@ def test_errors_of_a_node_without_a_parent_name_its_class():
 
 
 def test_a_target_without_parameters_refuses_options():
-    cfg = OmegaConf.create({"cache": {"_target_": "sam_ft.cache.store.no_store", "views": 8}})
+    cfg = OmegaConf.create({"cache": {"_target_": "sam_ft.cache.no_cache", "views": 8}})
     with pytest.raises(ConfigError, match=r"^cache: .*'views'; it takes no options$"):
         build(cfg.cache)
 
