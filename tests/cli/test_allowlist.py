@@ -26,7 +26,7 @@ def rerooted(cfg):
     return OmegaConf.create({"metric": cfg.metric}).metric
 
 
-def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(tmp_path):
+def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(messages, tmp_path):
     marker = tmp_path / "marker"
     hostile = {"_target_": "${oc.select:safe,os.mkdir}", "path": str(marker)}
     write(tmp_path, safe=METRIC["_target_"], metric=hostile)
@@ -36,7 +36,7 @@ def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(
     marker.rmdir()
     metric = rerooted(load_run(tmp_path).cfg)
     assert metric._target_ == METRIC["_target_"]
-    with pytest.raises(ConfigError, match="unexpected keyword argument 'path'"):
+    with messages.raises(ConfigError, "'path'"):
         build(metric)
     assert not marker.exists()
 
@@ -54,12 +54,12 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
+def test_a_config_that_would_call_something_else_is_refused(messages, attack, tmp_path):
     marker = tmp_path / "marker"
     settings = {"format_version": FORMAT_VERSION, "metric": ATTACKS[attack]}
     text = OmegaConf.to_yaml(OmegaConf.create(settings)).replace("MARKER", str(marker))
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+    with messages.raises(ConfigError, "config.yaml: "):
         load_run(tmp_path)
     assert not marker.exists()
 
@@ -90,15 +90,15 @@ def test_a_config_that_would_call_something_else_is_refused(attack, tmp_path):
         ["sam_ft.metrics.SegmentationMetrics"],
     ],
 )
-def test_only_classes_of_the_allowed_modules_may_be_called(target, tmp_path, capsys):
+def test_only_classes_of_the_allowed_modules_may_be_called(messages, target, tmp_path, capsys):
     write(tmp_path, metric={"_target_": target})
-    with pytest.raises(ConfigError, match="may not call it"):
+    with messages.raises(ConfigError, "config.yaml: ", target):
         load_run(tmp_path)
     assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "_mode_"])
-def test_other_keys_of_hydra_are_refused(key, tmp_path):
+def test_other_keys_of_hydra_are_refused(messages, key, tmp_path):
     write(tmp_path, metric={**METRIC, key: True})
-    with pytest.raises(ConfigError, match=key):
+    with messages.raises(ConfigError, "config.yaml: ", key):
         load_run(tmp_path)

@@ -43,79 +43,75 @@ def test_options_and_arguments_arrive_as_plain_values():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "start", "fact"),
     [
-        ({}, "missing a required argument: 'number'"),
-        (
-            {"number": 5, "speed": 1},
-            "got an unexpected .* 'speed'; it takes number, factor, limit, inner, folder, names",
-        ),
-        ({"number": "five"}, "number=five was given; expected int"),
-        ({"number": None}, "number=null was given; expected int"),
-        ({"number": True}, "number=True was given; expected int"),
-        ({"number": [5]}, r"number=\[5\] was given; expected int"),
-        ({"number": 5, "limit": 0.5}, "limit=0.5 was given; expected int or null"),
-        ({"number": {"a": 5}}, r"number=\{'a': 5\} was given; expected int"),
-        ({"number": 5, "folder": None}, "folder=null was given; expected text$"),
-        ({"number": 5, "folder": ["a"]}, r"folder=\['a'\] was given; expected text$"),
-        ({"number": 5, "folder": {"a": 1}}, r"folder=\{'a': 1\} was given; expected text$"),
-        ({"number": 5, "folder": 2024}, """folder=2024 was given; expected text: 'part.folder="2024"'"""),
-        ({"number": 5, "names": "*.a"}, r"""names=\*\.a was .* a list or null: 'part\.names=\["\*\.a"\]'"""),
-        ({"number": 5, "names": ["a", 1]}, r"names\.1=1 was given; expected text$"),
-        ({"number": 5, "names": 0.9}, "names=0.9 was given; expected a list or null$"),
-        ({"number": 1}, "number=1 is too few"),
-        (
-            {"number": 5, "inner": {"_target_": "tests.cli.test_config.Part", "n": 1}},
-            "inner: missing .* 'number'",
-        ),
+        ({}, "part: ", "'number'"),
+        ({"number": 5, "speed": 1}, "part: ", "'speed'; it takes number, factor, limit, inner, folder, names"),
+        ({"number": "five"}, "part.number=five ", "int"),
+        ({"number": None}, "part.number=null ", "int"),
+        ({"number": True}, "part.number=True ", "int"),
+        ({"number": [5]}, "part.number=[5] ", "int"),
+        ({"number": 5, "limit": 0.5}, "part.limit=0.5 ", "int or null"),
+        ({"number": {"a": 5}}, "part.number={'a': 5} ", "int"),
+        ({"number": 5, "folder": None}, "part.folder=null ", "text"),
+        ({"number": 5, "folder": ["a"]}, "part.folder=['a'] ", "text"),
+        ({"number": 5, "folder": {"a": 1}}, "part.folder={'a': 1} ", "text"),
+        ({"number": 5, "folder": 2024}, "part.folder=2024 ", """'part.folder="2024"'"""),
+        ({"number": 5, "names": "*.a"}, "part.names=*.a ", """'part.names=["*.a"]'"""),
+        ({"number": 5, "names": ["a", 1]}, "part.names.1=1 ", "text"),
+        ({"number": 5, "names": 0.9}, "part.names=0.9 ", "list or null"),
+        ({"number": 1}, "part.number=1 ", "too few"),
+        ({"number": 5, "inner": {"_target_": "tests.cli.test_config.Part", "n": 1}}, "part.inner: ", "'number'"),
         (
             {"number": 5, "inner": [{"_target_": "tests.cli.test_config.Part", "number": "x"}]},
-            r"inner\.0\.number=x was",
+            "part.inner.0.number=x ",
+            "",
         ),
     ],
 )
-def test_a_wrong_option_is_named_as_it_is_typed(options, words):
-    with pytest.raises(ConfigError, match=rf"^part(\.|: ){words}"):
+def test_a_wrong_option_is_named_as_it_is_typed(messages, options, start, fact):
+    with messages.raises(ConfigError, fact) as caught:
         build(OmegaConf.create({"part": node(**options)}).part)
+    assert str(caught.value).startswith(start)
 
 
 @pytest.mark.parametrize("prompters", [["box"], [{"jitter": 1}], ["box", 1]])
-def test_text_in_place_of_a_node_is_refused(prompters):
+def test_text_in_place_of_a_node_is_refused(messages, prompters):
     options = {"_target_": "sam_ft.prompts.Mixed", "prompters": prompters, "weights": [1.0]}
-    with pytest.raises(ConfigError, match=r"^part\.prompters\.0=.*; expected \{_target_: CLASS, \.\.\.\}$"):
+    with messages.raises(ConfigError, "part.prompters.0=", "{_target_: CLASS, ...}"):
         build(OmegaConf.create({"part": options}).part)
 
 
-def test_errors_of_a_node_without_a_parent_name_its_class():
-    with pytest.raises(ConfigError, match=r"^tests\.cli\.test_config\.Part\.number=1 is too few"):
+def test_errors_of_a_node_without_a_parent_name_its_class(messages):
+    with messages.raises(ConfigError, "tests.cli.test_config.Part.number=1 "):
         build(node(number=1))
-    with pytest.raises(ConfigError, match=r"^tests\.cli\.test_config\.Part\.number=x was given"):
+    with messages.raises(ConfigError, "tests.cli.test_config.Part.number=x "):
         build(node(number="x"))
 
 
-def test_a_target_without_parameters_refuses_options():
+def test_a_target_without_parameters_refuses_options(messages):
     cfg = OmegaConf.create({"cache": {"_target_": "sam_ft.cache.no_cache", "views": 8}})
-    with pytest.raises(ConfigError, match=r"^cache: .*'views'; it takes no options$"):
+    with messages.raises(ConfigError, "cache: ", "'views'"):
         build(cfg.cache)
 
 
 @pytest.mark.parametrize("target", ["tests.cli.test_config.Nothing", "tests.cli.test_config", "nothing.at.all"])
 def test_a_target_that_is_missing_or_not_callable_is_refused(target):
-    with pytest.raises(ConfigError, match=target):
+    with pytest.raises(ConfigError, match=target):  # with all names of this module
         build(OmegaConf.create({"_target_": target}))
 
 
 @pytest.mark.parametrize(
-    ("target", "words"),
+    ("target", "fact"),
     [
-        ("sam_ft.losses.Lovaz", r"did you mean sam_ft\.losses\.Lovasz\?$"),
-        ("sam_ft.losses.Zebra", r"sam_ft\.losses has Bce, BoundaryBce, "),
-        ("sam_ft.loss.Dice", r"No module named 'sam_ft\.loss'; expected MODULE\.CLASS"),
-        ("Dice", r"Empty module name; expected MODULE\.CLASS"),
+        ("sam_ft.losses.Lovaz", "sam_ft.losses.Lovasz"),
+        ("sam_ft.losses.Zebra", "Bce, BoundaryBce, "),
+        ("sam_ft.loss.Dice", "'sam_ft.loss'"),
+        ("Dice", "MODULE.CLASS"),
     ],
 )
-def test_a_missing_class_is_reported_once_with_the_closest_name(target, words, capfd):
-    with pytest.raises(ConfigError, match=rf"^{target}: _target_={target} cannot be found; {words}") as caught:
+def test_a_missing_class_is_reported_once_with_the_closest_name(messages, target, fact, capfd):
+    with messages.raises(ConfigError, f"_target_={target} ", fact) as caught:
         build(OmegaConf.create({"_target_": target}))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -142,11 +138,12 @@ def test_annotations_that_only_the_class_knows_are_not_checked():
     assert build(cfg).brightness == (0.5, 1.5)
 
 
-def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(tmp_path, cli):
+def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(messages, tmp_path, cli):
     sweep = tmp_path / "sweep"
     done = cli("train.py", "-m", *SMALL, f"run_dir={sweep}", "epochs=no,0")
     jobs = [json.loads(line) for line in (sweep / "sweep.jsonl").read_text().splitlines()]
     assert [(job["job"], job["overrides"][-1]) for job in jobs] == [(0, "epochs=no"), (1, "epochs=0")]
-    assert all("expected a whole number" in job["error"] for job in jobs)
+    for job in jobs:
+        messages.check(job["error"], job["overrides"][-1])
     assert done.code == 1
     assert "Traceback" not in done.err

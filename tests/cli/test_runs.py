@@ -34,15 +34,15 @@ def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: ${b}", "- 1", "a: ${nothing:b}", "a: !!python/object:os.system {}"])
-def test_a_config_that_cannot_be_read_is_named(text, tmp_path):
+def test_a_config_that_cannot_be_read_is_named(messages, text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"config\.yaml: "):
+    with messages.raises(ConfigError, "config.yaml: "):
         load_run(tmp_path)
-    with pytest.raises(ConfigError, match=r"config\.yaml: "), open_run(settings(tmp_path)):
+    with messages.raises(ConfigError, "config.yaml: "), open_run(settings(tmp_path)):
         pass
 
 
-def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch):
+def test_paths_in_a_config_hold_from_any_working_directory(messages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parts = {"data": {"root": "cells"}, "model": {"checkpoint": "~/sam.pth"}}
     with open_run(settings("run", **parts)) as directory:
@@ -55,7 +55,7 @@ def test_paths_in_a_config_hold_from_any_working_directory(tmp_path, monkeypatch
     with open_run(settings("run", **parts)):  # the same place by another name is no other setting
         pass
     monkeypatch.chdir("/")
-    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", **parts)):
+    with messages.raises(ConfigError, "data.root"), open_run(settings(tmp_path / "run", **parts)):
         pass
 
 
@@ -65,7 +65,7 @@ def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeyp
         assert load_run(directory).cfg.data.table == str(tmp_path / "cells.csv")
 
 
-def test_the_same_folder_by_another_path_is_the_same_setting(tmp_path, monkeypatch):
+def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path, monkeypatch):
     (tmp_path / "cells").mkdir()
     (tmp_path / "here").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cells")
@@ -74,7 +74,7 @@ def test_the_same_folder_by_another_path_is_the_same_setting(tmp_path, monkeypat
         with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
             (directory / "checkpoints").mkdir(exist_ok=True)
     assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # what was asked for, not what it is
-    with pytest.raises(ConfigError, match=r"data\.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
+    with messages.raises(ConfigError, "data.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
         pass
 
 
@@ -151,10 +151,10 @@ def test_the_backup_of_a_killed_run_is_restored(earlier, monkeypatch):
         assert names(earlier) == before
 
 
-def test_overwrite_spares_a_directory_that_holds_no_run(earlier):
+def test_overwrite_spares_a_directory_that_holds_no_run(messages, earlier):
     write(earlier, services={"web": {}})
     before = names(earlier)
-    with pytest.raises(ConfigError, match="deletes nothing"), open_run(settings(earlier, overwrite=True)):
+    with messages.raises(ConfigError, earlier), open_run(settings(earlier, overwrite=True)):
         pass
     assert names(earlier) == before
 
@@ -181,22 +181,20 @@ def test_a_run_continues_in_a_moved_directory(earlier):
 
 
 @pytest.mark.parametrize(
-    ("version", "words"),
+    ("version", "facts"),
     [
-        (None, "older version of sam-ft (no format_version, expected 2); train again under another name="),
-        (1, "older version of sam-ft (format_version 1, expected 2); train again under another name="),
-        (3, "newer version of sam-ft (format_version 3, expected 2); update sam-ft"),
+        (None, ["no format_version", "name="]),
+        (1, ["format_version 1", "name="]),
+        (3, ["format_version 3", "update sam-ft"]),
     ],
 )
-def test_a_run_of_another_format_version_is_refused(earlier, version, words):
+def test_a_run_of_another_format_version_is_refused(messages, earlier, version, facts):
     path = earlier / "config.yaml"
     line = "" if version is None else f"format_version: {version}\n"
     path.write_text(path.read_text().replace("format_version: 2\n", line))
     for use in (load_run, lambda directory: contextlib.ExitStack().enter_context(open_run(settings(directory)))):
-        with pytest.raises(ConfigError) as caught:
+        with messages.raises(ConfigError, path, "expected 2", *facts):
             use(earlier)
-        assert str(caught.value).endswith(words)
-        assert str(path) in str(caught.value)
 
 
 def test_a_run_of_an_older_version_can_be_overwritten(earlier):
@@ -207,8 +205,8 @@ def test_a_run_of_an_older_version_can_be_overwritten(earlier):
     assert load_run(earlier).cfg.monitor == "iou"
 
 
-def test_a_refused_directory_is_not_kept_locked(earlier):
-    with pytest.raises(ConfigError, match="other settings"), open_run(settings(earlier, monitor="dice")):
+def test_a_refused_directory_is_not_kept_locked(messages, earlier):
+    with messages.raises(ConfigError, earlier, "monitor", "iou", "dice"), open_run(settings(earlier, monitor="dice")):
         pass
     with open_run(settings(earlier)):
         pass
