@@ -1,4 +1,4 @@
-"""sam-ft: fine-tune Segment Anything on your own images and masks. Start reading at types.py, then task.py and train.py."""
+"""sam-ft: fine-tune Segment Anything on your own images and masks. Start reading at types.py, task.py, train.py."""
 
 from sam_ft.models import build_model
 from sam_ft.predictor import Predictor

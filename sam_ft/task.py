@@ -1,6 +1,7 @@
 """Prompted segmentation, the one path of training and evaluation: encode, prompt, decode, compare with ground truth."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from sam_ft.prompts import Comparison, GroundTruth, InteractiveSession, Prompter
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
 from sam_ft.utils import distributed
 from sam_ft.utils.geometry import scale_boxes, scale_points
-from sam_ft.utils.precision import Precision
+from sam_ft.utils.precision import autocast, compute_dtype
 
 Loss = Callable[[Prediction, Tensor, Tensor], dict[str, Tensor]]
 Compare = Callable[[Prediction, GroundTruth], Comparison]  # prediction with C = 1
@@ -51,7 +52,7 @@ class PromptedSegmentation(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
-        self.precision = Precision(precision, model.device)
+        self.precision = precision
         self.features_dtype: torch.dtype | None = None
 
     def forward(self, batch: Batch, sessions: Sequence[InteractiveSession], rounds: int | None = None) -> dict:
@@ -84,7 +85,7 @@ class PromptedSegmentation(nn.Module):
         if features is None:
             assert batch.images is not None
             features = self.prefix(batch.images, batch.sizes)
-        with self.precision.autocast():
+        with self.autocast():
             return self.model.suffix(Features(tuple(one.float() for one in features.maps)))
 
     @torch.no_grad()
@@ -92,7 +93,7 @@ class PromptedSegmentation(nn.Module):
         """The maps of images (B, 3, S, S) uint8 at the cut, which hold no gradient; on a CPU one image at a time."""
         images = images.to(self.model.device, non_blocking=True)
         parts = []
-        with self.precision.autocast():
+        with self.autocast():
             for start in range(0, max(1, len(images)), self.images_per_pass):
                 some = slice(start, start + self.images_per_pass)
                 parts.append(self.model.prefix(images[some], sizes[some]).maps)
@@ -109,7 +110,7 @@ class PromptedSegmentation(nn.Module):
         index = session.batch.image_index
         for _ in range(count or session.prompter.rounds):
             prompts = session.prompts
-            with self.precision.autocast():
+            with self.autocast():
                 prediction = self.model.decode(features, prompts, index, prompts.ambiguous)
             comparison = compare(prediction.best(), session.gt)
             yield prediction, comparison
@@ -136,7 +137,8 @@ class PromptedSegmentation(nn.Module):
             for who, members in prompter.split(one, EVALUATION_SEED):
                 for part in members.to(device).split(chunk or self.objects_per_pass):
                     session = InteractiveSession(who, one.select(part), EVALUATION_SEED)
-                    for turn, (prediction, comparison) in enumerate(self.rounds(own_features, session, compare)):
+                    rounds = self.rounds(own_features, session, compare)
+                    for turn, (prediction, comparison) in enumerate(rounds):  # noqa: B007 (the last one counts)
                         if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
                             ious[part.cpu(), turn:] = comparison.iou()[:, None]
                     masks[part], pred_iou[part] = comparison.predicted, prediction.best().pred_iou[:, 0].float()
@@ -146,6 +148,17 @@ class PromptedSegmentation(nn.Module):
     def _compare_in_original(self, prediction: Prediction, gt: GroundTruth, input_size: Size, size: Size) -> Comparison:
         masks = self.model.postprocess(prediction.logits.float(), input_size, size)[:, 0] > 0
         return Comparison(masks, gt.masks, gt.valid, gt.scale)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return compute_dtype(self.precision, self.model.device)
+
+    def autocast(self) -> AbstractContextManager:
+        return autocast(self.precision, self.model.device)
+
+    @property
+    def encoder_learns(self) -> bool:
+        return any(p.requires_grad for p in self.model.image_encoder.parameters())
 
     @property
     def images_per_pass(self) -> int:

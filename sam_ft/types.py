@@ -10,7 +10,7 @@ Coordinates are x, y in pixels with the origin at the top left corner. The *orig
 read; the *input frame* is the same image with its longest side resized to S, padded at the right and bottom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
@@ -18,13 +18,11 @@ import torch
 from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
-# What prompts may hold; "one point" is `Prompts.ambiguous`, "clear" is anything else.
-KINDS = ("box", "object point", "background point", "mask", "no mask", "one point", "clear")
 T = TypeVar("T", bound="_TensorFields")
 
 
 class _TensorFields:
-    """Moves every tensor among a dataclass's fields, also those in lists and nested nouns."""
+    """Moves every tensor among a dataclass's fields, also those in lists and in nested nouns."""
 
     def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -33,69 +31,50 @@ class _TensorFields:
         """Called by torch's DataLoader, so that copies to the GPU overlap with computation."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self: T, move) -> T:
-        def visit(value):
+    def _map(self: T, move: Callable[[Tensor], Tensor]) -> T:
+        def visit(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return move(value)
             if isinstance(value, _TensorFields):
                 return value._map(move)
-            if isinstance(value, (list, tuple)) and any(isinstance(item, Tensor) for item in value):
+            if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, _TensorFields)) for item in value):
                 return type(value)(visit(item) for item in value)
             return value
 
-        noun: Any = self  # every noun is a dataclass, which this base class cannot say
+        noun: Any = self  # every noun is a dataclass, which this base class cannot express
         return replace(noun, **{f.name: visit(getattr(noun, f.name)) for f in fields(noun)})
 
 
 @dataclass
 class Sample:
-    """One image with its objects, as read from disk and then as transformed.
+    """One image with its objects, all in one frame: the original one as read, the input frame once resized.
 
-    image: (3, H, W) uint8 RGB; (3, 0, 0) where its embedding is known, and no pixels are needed
+    image: (3, H, W) uint8 RGB; (3, 0, 0) where its features are cached and no pixels are needed
     masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
-    object_index: (N,) int64, the object's rank in its image before any of them were left out
-    original_size: size of the image as it was read · input_size: in the input frame, once it is there
-    boxes: (N, 4) float32 x0, y0, x1, y1 in the input frame, tight round the object before it was resized, so that
-        an object smaller than a pixel of the input keeps its place; set by `transforms.ResizeLongestSide`
-    original_masks: (N, H0, W0) bool in the original frame; kept for evaluation only
-    ignore: (H, W) bool, pixels of no object that count for nothing, neither in a loss nor in a score; None if there
-        are none · original_ignore: (H0, W0) bool, the same in the original frame, for evaluation only
-    embedding: (256, s, s) what the frozen encoder made of the image, if that is known
-    key: under which an embedding is stored; empty where it is not to be
+    size: (H, W) of the frame, also where the pixels or the masks are left out
+    object_index: (N,) int64, rank of each object in its image before any were left out
+    boxes: (N, 4) float32 x0, y0, x1, y1, tight round each mask before it was resized, so that an object smaller than
+        a pixel of the input keeps its place; None until then
+    ignore: (H, W) bool, pixels that count in no loss and no score; None if there are none
     """
 
     image: Tensor
     masks: Tensor
     labels: Tensor
     name: str
-    original_size: Size
+    size: Size
     object_index: Tensor
     boxes: Tensor | None = None
-    original_masks: Tensor | None = None
     ignore: Tensor | None = None
-    original_ignore: Tensor | None = None
-    input_size: Size | None = None
-    embedding: Tensor | None = None
-    key: str = ""
-
-    @property
-    def size(self) -> Size:
-        """(H, W), which the masks have even where the pixels are left out."""
-        return (self.masks.shape[-2], self.masks.shape[-1])
 
     def select(self, keep: Tensor) -> "Sample":
         """The same image with only the objects at `keep`: (n,) int64 positions or (N,) bool."""
-
-        def pick(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[keep]
-
         return replace(
             self,
             masks=self.masks[keep],
             labels=self.labels[keep],
             object_index=self.object_index[keep],
-            boxes=pick(self.boxes),
-            original_masks=pick(self.original_masks),
+            boxes=None if self.boxes is None else self.boxes[keep],
         )
 
 
@@ -113,43 +92,56 @@ class Features(_TensorFields):
         """(B, 256, s, s): the map that the mask decoder reads."""
         return self.maps[-1]
 
+    def image(self, index: int) -> "Features":
+        """The features of one image of the batch, B = 1."""
+        return Features(tuple(one[index : index + 1] for one in self.maps))
+
+
+@dataclass
+class Original(_TensorFields):
+    """Ground truth of one image in its original frame, in which scores are taken.
+
+    masks: (N, H, W) bool · ignore: (H, W) bool or None · size: (H, W)
+    """
+
+    masks: Tensor
+    ignore: Tensor | None
+    size: Size
+
 
 @dataclass
 class Batch(_TensorFields):
-    """Images padded to the input side, and all their objects on one axis.
+    """Images, or their features, and all their objects on one axis.
 
-    images: (U, 3, S, S) uint8, zero where padded: the U images that are still to be encoded
-    uncached: U positions of these images in the batch, ascending
-    cached: the embeddings of the other B - U images, in order; None if there are none
-    image_size: S · masks: (M, S, S) bool, empty in evaluation · boxes: (M, 4), see `Sample.boxes`
+    images: (B, 3, S, S) uint8, zero where padded; None where there are features
+    features: of all B images; None where there are images
+    masks: (M, S, S) bool, (M, 0, 0) in evaluation · boxes: (M, 4), see `Sample.boxes`
     labels, object_index: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
-    names, original_sizes, input_sizes: one per image; input_sizes is the part of S × S that is not padding
-    keys: one per image, see `Sample.key`
+    names, sizes: one per image; `sizes` is the part of S × S that is not padding
     ignore: (B, S, S) bool, see `Sample.ignore`; None if no image has any, and in evaluation
-    original_masks: one (N, H0, W0) bool tensor per image in evaluation, else empty
-    original_ignore: one (H0, W0) bool tensor or None per image in evaluation, else empty
+    originals: one per image in evaluation, else empty
     """
 
-    images: Tensor
-    uncached: list[int]
-    cached: Features | None
-    image_size: int
+    images: Tensor | None
+    features: Features | None
     masks: Tensor
     boxes: Tensor
     labels: Tensor
     object_index: Tensor
     image_index: Tensor
     names: list[str]
-    original_sizes: list[Size]
-    input_sizes: list[Size]
-    keys: list[str]
+    sizes: list[Size]
     ignore: Tensor | None = None
-    original_masks: list[Tensor] = field(default_factory=list)
-    original_ignore: list[Tensor | None] = field(default_factory=list)
+    originals: list[Original] = field(default_factory=list)
 
     @property
     def num_objects(self) -> int:
         return len(self.image_index)
+
+    @property
+    def image_size(self) -> int:
+        """S, which is the longest side of every image."""
+        return max(self.sizes[0]) if self.sizes else self.masks.shape[-1]
 
     def objects_of(self, image: int) -> Tensor:
         """(N,) positions on the axis M of the objects of one image."""
@@ -158,28 +150,43 @@ class Batch(_TensorFields):
     def select(self, objects: Tensor) -> "Batch":
         """The same images with some of their objects only: (n,) int64 ascending positions on the axis M."""
         picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_index")}
-        index, original_masks = self.image_index[objects], []
-        for image, masks in enumerate(self.original_masks):
+        index, originals = self.image_index[objects], []
+        for image, original in enumerate(self.originals):
             first = torch.searchsorted(self.image_index, image)  # of the image's objects
-            original_masks.append(masks[objects[index == image] - first])
-        return replace(self, **picked, image_index=index, original_masks=original_masks)
+            originals.append(replace(original, masks=original.masks[objects[index == image] - first]))
+        return replace(self, **picked, image_index=index, originals=originals)
 
-    def sizes(self) -> Tensor:
-        """(M, 2) the input size of each object's image: height, width"""
-        sizes = torch.tensor(self.input_sizes, dtype=torch.int64).reshape(-1, 2)
+    def image(self, index: int) -> "Batch":
+        """One image of the batch with its objects, B = 1."""
+        own = self.select(self.objects_of(index))
+        here = slice(index, index + 1)
+        return replace(
+            own,
+            images=None if self.images is None else self.images[here],
+            features=None if self.features is None else self.features.image(index),
+            image_index=torch.zeros_like(own.image_index),
+            names=self.names[here],
+            sizes=self.sizes[here],
+            ignore=None if self.ignore is None else self.ignore[here],
+            originals=own.originals[here],
+        )
+
+    def object_sizes(self) -> Tensor:
+        """(M, 2): height and width of each object's image in the input frame."""
+        sizes = torch.tensor(self.sizes, dtype=torch.int64).reshape(-1, 2)
         return sizes.to(self.image_index.device, non_blocking=True)[self.image_index]
 
     def valid_pixels(self) -> Tensor:
-        """(M, S, S) bool, true where the input frame holds image and neither padding nor what is to be ignored."""
+        """(M, S, S) bool, true where the input frame holds neither padding nor pixels to ignore."""
         side = torch.arange(self.image_size, device=self.masks.device)
-        sizes = self.sizes()
+        sizes = self.object_sizes()
         valid = (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
         return valid if self.ignore is None else valid & ~self.ignore[self.image_index]
 
 
 @dataclass
 class Prompts(_TensorFields):
-    """What is asked about each object, in the input frame; any field may be None.
+    """The prompts of all objects, in the input frame; any field may be None.
 
     boxes: (M, 4) x0, y0, x1, y1 · points: (M, K, 2) x, y with point_labels: (M, K), 1 object, 0 background, -1 padding
     masks: (M, 1, 4s, 4s) float logits of an earlier prediction, over the padded input; other sizes are resized
@@ -192,74 +199,73 @@ class Prompts(_TensorFields):
 
     @property
     def ambiguous(self) -> bool:
-        """Whether all that is known is one point, which may mean a thing, its part, or what it is a part of."""
+        """Whether all prompts are a single point, which may mean an object, its part, or a larger whole."""
         single = self.points is not None and self.points.shape[1] == 1
         return single and self.boxes is None and self.masks is None
 
 
 @dataclass
 class Prediction(_TensorFields):
-    """What the mask decoder answers.
+    """The output of the mask decoder.
 
-    logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0 · pred_iou: (M, C), the model's guess of its own IoU
+    logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0
+    pred_iou: (M, C), the IoU with the ground truth that the model predicts for each candidate
     """
 
     logits: Tensor
     pred_iou: Tensor
 
     def best(self) -> "Prediction":
-        """The one candidate of each object, C = 1, that the model itself thinks best."""
+        """The candidate of each object with the highest pred_iou, C = 1."""
         if self.pred_iou.shape[1] == 1:
             return self
         rows, chosen = torch.arange(len(self.pred_iou), device=self.pred_iou.device), self.pred_iou.argmax(dim=1)
         return Prediction(self.logits[rows, chosen][:, None], self.pred_iou[rows, chosen][:, None])
 
 
-def collate(samples: Sequence[Sample], image_size: int) -> Batch:
-    """Puts samples that went through `transforms.ResizeLongestSide(image_size)` into one batch.
+def collate(
+    samples: Sequence[Sample],
+    image_size: int,
+    features: Features | None = None,
+    originals: Sequence[Original] = (),
+) -> Batch:
+    """Puts samples in the input frame into one batch.
+
+    features: of all samples, which then hold no pixels · originals: one per sample in evaluation
 
     An empty list makes a batch of no images: the share of a process that got none of the last, smaller batch.
     """
-    counts = [len(sample.masks) for sample in samples]
-    sizes = [sample.input_size or sample.size for sample in samples]
-    uncached = [index for index, sample in enumerate(samples) if sample.embedding is None]
-    images = torch.zeros(len(uncached), 3, image_size, image_size, dtype=torch.uint8)
-    for place, index in enumerate(uncached):
-        height, width = sizes[index]
-        images[place, :, :height, :width] = samples[index].image
-    evaluated = any(sample.original_masks is not None for sample in samples)
-    side = 0 if evaluated else image_size  # scores are taken in the original frame: these would only fill memory
-    masks = torch.zeros(sum(counts), side, side, dtype=torch.bool)
-    for own, sample in zip(masks.split(counts), samples, strict=True):
-        own[:, : sample.masks.shape[1], : sample.masks.shape[2]] = sample.masks
+    counts = [len(sample.object_index) for sample in samples]
+    masks_side = 0 if originals else image_size  # in evaluation, masks in the input frame would only fill memory
+
+    def padded(shape: tuple[int, ...], side: int, dtype: torch.dtype, parts: Sequence[Tensor]) -> Tensor:
+        whole = torch.zeros(*shape, side, side, dtype=dtype)
+        for place, part in zip(whole.split([len(part) for part in parts]), parts, strict=True):
+            place[..., : part.shape[-2], : part.shape[-1]] = part
+        return whole
+
+    def joined(parts: list[Tensor], empty: Tensor) -> Tensor:
+        return torch.cat(parts) if parts else empty
+
+    images = None
+    if features is None:
+        images = padded((len(samples), 3), image_size, torch.uint8, [sample.image[None] for sample in samples])
     ignore = None
-    if not evaluated and any(sample.ignore is not None for sample in samples):
-        ignore = torch.zeros(len(samples), side, side, dtype=torch.bool)
-        for own, sample in zip(ignore, samples, strict=True):
-            if sample.ignore is not None:
-                own[: sample.ignore.shape[0], : sample.ignore.shape[1]] = sample.ignore
-    # stacked as they lie in memory, channels last
-    embeddings = [sample.embedding.permute(1, 2, 0) for sample in samples if sample.embedding is not None]
-
-    def join(tensors: list[Tensor], empty: Tensor) -> Tensor:
-        return torch.cat(tensors) if tensors else empty
-
+    if not originals and any(sample.ignore is not None for sample in samples):
+        none = torch.zeros(1, 0, 0, dtype=torch.bool)
+        parts = [none if sample.ignore is None else sample.ignore[None] for sample in samples]
+        ignore = padded((len(samples),), image_size, torch.bool, parts)
     no_ids = torch.zeros(0, dtype=torch.int64)
     return Batch(
         images=images,
-        uncached=uncached,
-        cached=Features((torch.stack(embeddings).permute(0, 3, 1, 2),)) if embeddings else None,
-        image_size=image_size,
-        masks=masks,
-        boxes=join([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
-        labels=join([s.labels for s in samples], no_ids),
-        object_index=join([s.object_index for s in samples], no_ids),
+        features=features,
+        masks=padded((sum(counts),), masks_side, torch.bool, [sample.masks for sample in samples]),
+        boxes=joined([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
+        labels=joined([s.labels for s in samples], no_ids),
+        object_index=joined([s.object_index for s in samples], no_ids),
         image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts, dtype=torch.int64)),
         names=[s.name for s in samples],
-        original_sizes=[s.original_size for s in samples],
-        input_sizes=sizes,
-        keys=[s.key for s in samples],
+        sizes=[s.size for s in samples],
         ignore=ignore,
-        original_masks=[s.original_masks for s in samples if s.original_masks is not None],
-        original_ignore=[s.original_ignore for s in samples if s.original_masks is not None],
+        originals=list(originals),
     )

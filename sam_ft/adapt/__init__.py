@@ -1,5 +1,6 @@
-"""What learns: each adaptation takes a model and leaves exactly the trained parameters with requires_grad."""
+"""Adaptations: each takes a model and leaves exactly the parameters that learn with requires_grad."""
 
-from sam_ft.adapt.freeze import Freeze, freeze_unreached
+from sam_ft.adapt.freeze import Freeze
+from sam_ft.adapt.unreached import freeze_unreached
 
 __all__ = ["Freeze", "freeze_unreached"]

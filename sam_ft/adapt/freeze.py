@@ -1,6 +1,6 @@
 """Train some parameters as they are and freeze the others."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -47,39 +47,6 @@ class Freeze:
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ConfigError(f"adapt.freeze={self.freeze} leaves nothing to train; remove a pattern")
         model.eval()
-
-
-# What of the model only certain kinds of prompts reach, of `types.KINDS`, so that all others teach it nothing.
-REACHED_BY: dict[str, tuple[str, ...]] = {
-    "mask_decoder.output_hypernetworks_mlps.0.*": ("clear",),
-    "mask_decoder.output_hypernetworks_mlps.[123].*": ("one point",),
-    "prompt_encoder.point_embeddings.0.*": ("background point",),
-    "prompt_encoder.point_embeddings.1.*": ("object point",),
-    "prompt_encoder.point_embeddings.[23].*": ("box",),
-    "prompt_encoder.not_a_point_embed.*": ("object point", "background point"),
-    "prompt_encoder.mask_downscaling.*": ("mask",),
-    "prompt_encoder.no_mask_embed.*": ("no mask",),
-}
-
-
-def freeze_unreached(model: nn.Module, asks: Collection[str]) -> list[str]:
-    """Freezes what prompts of these kinds never reach, which would not learn but only decay.
-
-    → the names of the parameters that this froze
-
-    Raises:
-        ConfigError: nothing is left to train.
-    """
-    unreached = [pattern for pattern, kinds in REACHED_BY.items() if not set(kinds) & set(asks)]
-    frozen = [n for n, p in model.named_parameters() if p.requires_grad and _matches(n, unreached)]
-    for name in frozen:
-        model.get_parameter(name).requires_grad = False
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(
-            f"train_prompt reaches none of the parameters that adapt.train names ({', '.join(frozen[:4])}, ...); "
-            "choose another prompt@train_prompt= or another adapt="
-        )
-    return frozen
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

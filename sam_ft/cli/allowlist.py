@@ -22,7 +22,7 @@ ALLOWED_MODULES = (
     "torchvision.transforms.v2",
 )
 ALLOWED_FUNCTIONS = (
-    "sam_ft.cache.store.no_store",
+    "sam_ft.cache.no_cache",
     "sam_ft.data.sources.synthetic.demo",
     "sam_ft.training.loggers.no_tracker",
     "sam_ft.models.build_model",

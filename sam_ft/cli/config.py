@@ -22,6 +22,11 @@ from sam_ft.utils.errors import ConfigError
 logging.getLogger("hydra.utils").addHandler(logging.NullHandler())
 
 
+def choice_of(group: str) -> str:
+    """The choice of a config group, as "box" of "prompt@eval_prompt"."""
+    return HydraConfig.get().runtime.choices[group]
+
+
 def is_sweep_job() -> bool:
     """Whether this is one of the jobs of `train.py -m`."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

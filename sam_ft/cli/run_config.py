@@ -20,6 +20,7 @@ CHANGEABLE = {
     "micro_batch_size",
     "activation_checkpointing",
     "compile",
+    "log_every",
     "workers",
     "cache._target_",
     "cache.dtype",

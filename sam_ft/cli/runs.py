@@ -16,6 +16,7 @@ from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
 from sam_ft.cli.config import run_directory
 from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import check_same_run, make_paths_absolute, read_run_config, write_run_config
+from sam_ft.cli.setting_checks import check_train_settings
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 
@@ -35,9 +36,10 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     deleted once the new one has scored its model, and restored if the new one ends before that.
 
     Raises:
-        ConfigError: the directory cannot be written, is in use by another run, holds a run with other settings or of
-            another format version, or is to be overwritten and holds no run.
+        ConfigError: a setting has a wrong value; or the directory cannot be written, is in use by another run, holds a
+            run with other settings or of another format version, or is to be overwritten and holds no run.
     """
+    check_train_settings(cfg)
     directory = run_directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
     restarts_left = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) - _restarts()

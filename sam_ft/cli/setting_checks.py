@@ -17,6 +17,7 @@ from sam_ft.cli.hints import (
 )
 from sam_ft.cli.type_checks import check_type
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.precision import PRECISIONS
 
 
 def check_setting_names(cfg: DictConfig) -> None:
@@ -57,6 +58,17 @@ def check_booleans(cfg: DictConfig) -> None:
     for key, value in defaults.items():
         if isinstance(value, bool) and type(cfg[key]) is not bool:
             raise ConfigError(f"{key}={cfg[key]}; expected true or false")
+
+
+def check_train_settings(cfg: DictConfig) -> None:
+    """Refuses wrong values of those settings of train.py that belong to no class. Raises: ConfigError"""
+    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
+    check_whole_numbers(cfg, 1, ("epochs", "batch_size", "log_every"), or_null)
+    check_whole_numbers(cfg, 0, ("seed", "workers", "pictures"))
+    if cfg.precision not in PRECISIONS:
+        raise ConfigError(f"precision={cfg.precision} is not one of {', '.join(PRECISIONS)}")
+    if type(cfg.clip_norm) not in (int, float) or cfg.clip_norm <= 0:
+        raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 
 
 def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_null: Collection[str] = ()) -> None:

@@ -1,29 +1,32 @@
-"""The samples of an epoch: read with their pixels or with their embedding, augmented and resized, all by seed."""
+"""The batches of an epoch: samples with pixels or cached features, augmented and resized, all by seed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch.utils.data import Dataset
 
 from sam_ft.data.sources.survey import Survey
-from sam_ft.data.transforms import Augment, ResizeLongestSide, dihedral_sample
-from sam_ft.types import Sample
+from sam_ft.data.transforms import Augment, dihedral_sample, resize_for_evaluation, resize_longest_side
+from sam_ft.types import Batch, Features, Original, Sample, collate
 from sam_ft.utils.errors import ConfigError, UserError
 from sam_ft.utils.seeds import derive_seed
 
 T = TypeVar("T")
 U = TypeVar("U")
 
+View = tuple[int, int]  # an image's position in its split, and which of the 8 views of `transforms.dihedral`
+ReadFeatures = Callable[[Sequence[str]], Features | None]  # by the keys of cached views; None if one is missing
+
 
 class Split(Protocol):
-    """What a data set offers for one of its splits: names, samples by position, and a count of what there is.
+    """One split of a data set: names, samples by position, and counts of its content.
 
-    `annotations` gives the same sample without its pixels, for images whose embedding is known; a data set that
+    `annotations` gives the same sample without its pixels, for images whose features are cached; a data set that
     cannot read one without the other may return the whole sample. `classes` names the labels of the objects where
-    they are classes; it is empty where they are numbers of instances. A split whose survey can name bad samples also
-    has `without(names)`.
+    they are classes; it is empty where they are numbers of instances. `fingerprint` changes whenever the pixels of an
+    image may have changed, without decoding it; None if that cannot be told. A split whose survey can name bad
+    samples also has `without(names)`.
     """
 
     names: Sequence[str]
@@ -35,14 +38,16 @@ class Split(Protocol):
 
     def annotations(self, index: int) -> Sample: ...
 
+    def fingerprint(self, index: int) -> str | None: ...
+
     def survey(self) -> Survey: ...
 
 
 class Draw(NamedTuple):
-    """An image to load, in a certain epoch; all that a worker needs to know travels with it.
+    """An image to load, in a certain epoch, with everything that a worker needs to know of it.
 
-    view: how the picture is dihedral, see `transforms.dihedral`; None if the augmentation does other things to it
-    key: of its embedding in the store, "" if none is to be had
+    view: one of the 8 of `transforms.dihedral`, or None if the augmentation changes the image in other ways
+    key: of its cached features, "" if there are none
     """
 
     epoch: int
@@ -52,12 +57,14 @@ class Draw(NamedTuple):
 
 
 class TrainingSet(Dataset):
-    """Augmented samples at the model's input side with at most `max_objects` objects each, all by seed.
+    """Batches of augmented samples at the model's input side with at most `max_objects` objects an image, by seed.
 
-    store: of embeddings, which replace the pixels wherever there is one; `keys` says where, by image and view
+    views: train on so many of each image's 8 dihedral views; None for those that the augmentation draws
+    read_features: replaces the pixels of a batch if it has the features of all its images
+    keys: of the views whose features are cached
 
     Raises:
-        ConfigError: the store's `views` are to take the place of an augmentation that they cannot.
+        ConfigError: `views` together with an augmentation that is not cacheable.
     """
 
     def __init__(
@@ -67,17 +74,17 @@ class TrainingSet(Dataset):
         image_size: int,
         max_objects: int | None,
         seed: int,
-        store: Any | None = None,
         views: int | None = None,
+        read_features: ReadFeatures | None = None,
     ) -> None:
         self.split = split
         self.augment = augment
-        self.resize = ResizeLongestSide(image_size)
+        self.image_size = image_size
         self.max_objects = max_objects
         self.seed = seed
-        self.store = store
         self.views = views
-        self.keys: dict[tuple[int, int], str] = {}
+        self.read_features = read_features
+        self.keys: dict[View, str] = {}
         if views is not None and augment.not_cacheable:
             raise ConfigError(
                 f"cache.views={views} trains on flips and quarter turns alone, but train_transform also has "
@@ -85,60 +92,76 @@ class TrainingSet(Dataset):
             )
 
     def draw(self, epoch: int, image: int) -> Draw:
-        """What an image looks like in an epoch, by seed and name."""
+        """The view of an image in an epoch, by seed and name."""
         view, name = None, self.split.names[image]
-        if self.views is not None:  # the image as it is, and others that hang on its name
+        if self.views is not None:  # the image as it is, and others that depend on its name
             others = torch.randperm(7, generator=torch.Generator().manual_seed(derive_seed(self.seed, name))) + 1
             view = [0, *others.tolist()][derive_seed(self.seed, epoch, name) % self.views]
         elif not self.augment.not_cacheable:
             view = self.augment.view(derive_seed(self.seed, epoch, name))
         return Draw(epoch, image, view, "" if view is None else self.keys.get((image, view), ""))
 
-    def views_in(self, epoch: int, images: Sequence[int]) -> list[tuple[int, int]]:
-        """Image and view of all that an epoch draws whose embeddings can be stored."""
-        if self.store is None:
-            return []
-        return [(draw.image, draw.view) for draw in (self.draw(epoch, i) for i in images) if draw.view is not None]
+    def views_in(self, epoch: int, images: Sequence[int]) -> list[View]:
+        """The views of an epoch that can be cached."""
+        draws = (self.draw(epoch, image) for image in images)
+        return [(draw.image, draw.view) for draw in draws if draw.view is not None]
 
-    def __getitem__(self, draw: Draw) -> Sample | UserError:
-        return or_error(self._sample, draw)
+    def __getitems__(self, draws: list[Draw]) -> Batch | UserError:
+        """Called by the DataLoader for a whole batch at once."""
+        return or_error(self.batch, draws)
 
-    def _sample(self, draw: Draw) -> Sample:
-        sample = _read(self.split, draw.image, self.store, draw.key)
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        features = features_of(self.read_features, [draw.key for draw in draws])
+        samples = [self._sample(draw, with_pixels=features is None) for draw in draws]
+        return collate(samples, self.image_size, features)
+
+    def _sample(self, draw: Draw, with_pixels: bool) -> Sample:
+        sample = self.split[draw.image] if with_pixels else self.split.annotations(draw.image)
         seed = derive_seed(self.seed, draw.epoch, sample.name)
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
             sample = sample.select(order[: self.max_objects].sort().values)
-        return self.resize(self.augment(sample, seed) if draw.view is None else dihedral_sample(sample, draw.view))
+        augmented = self.augment(sample, seed) if draw.view is None else dihedral_sample(sample, draw.view)
+        return resize_longest_side(augmented, self.image_size)
 
 
 class EvaluationSet(Dataset):
-    """Samples as they are, all objects, with the original masks beside them; `store` and `keys` as in training."""
+    """Batches of samples as they are, with all objects and the original masks; features as in `TrainingSet`."""
 
-    def __init__(self, split: Split, image_size: int, store: Any | None = None):
+    def __init__(self, split: Split, image_size: int, read_features: ReadFeatures | None = None) -> None:
         self.split = split
-        self.resize = ResizeLongestSide(image_size, keep_original=True)
-        self.store = store
-        self.keys: dict[tuple[int, int], str] = {}
+        self.image_size = image_size
+        self.read_features = read_features
+        self.keys: dict[View, str] = {}
 
-    def __getitem__(self, index: int) -> Sample | UserError:
-        return or_error(self.sample, index)
+    def __len__(self) -> int:
+        return len(self.split)
 
-    def sample(self, index: int) -> Sample:
-        return self.resize(_read(self.split, index, self.store, self.keys.get((index, 0), "")))
+    @property
+    def views(self) -> list[View]:
+        return [(image, 0) for image in range(len(self))]
+
+    def __getitems__(self, images: list[int]) -> Batch | UserError:
+        """Called by the DataLoader for a whole batch at once."""
+        return or_error(self.batch, images)
+
+    def batch(self, images: Sequence[int]) -> Batch:
+        features = features_of(self.read_features, [self.keys.get((image, 0), "") for image in images])
+        read = self.split.__getitem__ if features is None else self.split.annotations
+        samples = [read(image) for image in images]
+        originals = [Original(sample.masks, sample.ignore, sample.size) for sample in samples]
+        return collate(
+            [resize_for_evaluation(sample, self.image_size) for sample in samples], self.image_size, features, originals
+        )
 
 
-def _read(split: Split, image: int, store: Any | None, key: str) -> Sample:
-    """The sample with its embedding for pixels if the store has one, else with its pixels."""
-    embedding = store.load(key) if store is not None and key else None
-    sample = split[image] if embedding is None else split.annotations(image)
-    if embedding is None:
-        return replace(sample, key=key)
-    return replace(sample, image=sample.image.new_empty(3, 0, 0), embedding=embedding, key=key)
+def features_of(read: ReadFeatures | None, keys: Sequence[str]) -> Features | None:
+    """The cached features of a whole batch; None if an image has none, for a batch holds no mixture."""
+    return read(keys) if read is not None and keys and all(keys) else None
 
 
 def or_error(load: Callable[[T], U], key: T) -> U | UserError:
-    """Hands a mistake on as a value: what a worker raises reaches the main process wrapped in its traceback."""
+    """Returns a user's mistake as a value: raised in a worker, it would reach the main process inside a traceback."""
     try:
         return load(key)
     except UserError as error:

@@ -12,35 +12,28 @@ from sam_ft.types import Sample, Size
 from sam_ft.utils.geometry import masks_to_boxes, resize_masks, resized_size, scale_boxes
 
 
-class ResizeLongestSide:
-    """Resizes a sample so that its longest side is `side`, exactly as SamPredictor does.
+def resize_longest_side(sample: Sample, side: int) -> Sample:
+    """Resizes a sample so that its longest side is `side`, exactly as SamPredictor does, for training.
 
-    The image is resized by Pillow's bilinear filter on 8 bits, the masks by nearest neighbor. The boxes are taken
-    from the masks before, and scaled. Padding to a square is left to `types.collate`.
-
-    keep_original: for evaluation: keeps the masks in the original frame, and every object. Without it, objects so
-        small that the resize left no pixel of them are dropped: there is nothing to learn from an empty target.
+    Pillow's bilinear filter on 8 bits resizes the image, nearest neighbor the masks. Boxes are taken from the masks
+    before, and scaled. Objects so small that no pixel of them is left are dropped: an empty target teaches nothing.
+    `types.collate` pads to a square.
     """
+    size = resized_size(sample.size, side)
+    ignore = None if sample.ignore is None else resize_masks(sample.ignore[None], size)[0]
+    return drop_empty(replace(_resized(sample, size), masks=resize_masks(sample.masks, size), ignore=ignore))
 
-    def __init__(self, side: int, keep_original: bool = False) -> None:
-        self.side = side
-        self.keep_original = keep_original
 
-    def __call__(self, sample: Sample) -> Sample:
-        old = sample.size
-        new = resized_size(old, self.side)
-        resized = replace(
-            sample,
-            image=resize_image(sample.image, new) if sample.image.numel() else sample.image,
-            input_size=new,
-            # scores are taken in the original frame
-            masks=sample.masks[:, :0, :0] if self.keep_original else resize_masks(sample.masks, new),
-            boxes=scale_boxes(masks_to_boxes(sample.masks), old, new),
-            ignore=None if self.keep_original or sample.ignore is None else resize_masks(sample.ignore[None], new)[0],
-            original_masks=sample.masks if self.keep_original else None,
-            original_ignore=sample.ignore if self.keep_original else None,
-        )
-        return resized if self.keep_original else drop_empty(resized)
+def resize_for_evaluation(sample: Sample, side: int) -> Sample:
+    """The same for evaluation, which takes scores in the original frame: every object stays, the masks are left out."""
+    return replace(_resized(sample, resized_size(sample.size, side)), masks=sample.masks[:, :0, :0], ignore=None)
+
+
+def _resized(sample: Sample, size: Size) -> Sample:
+    """Image and boxes at another size."""
+    image = resize_image(sample.image, size) if sample.image.numel() else sample.image
+    boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, size)
+    return replace(sample, image=image, size=size, boxes=boxes)
 
 
 def resize_image(image: Tensor, size: Size) -> Tensor:
@@ -100,11 +93,12 @@ class Augment:
         masks = sample.masks if sample.ignore is None else torch.cat([sample.masks, sample.ignore[None]])
         # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
         image, moved = self._apply(sample.image, masks.view(torch.uint8) if len(masks) else None, seed)
+        size = (image.shape[-2], image.shape[-1])
         if moved is None:
-            return replace(sample, image=image, masks=sample.masks.new_zeros(0, *image.shape[-2:]))
+            return replace(sample, image=image, size=size, masks=sample.masks.new_zeros(0, *size))
         masks, ignore = (moved > 0).split([len(sample.masks), len(masks) - len(sample.masks)])
         ignored = None if sample.ignore is None else ignore[0]
-        return drop_empty(replace(sample, image=image, masks=masks, ignore=ignored))
+        return drop_empty(replace(sample, image=image, size=size, masks=masks, ignore=ignored))
 
     def _apply(self, image: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
         from torchvision import tv_tensors
@@ -132,7 +126,7 @@ def dihedral_sample(sample: Sample, view: int) -> Sample:
         return sample
     image, masks = dihedral(sample.image, view).contiguous(), dihedral(sample.masks, view).contiguous()
     ignore = None if sample.ignore is None else dihedral(sample.ignore, view).contiguous()
-    return replace(sample, image=image, masks=masks, ignore=ignore)
+    return replace(sample, image=image, size=(masks.shape[-2], masks.shape[-1]), masks=masks, ignore=ignore)
 
 
 class QuarterTurn(nn.Module):

@@ -47,17 +47,17 @@ def evaluate(
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
         for predicted in task.predict(batch, prompter, chunk):
-            image, objects = predicted.image, batch.objects_of(predicted.image)
+            original, objects = batch.originals[predicted.image], batch.objects_of(predicted.image)
             own = metric.update(
                 predicted.masks,
-                batch.original_masks[image],
+                original.masks,
                 predicted.pred_iou,
                 batch.labels[objects],
-                batch.original_ignore[image],
+                original.ignore,
                 predicted.click_ious,
             )
             columns = {"object": batch.object_index[objects], "label": batch.labels[objects], **own}
             for values in zip(*(column.tolist() for column in columns.values()), strict=True):
-                rows.append({"name": batch.names[image], **dict(zip(columns, values, strict=True))})
+                rows.append({"name": batch.names[predicted.image], **dict(zip(columns, values, strict=True))})
     scores, groups = metric.compute(classes)
     return Evaluation(scores, rows, groups)

@@ -61,6 +61,16 @@ class SegmentationMetrics:
             )
         self.reset()
 
+    def check_monitor(self, monitor: str, classes: Mapping[int, str]) -> None:
+        """Refuses a score that cannot choose the best epoch. classes: names of labels; empty without classes
+
+        Raises:
+            ConfigError: no such score, or one where higher is not better.
+        """
+        known = [*self.monitors, *(self.class_monitors if classes else ())]
+        if monitor not in known:
+            raise ConfigError(f"monitor={monitor} is no score where higher is better; choose from {', '.join(known)}")
+
     def reset(self) -> None:
         self._images: list[Mapping[str, list]] = []
 

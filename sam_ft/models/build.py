@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
+from sam_ft.models.encoders.encoder import ImageEncoder
 from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.mask_decoder import MaskDecoder
@@ -73,7 +72,7 @@ def build_sam(model_type: str, image_size: int | None = None, spec: ModelSpec | 
     return sam.eval()
 
 
-def _build_encoder(spec: ModelSpec, side: int) -> nn.Module:
+def _build_encoder(spec: ModelSpec, side: int) -> ImageEncoder:
     if spec.encoder == "tiny_vit":
         # Of the two published models only MobileSAM's, with the stem of convolutions, kept the classifier.
         return TinyViT(stem=spec.stem, out_channels=DECODER_DIM, classifier=spec.stem == "conv")

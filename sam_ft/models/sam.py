@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam_ft.models.encoders.encoder import ImageEncoder
 from sam_ft.models.mask_decoder import MaskDecoder
 from sam_ft.models.prompt_encoder import PromptEncoder
 from sam_ft.types import Features, Prediction, Prompts, Size
@@ -28,7 +29,7 @@ class Sam(nn.Module):
 
     def __init__(
         self,
-        image_encoder: nn.Module,
+        image_encoder: ImageEncoder,
         prompt_encoder: PromptEncoder,
         mask_decoder: MaskDecoder,
         model_type: str,
@@ -81,7 +82,15 @@ class Sam(nn.Module):
 
     def encode(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
         """Embeds images, see `preprocess`, once for all prompts that follow: embedding (B, 256, s, s)."""
-        return Features((self.image_encoder(self.preprocess(images, input_sizes)),))
+        return self.suffix(self.prefix(images, input_sizes))
+
+    def prefix(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
+        """Preprocesses images and runs the units of the encoder before its cut."""
+        return self.image_encoder.prefix(self.preprocess(images, input_sizes))
+
+    def suffix(self, features: Features) -> Features:
+        """Runs the units of the encoder after its cut: features of `prefix` -> embedding (B, 256, s, s)."""
+        return self.image_encoder.suffix(features)
 
     def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
         """Answers the prompts of all objects at once.

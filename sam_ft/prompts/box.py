@@ -16,8 +16,6 @@ class Box(Prompter):
     Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm".
     """
 
-    asks = ("box", "no mask", "clear")
-
     def __init__(self, jitter: float = 0.0, max_jitter: float = 20.0, scale: float = 1.0) -> None:
         if jitter < 0 or max_jitter < 0 or scale <= 0:
             raise ValueError(
@@ -39,4 +37,4 @@ class Box(Prompter):
         if self.jitter > 0:
             max_shift = self.max_jitter * batch.image_size / 1024
             boxes = jitter_boxes(boxes, self.jitter * normal(batch, seed, "box", 4), max_shift)
-        return Prompts(boxes=fit_boxes(boxes, batch.sizes()))
+        return Prompts(boxes=fit_boxes(boxes, batch.object_sizes()))

@@ -1,13 +1,15 @@
-"""Asking again: each round clicks where the last answer was wrong, and shows that answer to the model."""
+"""Corrections: each round clicks on an error of the last prediction, and adds its logits as a mask prompt."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sam_ft.prompts.base import Errors, Prompter, click
+from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.box import Box
+from sam_ft.prompts.ground_truth import Comparison, ground_truth
+from sam_ft.prompts.mask import SIDE
 from sam_ft.prompts.mixed import Mixed
 from sam_ft.prompts.noise import uniform
 from sam_ft.prompts.point import Point
@@ -17,19 +19,19 @@ from sam_ft.utils.seeds import derive_seed
 
 
 class Clicks(Prompter):
-    """A first prompt, then rounds of corrections, each with the logits of the last answer as mask prompt.
+    """A first prompt, then rounds of corrections, each with the logits of the last prediction as mask prompt.
 
-    A click on object that was missed is an object point, one on what is no object a background point. Where nothing
-    is wrong there is nothing to click on, and the object gets padding. In training errors are looked for on the grid
-    of the logits, so those that are thinner than its cells, 4 pixels, may not be seen.
+    A click on a false negative is an object point, one on a false positive a background point. Where nothing is wrong
+    the object gets a padding point. Training finds errors on the grid of the logits, so it may not see those that are
+    thinner than a cell, 4 pixels of the input.
 
-    first: what is asked in round 0; None for one point, at `place`
-    rounds: how often the model is asked in all
+    first: prompter of round 0; None for one point, by `sampling`
+    rounds: predictions for each object, the first one included
     mask_only_rounds: rounds without a new click: the last one, and others at random among the rest
-    sampling: "uniform": any wrong pixel is as likely; "center": the one deepest inside what was missed or what was too
-        much, whichever is deeper, as in the evaluations of interactive segmentation; where it does not help, the same
-        pixel may be clicked again
-    detach: no gradient flows back through an answer into the round before
+    sampling: "uniform": any wrong pixel is as likely; "center": the pixel deepest inside the false negatives or the
+        false positives, whichever is deeper, as in evaluations of interactive segmentation; where a click does not
+        help, the next one may hit the same pixel
+    detach: stop the gradient between rounds
 
     Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm"; the center as in Mahadevan et al.,
     Iteratively Trained Interactive Segmentation (2018), and Sofiiuk et al., RITM (2022).
@@ -57,28 +59,39 @@ class Clicks(Prompter):
         self.mask_only_rounds = mask_only_rounds
         self.sampling = sampling
         self.detach = detach
-        later: tuple[str, ...] = ("object point", "background point", "mask", "clear") if rounds > 1 else ()
-        self.asks: Collection[str] = sorted({*self.first.asks, *later})
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         return self.first(batch, seed)
 
-    def next(self, batch: Batch, seed: int, turn: int, prompts: Prompts, answer: Prediction, errors: Errors) -> Prompts:
-        prompts = replace(prompts, masks=answer.logits)
+    def next(
+        self, batch: Batch, seed: int, turn: int, prompts: Prompts, prediction: Prediction, comparison: Comparison
+    ) -> Prompts:
+        prompts = replace(prompts, masks=prediction.logits)
         if turn in self.without_click(seed):
             return prompts
         if self.sampling == "uniform":
-            share = uniform(batch, seed, f"click {turn}", 1)
-            pixels, any_wrong = pick_pixels(errors.missed | errors.extra, share)
-            pixels = pixels[:, 0]
-            missed = errors.missed[torch.arange(len(pixels), device=pixels.device), pixels[:, 1], pixels[:, 0]]
-            labels = torch.where(any_wrong, missed.to(torch.int64), -1)
+            pixels, labels = uniform_clicks(comparison, uniform(batch, seed, f"click {turn}", 1))
         else:
-            pixels, labels = center_clicks(errors)
-        return click(prompts, errors.to_input(pixels), labels)
+            pixels, labels = center_clicks(comparison)
+        return with_click(prompts, comparison.to_input(pixels), labels)
+
+    def examples(self, batch: Batch) -> Iterator[Prompts]:
+        yield from self.first.examples(batch)
+        if self.rounds == 1:
+            return
+        gt = ground_truth(batch)
+        logits = torch.ones(batch.num_objects, 1, SIDE, SIDE, device=gt.masks.device)
+        for prompts in self.first.examples(batch):
+            for predicted in (
+                torch.zeros_like(gt.masks),
+                torch.ones_like(gt.masks),
+            ):  # a click on object, on background
+                comparison = Comparison(predicted, gt.masks, gt.valid, gt.scale)
+                pixels, labels = center_clicks(comparison)
+                yield with_click(replace(prompts, masks=logits), comparison.to_input(pixels), labels)
 
     def without_click(self, seed: int) -> set[int]:
-        """The rounds that show the last answer alone; the same for all objects of a training step."""
+        """The rounds that add no click; the same for all objects of a training step."""
         if not self.mask_only_rounds:
             return set()
         generator = torch.Generator().manual_seed(derive_seed(seed, "without click"))
@@ -110,13 +123,32 @@ class Iterative(Mixed):
         super().__init__([Clicks(first, *later) for first in begin], [1 - point_probability, point_probability])
 
 
-def center_clicks(errors: Errors) -> tuple[Tensor, Tensor]:
-    """(M, 2) x, y of the pixel deepest inside the missed or the extra region, and (M,) its label 1 or 0, or -1."""
+def uniform_clicks(comparison: Comparison, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """(M, 2) x, y of one wrong pixel, each as likely if `shares` (M, 1) are uniform, and (M,) its label 1, 0, or -1."""
+    false_negatives = comparison.false_negatives
+    pixels, any_wrong = pick_pixels(false_negatives | comparison.false_positives, shares)
+    pixels = pixels[:, 0]
+    on_object = false_negatives[torch.arange(len(pixels), device=pixels.device), pixels[:, 1], pixels[:, 0]]
+    return pixels, torch.where(any_wrong, on_object.to(torch.int64), -1)
+
+
+def center_clicks(comparison: Comparison) -> tuple[Tensor, Tensor]:
+    """(M, 2) x, y of the pixel deepest inside the false negatives or positives, and (M,) its label 1 or 0, or -1."""
     pixels, labels = [], []
-    for missed, extra in zip(errors.missed.cpu().numpy(), errors.extra.cpu().numpy(), strict=True):
-        *inside, missing = deepest_pixel(missed)
-        *outside, surplus = deepest_pixel(extra)
-        pixels.append(inside if missing > surplus else outside)
-        labels.append(-1 if missing == surplus == 0 else int(missing > surplus))
-    device = errors.missed.device
+    false_negatives, false_positives = comparison.false_negatives, comparison.false_positives
+    for negatives, positives in zip(false_negatives.cpu().numpy(), false_positives.cpu().numpy(), strict=True):
+        *inside, depth_inside = deepest_pixel(negatives)
+        *outside, depth_outside = deepest_pixel(positives)
+        pixels.append(inside if depth_inside > depth_outside else outside)
+        labels.append(-1 if depth_inside == depth_outside == 0 else int(depth_inside > depth_outside))
+    device = false_negatives.device
     return torch.tensor(pixels, device=device).reshape(-1, 2), torch.tensor(labels, dtype=torch.int64, device=device)
+
+
+def with_click(prompts: Prompts, points: Tensor, labels: Tensor) -> Prompts:
+    """The same prompts with one more point for each object: points (M, 2) in the input frame, labels (M,)."""
+    points, labels = points[:, None], labels[:, None]
+    if prompts.points is not None and prompts.point_labels is not None:
+        points = torch.cat([prompts.points, points], dim=1)
+        labels = torch.cat([prompts.point_labels, labels], dim=1)
+    return replace(prompts, points=points, point_labels=labels)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam_ft.prompts.base import Prompter, truths
+from sam_ft.prompts.base import Prompter
+from sam_ft.prompts.ground_truth import ground_truth
 from sam_ft.prompts.noise import normal
 from sam_ft.types import Batch, Prompts
 
@@ -14,13 +15,11 @@ GRID = 8  # the noise bends outlines in waves of about an eighth of the input
 
 
 class Mask(Prompter):
-    """Prompts with low-resolution logits of the blurred truth, whose outline is bent at random.
+    """Prompts with low-resolution logits of the blurred ground truth, whose outline is bent at random.
 
     blur: standard deviation of the blur, in pixels of a 1024 input
     noise: how far the outline is bent, as a share of the blur's range: at 0.5 it may move by all of it
     """
-
-    asks = ("mask", "clear")
 
     def __init__(self, blur: float = 16.0, noise: float = 0.2) -> None:
         if blur < 0 or noise < 0:
@@ -30,22 +29,15 @@ class Mask(Prompter):
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """masks: (M, 1, 256, 256) logits over the padded input"""
-        inside = torch.zeros(batch.num_objects, 1, SIDE, SIDE, device=batch.image_index.device)
-        for truth in truths(batch):
-            inside[truth.objects] = self._coarse(batch, truth.masks, truth.objects)
+        gt = ground_truth(batch)
+        # The share of each cell that the mask covers, over the padded input.
+        h, w = (max(1, round(length * SIDE / batch.image_size)) for length in gt.input_size)
+        inside = F.pad(F.adaptive_avg_pool2d(gt.masks[:, None].float(), (h, w)), (0, SIDE - w, 0, SIDE - h))
         inside = _blurred(inside, self.blur * SIDE / 1024)
         if self.noise:
             field = normal(batch, seed, "mask", GRID**2).unflatten(1, (1, GRID, GRID))
             inside = inside + self.noise * F.interpolate(field, (SIDE, SIDE), mode="bicubic")
         return Prompts(masks=CONFIDENCE * (2 * inside - 1))
-
-    def _coarse(self, batch: Batch, masks: Tensor, objects: Tensor) -> Tensor:
-        """(n, 1, SIDE, SIDE) the share of each cell that the mask covers, padded as the input is."""
-        if not batch.original_masks:
-            return F.adaptive_avg_pool2d(masks[:, None].float(), SIDE)
-        height, width = batch.input_sizes[int(batch.image_index[objects[0]])]
-        h, w = (max(1, round(length * SIDE / batch.image_size)) for length in (height, width))
-        return F.pad(F.adaptive_avg_pool2d(masks[:, None].float(), (h, w)), (0, SIDE - w, 0, SIDE - h))
 
 
 def _blurred(pictures: Tensor, deviation: float) -> Tensor:

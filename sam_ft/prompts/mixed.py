@@ -1,6 +1,6 @@
 """Several kinds of prompts, drawn by chance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,9 +29,8 @@ class Mixed(Prompter):
         self.prompters = list(prompters)
         self.weights = list(weights)
         self.per = per
-        drawn = [prompter for prompter, weight in zip(prompters, weights, strict=True) if weight]
-        self.asks = sorted({kind for prompter in drawn for kind in prompter.asks})
-        self.rounds = max(prompter.rounds for prompter in drawn)
+        self.drawn = [prompter for prompter, weight in zip(prompters, weights, strict=True) if weight]
+        self.rounds = max(prompter.rounds for prompter in self.drawn)
 
     def split(self, batch: Batch, seed: int) -> list[tuple[Prompter, Tensor]]:
         if self.per == "object":
@@ -53,3 +52,7 @@ class Mixed(Prompter):
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         raise TypeError("the objects are asked about in groups; call split")
+
+    def examples(self, batch: Batch) -> Iterator[Prompts]:
+        for prompter in self.drawn:
+            yield from prompter.examples(batch)

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam_ft.prompts.base import Prompter, Truth, truths
+from sam_ft.prompts.base import Prompter
+from sam_ft.prompts.ground_truth import GroundTruth, ground_truth
 from sam_ft.prompts.noise import uniform
 from sam_ft.types import Batch, Prompts
 from sam_ft.utils.geometry import deepest_pixel, grow_boxes, masks_to_boxes, pick_pixels
@@ -28,29 +29,22 @@ class Point(Prompter):
         self.positive = positive
         self.negative = negative
         self.sampling = sampling
-        self.asks: list[str] = ["object point", "no mask", "one point" if positive + negative == 1 else "clear"]
-        self.asks += ["background point"] if negative else []
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         """points: (M, positive + negative, 2) pixels of the original frame in evaluation, of the input in training;
         padding where there is no pixel, as beside an object that fills its image, or with sampling="center" no other
         one. Random points may meet.
         """
-        count = self.positive + self.negative
-        points = torch.zeros(batch.num_objects, count, 2, device=batch.image_index.device)
-        labels = torch.ones(points.shape[:2], dtype=torch.int64, device=points.device)
+        gt, count = ground_truth(batch), self.positive + self.negative
         shares = uniform(batch, seed, "point", count)
-        for truth in truths(batch):
-            own = shares[truth.objects]
-            regions = [(truth.masks, own[:, : self.positive])]
-            if self.negative:
-                regions.append((beside(truth), own[:, self.positive :]))
-            picked, found = zip(*(self._pick(*region) for region in regions), strict=True)
-            points[truth.objects] = torch.cat(picked, dim=1) * truth.scale
-            kinds = torch.ones_like(shares[:1], dtype=torch.int64)
-            kinds[:, self.positive :] = 0
-            labels[truth.objects] = torch.where(torch.cat(found, dim=1), kinds, -1)
-        return Prompts(points=points, point_labels=labels)
+        regions = [(gt.masks, shares[:, : self.positive])]
+        if self.negative:
+            regions.append((background_near(gt), shares[:, self.positive :]))
+        picked, found = zip(*(self._pick(*region) for region in regions), strict=True)
+        labels = torch.ones_like(shares, dtype=torch.int64)
+        labels[:, self.positive :] = 0
+        labels = torch.where(torch.cat(found, dim=1), labels, -1)
+        return Prompts(points=torch.cat(picked, dim=1) * gt.scale, point_labels=labels)
 
     def _pick(self, regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool whether there was one."""
@@ -67,9 +61,9 @@ class Point(Prompter):
         return torch.from_numpy(picked).to(regions.device), torch.from_numpy(found).to(regions.device)
 
 
-def beside(truth: Truth) -> Tensor:
-    """(n, H, W) bool: the background near each object."""
-    y, x = (torch.arange(side, device=truth.masks.device) for side in truth.masks.shape[-2:])
-    x0, y0, x1, y1 = grow_boxes(masks_to_boxes(truth.masks), NEAR)[:, :, None].unbind(1)
+def background_near(gt: GroundTruth) -> Tensor:
+    """(M, H, W) bool: valid background in the box round each object, grown by `NEAR`."""
+    y, x = (torch.arange(side, device=gt.masks.device) for side in gt.masks.shape[-2:])
+    x0, y0, x1, y1 = grow_boxes(masks_to_boxes(gt.masks), NEAR)[:, :, None].unbind(1)
     columns, rows = (x >= x0) & (x < x1), (y >= y0) & (y < y1)
-    return rows[:, :, None] & columns[:, None, :] & truth.valid & ~truth.masks
+    return rows[:, :, None] & columns[:, None, :] & gt.valid & ~gt.masks

@@ -1,4 +1,4 @@
-"""A sheet of the objects that went worst and best."""
+"""A sheet of the objects with the lowest and the highest IoU."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -10,7 +10,6 @@ from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
 from sam_ft.report.pictures import DPI, Panel, draw_masks, save_sheet, stretch_contrast
 from sam_ft.task import PromptedSegmentation
-from sam_ft.types import collate
 from sam_ft.utils.geometry import masks_to_boxes
 
 INCHES = 2.4  # of a panel
@@ -25,7 +24,7 @@ def draw_worst_and_best(
     count: int,
     chunk: int | None,
 ) -> None:
-    """Writes a PNG: the `count` objects of lowest IoU, then those of highest, each as truth beside prediction.
+    """Writes a PNG: the `count` objects of lowest IoU, then those of highest, each as ground truth beside prediction.
 
     rows: as evaluate.py writes them; the last model that was scored decides, and it is the one in `task` now.
     """
@@ -38,14 +37,13 @@ def draw_worst_and_best(
     drawn: dict[tuple[str, int], list[Panel]] = {}
     for name in {row["name"] for row in chosen}:
         wanted = [row for row in chosen if row["name"] == name]
-        batch = collate([dataset.sample(places[name])], dataset.resize.side).to(task.model.device)
+        batch = dataset.batch([places[name]]).to(task.model.device)
         image = stretch_contrast(dataset.split[places[name]].image)
         for predicted in task.predict(batch, prompter, chunk):
             for row in wanted:
                 place = batch.object_index.tolist().index(row["object"])
-                true = batch.original_masks[0][place].cpu()
-                answer = predicted.masks[place].cpu()
-                drawn[name, row["object"]] = _panels(image, true, answer, row, row[which])
+                gt, mask = batch.originals[0].masks[place].cpu(), predicted.masks[place].cpu()
+                drawn[name, row["object"]] = _object_panels(image, gt, mask, row, row[which])
     sheet = {}
     for heading, part in parts.items():
         pairs = [drawn[row["name"], row["object"]] for row in part]
@@ -54,19 +52,19 @@ def draw_worst_and_best(
     save_sheet(path, {heading: lines for heading, lines in sheet.items() if lines}, INCHES)
 
 
-def _panels(image: Tensor, true: Tensor, answer: Tensor, row: dict, iou: float) -> list[Panel]:
-    """Truth and answer on a cut-out three times the size of the object."""
-    x0, y0, x1, y1 = masks_to_boxes((true | answer)[None])[0].int().tolist()
+def _object_panels(image: Tensor, gt: Tensor, predicted: Tensor, row: dict, iou: float) -> list[Panel]:
+    """Ground truth and prediction on a cut-out three times the size of the object."""
+    x0, y0, x1, y1 = masks_to_boxes((gt | predicted)[None])[0].int().tolist()
     margin = max(x1 - x0, y1 - y0, 8)
-    height, width = true.shape
+    height, width = gt.shape
     rows, columns = (
         slice(max(0, y0 - margin), min(height, y1 + margin)),
         slice(max(0, x0 - margin), min(width, x1 + margin)),
     )
-    cut, truth, found = (_enlarged(part[:, rows, columns]) for part in (image, true[None], answer[None]))
+    cut, gt, predicted = (_enlarged(part[:, rows, columns]) for part in (image, gt[None], predicted[None]))
     return [
-        (f"{row['name']} object {row['object']}: truth", draw_masks(cut, truth, alpha=0.2)),
-        (f"prediction, IoU {iou:.3f}", draw_masks(cut, found, alpha=0.2)),
+        (f"{row['name']} object {row['object']}: ground truth", draw_masks(cut, gt, alpha=0.2)),
+        (f"prediction, IoU {iou:.3f}", draw_masks(cut, predicted, alpha=0.2)),
     ]
 
 

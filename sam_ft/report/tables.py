@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import nan
 from textwrap import fill
+from typing import Any
 
 from torch import nn
 
@@ -84,6 +85,24 @@ def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
         )
         rows.append([prompt, *iou, *other[:2], *error[:2]])
     return format_table(["prompt", *columns], rows)
+
+
+def evaluation_tables(results: Mapping[str, Mapping[str, Any]], amg: Mapping[str, Mapping[str, float]]) -> str:
+    """All tables of an evaluation.
+
+    results: by prompt, then "zero_shot" and "tuned", each with `scores` and `groups`
+    amg: scores of automatic masks, likewise
+    """
+    tables = []
+    for name, result in results.items():
+        before, after = result["zero_shot"], result.get("tuned")
+        tables.append(f"{name}\n{score_table(before.scores, after and after.scores)}")
+        tables.append(group_table(before.groups, after and after.groups))
+    if len(results) > 1:
+        tables.append(prompt_table({n: {w: e.scores for w, e in result.items()} for n, result in results.items()}))
+    if amg:
+        tables.append(f"automatic masks\n{score_table(amg['zero_shot'], amg.get('tuned'))}")
+    return "\n" + "\n\n".join(tables)
 
 
 def _score_columns(title: str, tuned: Mapping | None) -> list[str]:

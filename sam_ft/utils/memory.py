@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Lets `peak_gb` begin anew on a GPU."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.io.decoding import SIDEWAYS, Header, read_header
+from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.images import image_tensor, read_image, read_size
 from sam_ft.data.sources.coco_file import read_coco
 from sam_ft.data.sources.coco_issues import error_lines, to_issues
@@ -77,6 +78,10 @@ class CocoSplit:
         """The same sample without its pixels; the image is not decoded."""
         self._raise_errors()
         return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self._path(index)))
+
+    def fingerprint(self, index: int) -> str | None:
+        """Changes whenever the image of a sample may have changed."""
+        return fingerprint(self._path(index), self.intensity)
 
     def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
         """Decodes the image in full: the sample, or None where it cannot be used, and its issues.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sam_ft.data.io.decoding import read_header
+from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.images import INTENSITIES, image_tensor, read_image, read_size
 from sam_ft.data.io.objects import ObjectMap, missing_classes_error, read_objects
 from sam_ft.data.io.rules import Rules
@@ -68,6 +69,10 @@ class FileSplit:
         item = self.items[index]
         size = read_size(item.image, self.rules.page)
         return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), read_masks(item, self.rules, size), size)
+
+    def fingerprint(self, index: int) -> str | None:
+        """Changes whenever the image of a sample may have changed."""
+        return fingerprint(self.items[index].image, self.rules.intensity, self.rules.page)
 
     def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
         """Decodes image and masks in full: the sample, or None where it cannot be used, and the issues of its files."""

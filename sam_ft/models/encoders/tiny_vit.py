@@ -9,20 +9,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sam_ft.models.encoders.checkpointing import run
+from sam_ft.models.encoders.encoder import ImageEncoder, Unit
 from sam_ft.models.layers import Gelu, attention, from_windows, make_neck, to_windows
 from sam_ft.utils.cpu_kernels import channels_last, conv_norm, gelu, in_bands
 
 
-class TinyViT(nn.Module):
+class TinyViT(ImageEncoder):
     """A stage of convolutions and three of windowed attention; every size is taken from the input.
 
     stem: "conv" takes steps of 4 pixels (MobileSAM, s = S / 16), "pixel" each alone (LiteMedSAM, s = S / 4)
     classifier: hold the unused head of the ImageNet model, as MobileSAM's weights do
-    activation_checkpointing: keep only the maps between blocks, and run each block again in the backward pass
     """
-
-    activation_checkpointing = False
 
     def __init__(
         self,
@@ -37,6 +34,7 @@ class TinyViT(nn.Module):
         super().__init__()
         self.patch_embed = Stem(embed_dims[0], stem)
         self.layers = nn.ModuleList()
+        self._unit_names = ["patch_embed"]
         for i, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
             blocks: list[nn.Module] = [
                 MBConv(dim) if i == 0 else TinyViTBlock(dim, num_heads[i], window_sizes[i]) for _ in range(depth)
@@ -46,17 +44,16 @@ class TinyViT(nn.Module):
                 stride = 2 if i < 2 else 1  # SAM's decoder wants the finer map
                 downsample = PatchMerging(dim, embed_dims[i + 1], stride)
             self.layers.append(Stage(blocks, downsample))
+            self._unit_names += [f"layers.{i}.blocks.{j}" for j in range(depth)]
+            self._unit_names += [f"layers.{i}.downsample"] if downsample else []
         if classifier:  # never run, but part of `mobile_sam.pt`
             self.norm_head = _as_buffers(nn.LayerNorm(embed_dims[-1]))
             self.head = _as_buffers(nn.Linear(embed_dims[-1], 1000))
         self.neck = make_neck(embed_dims[-1], out_channels)
+        self._unit_names.append("neck")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, 3, S, S) normalized → (B, out_channels, s, s)"""
-        x = self.patch_embed(channels_last(images))
-        for layer in self.layers:
-            x = layer(x, self.activation_checkpointing)
-        return self.neck(x)
+    def units(self) -> list[Unit]:
+        return [Unit((name,), self.get_submodule(name)) for name in self._unit_names]
 
 
 def _as_buffers(module: nn.Module) -> nn.Module:
@@ -93,21 +90,16 @@ class Stem(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, dim // 2, kernel, stride), Gelu(), ConvNorm(dim // 2, dim, kernel, stride))
 
     def forward(self, images: Tensor) -> Tensor:
-        return in_bands(self.seq, images, reach=self.stride, stride=self.stride)
+        return in_bands(self.seq, channels_last(images), reach=self.stride, stride=self.stride)
 
 
 class Stage(nn.Module):
-    """Blocks, then a step to the next stage's width: (B, dim, h, w) → (B, next dim, h', w')."""
+    """Blocks, then a step to the next stage's width; `TinyViT.units` runs them."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
-
-    def forward(self, x: Tensor, activation_checkpointing: bool) -> Tensor:
-        for block in self.blocks:
-            x = run(block, x, activation_checkpointing)
-        return x if self.downsample is None else run(self.downsample, x, activation_checkpointing)
 
 
 class MBConv(nn.Module):

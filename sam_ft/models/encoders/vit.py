@@ -6,20 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_ft.models.encoders.checkpointing import run
+from sam_ft.models.encoders.encoder import ImageEncoder, Unit
 from sam_ft.models.layers import Mlp, attention, from_windows, make_neck, to_windows
 from sam_ft.utils.cpu_kernels import in_chunks, predicts_on_cpu
 
 
-class ImageEncoderViT(nn.Module):
+class ImageEncoderViT(ImageEncoder):
     """Patches of 16 × 16 pixels, transformer blocks, and a neck to `out_channels`.
 
     image_size: S, a multiple of `patch_size`; position tables are made for it
     global_attn_indexes: blocks that look at the whole image; the others at windows of `window_size` patches
-    activation_checkpointing: keep only the maps between blocks, and run each block again in the backward pass
     """
-
-    activation_checkpointing = False
 
     def __init__(
         self,
@@ -43,28 +40,29 @@ class ImageEncoderViT(nn.Module):
         )
         self.neck = make_neck(embed_dim, out_channels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: (B, 3, S, S) normalized → (B, out_channels, S / 16, S / 16)"""
-        x = self.patch_embed(images) + self.pos_embed
-        for block in self.blocks:
-            x = run(block, x, self.activation_checkpointing)
-        return self.neck(x.permute(0, 3, 1, 2))
+    def units(self) -> list[Unit]:
+        blocks = [Unit((f"blocks.{i}",), block) for i, block in enumerate(self.blocks)]
+        return [Unit(("patch_embed", "pos_embed"), self._embed), *blocks, Unit(("neck",), self.neck)]
+
+    def _embed(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, embed_dim, s, s)"""
+        return self.patch_embed(images) + self.pos_embed.permute(0, 3, 1, 2)
 
 
 class PatchEmbed(nn.Module):
-    """Cuts the image into patches and projects each: (B, 3, S, S) → (B, s, s, embed_dim)."""
+    """Cuts the image into patches and projects each: (B, 3, S, S) → (B, embed_dim, s, s)."""
 
     def __init__(self, patch_size: int, embed_dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Channels last halves the time on a CPU, and makes the permutation a view.
-        return self.proj(images.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
+        # Channels last halves the time on a CPU, and makes the permutations of all blocks views.
+        return self.proj(images.contiguous(memory_format=torch.channels_last))
 
 
 class Block(nn.Module):
-    """Attention and an MLP, each after a layer norm and around a residual: (B, s, s, dim) → (B, s, s, dim).
+    """Attention and an MLP, each after a layer norm and around a residual: (B, dim, s, s) → the same.
 
     window_size: None for attention over the whole map
     """
@@ -77,8 +75,9 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden_dim=4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1)
         x = x + self.attn(self.norm1(x))
-        return in_chunks(self._add_mlp, x)
+        return in_chunks(self._add_mlp, x).permute(0, 3, 1, 2)
 
     def _add_mlp(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.norm2(x))

@@ -1,0 +1,135 @@
+"""The space that cached embeddings take on disk: least recently used ones are deleted, never those of a living run."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger("sam_ft")
+
+ABANDONED = 24 * 3600  # seconds after which a half-written file belongs to no run
+
+
+class Plan(NamedTuple):
+    """kept: files that are there or may be written · missing: those of them still to be written"""
+
+    kept: set[Path]
+    missing: list[Path]
+
+
+class Space:
+    """All files below `root` of all encoders, with one limit on their size.
+
+    max_gb: size of all of them together
+    """
+
+    def __init__(self, root: Path, max_gb: float) -> None:
+        self.root = root
+        self.max_gb = max_gb
+        self._lease: Lease | None = None
+
+    def plan(self, own: Collection[Path], entry_bytes: int) -> Plan:
+        """Keeps the files of `own` that are there for this run, and makes room for the others.
+
+        One process calls this for all. Raises: OSError
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):
+            present = _present(self.root)
+            for path in present.keys() & set(own):
+                with suppress(FileNotFoundError):
+                    os.utime(path)
+            missing = [path for path in own if path not in present]
+            random.Random(os.getpid()).shuffle(missing)  # two runs that begin together help each other
+            room = self._make_room(present, own, len(missing) * entry_bytes)
+            fitting = missing[: int(room // entry_bytes)]
+            kept = set(own) - set(missing[len(fitting) :])
+            if self._lease is None or not self._lease.exists():
+                self._lease = Lease(self.root)
+            self._lease.add(dict.fromkeys(kept, entry_bytes))
+        if len(fitting) < len(missing):
+            log.warning(
+                "cache.max_gb=%g has room for %d of %d new embeddings (%.1f MB each); the other images are encoded "
+                "each time they are needed",
+                *(self.max_gb, len(fitting), len(missing), entry_bytes / 1e6),
+            )
+        return Plan(kept, fitting)
+
+    def _make_room(self, present: dict[Path, tuple[float, int]], own: Collection[Path], wanted: int) -> float:
+        """Deletes the least recently used files until `wanted` bytes fit, if they can; → bytes there is room for."""
+        in_use = Lease.all_in_use(self.root)
+        promised = sum(size for path, size in in_use.items() if path not in present and path not in own)
+        room = self.max_gb * 1e9 - promised - sum(size for _, size in present.values())
+        for path, (_, size) in sorted(present.items(), key=lambda entry: entry[1]):
+            if room >= wanted or not wanted:
+                break
+            if path not in in_use and path not in own:
+                path.unlink(missing_ok=True)
+                room += size
+        return max(0.0, room)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_lease": None}  # a lock stays with its process; loaders only read
+
+
+class Lease:
+    """A list of the files that a run uses or is about to write, valid as long as the run holds the lock beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self._list = root / "in_use" / uuid4().hex
+        self._list.parent.mkdir(exist_ok=True)
+        self._lock = FileLock(self._list.with_suffix(".lock"))
+        self._lock.acquire()
+        self._list.touch()
+
+    def exists(self) -> bool:
+        return self._list.exists()
+
+    def add(self, sizes: dict[Path, int]) -> None:
+        """sizes: bytes of each file"""
+        lines = "".join(f"{size} {path.parent.name}/{path.name}\n" for path, size in sizes.items())
+        before = self._list.stat().st_size
+        try:
+            with open(self._list, "a", encoding="utf-8") as file:
+                file.write(lines)
+        except OSError:  # a full disk takes a part of it, which cannot be read again
+            os.truncate(self._list, before)
+            raise
+
+    @staticmethod
+    def all_in_use(root: Path) -> dict[Path, int]:
+        """The files of all living runs with their bytes; removes the lists of dead runs."""
+        found: dict[Path, int] = {}
+        for lock_path in (root / "in_use").glob("*.lock"):
+            list_path = lock_path.with_suffix("")
+            try:
+                with FileLock(lock_path, timeout=0):
+                    list_path.unlink(missing_ok=True)
+                lock_path.unlink(missing_ok=True)
+            except Timeout:
+                for line in list_path.read_text(encoding="utf-8").splitlines() if list_path.exists() else ():
+                    size, name = line.split(" ", 1)
+                    found[root / name] = int(size)
+        return found
+
+
+def _present(root: Path) -> dict[Path, tuple[float, int]]:
+    """Path → (last use, bytes) of all embeddings of all encoders; removes half-written files of dead runs."""
+    found = {}
+    for path in root.glob("*/*.safetensors*"):
+        try:
+            status = path.stat()
+            if path.suffix == ".safetensors":
+                found[path] = (status.st_mtime, status.st_size)
+            elif time.time() - status.st_mtime > ABANDONED:
+                path.unlink()
+        except FileNotFoundError:  # another run has finished or removed it
+            continue
+    return found

@@ -1,0 +1,83 @@
+"""Images in the views that a run uses, read and hashed without their objects."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from sam_ft.data.datasets import Split, View, or_error
+from sam_ft.data.loader import make_loader
+from sam_ft.data.transforms import dihedral, resize_image
+from sam_ft.types import Size
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import UserError
+from sam_ft.utils.geometry import resized_size
+
+log = logging.getLogger("sam_ft")
+
+SILENCE = 30  # seconds between lines of progress in a log without a bar
+
+
+class ViewImage(NamedTuple):
+    """One view of an image in the input frame.
+
+    key: hash of its pixels · size: without padding · image: (3, S, S) uint8, padded, or None
+    """
+
+    view: View
+    key: str
+    size: Size
+    image: Tensor | None
+
+
+class ViewImages(Dataset):
+    """Views of the images of a split at the input side, with their pixels or with their keys alone."""
+
+    def __init__(self, split: Split, side: int, with_pixels: bool) -> None:
+        self.split = split
+        self.side = side
+        self.with_pixels = with_pixels
+
+    def __getitems__(self, views: list[View]) -> list[ViewImage] | UserError:
+        return or_error(lambda batch: [self._view(view) for view in batch], views)
+
+    def _view(self, view: View) -> ViewImage:
+        image = dihedral(self.split[view[0]].image, view[1]).contiguous()
+        size = resized_size((image.shape[1], image.shape[2]), self.side)
+        image = resize_image(image, size)
+        key = pixels_key(image)
+        if not self.with_pixels:
+            return ViewImage(view, key, size, None)
+        return ViewImage(view, key, size, F.pad(image, (0, self.side - size[1], 0, self.side - size[0])))
+
+
+def pixels_key(image: Tensor) -> str:
+    """The key of an image (3, h, w) uint8 in the input frame without padding: a hash of its pixels."""
+    content = repr(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()
+    return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def walk(
+    images: ViewImages, views: Sequence[View], per_batch: int, workers: int, title: str
+) -> Iterator[list[ViewImage]]:
+    """Views in lists of `per_batch`, behind a progress bar that estimates the time left; without one the log does."""
+    batches = [list(views[start : start + per_batch]) for start in range(0, len(views), per_batch)]
+    loader = make_loader(images, batches, workers, persistent=False)
+    started = logged = time.perf_counter()
+    done = 0
+    with tqdm(total=len(views), desc=title, leave=False, disable=None if distributed.is_main() else True) as bar:
+        for items in loader:
+            items = [ViewImage((item.view[0], item.view[1]), *item[1:]) for item in items]  # pinning made lists
+            yield items
+            bar.update(len(items))
+            done, now = done + len(items), time.perf_counter()
+            if bar.disable and now - logged >= SILENCE and done < len(views):
+                logged = now
+                left = tqdm.format_interval((now - started) / done * (len(views) - done))
+                log.info("%s: %.0f %% done, about %s left", title, 100 * done / len(views), left)

@@ -1,0 +1,114 @@
+"""The settings of an evaluation: those of a run, or those of the command line instead."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sam_ft.cli.messages import compose_choice
+from sam_ft.cli.runs import load_run
+from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
+from sam_ft.utils.errors import ConfigError
+
+GROUPS = ("data", "model", "metric", "cache")  # taken from the run unless the command line chooses them
+CACHE = {"_target_": "sam_ft.cache.EmbeddingCache"}
+
+
+@dataclass
+class EvaluationPlan:
+    """data, model, metric and cache as nodes to build, prompts by name, and where weights and scores are."""
+
+    data: DictConfig
+    model: DictConfig
+    metric: DictConfig
+    cache: DictConfig
+    prompts: dict[str, Any]
+    precision: str
+    checkpoint: Path | None
+    output: Path
+
+
+def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
+    """Merges the settings of a run with the command line.
+
+    Raises:
+        ConfigError: a setting has a wrong value, or neither a run nor both model and data are given.
+    """
+    check_whole_numbers(cfg, 1, ("images_per_batch", "amg_points_per_side"), or_null=("eval_chunk",))
+    check_whole_numbers(cfg, 0, ("workers", "pictures"))
+    check_paths(cfg, (), or_null=("run", "checkpoint", "output"))
+    if cfg.split not in ("train", "val"):
+        raise ConfigError(f"split={cfg.split} is not known; expected train or val")
+    given = OmegaConf.create({key: cfg[key] for key in GROUPS if cfg.get(key)})
+    return _without_run(cfg, given) if cfg.run is None else _of_run(cfg, given)
+
+
+def _without_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
+    missing = [key for key in ("data", "model") if key not in given]
+    if missing:
+        raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
+    nodes = OmegaConf.create({"metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"}, "cache": CACHE})
+    nodes.merge_with(given)
+    return EvaluationPlan(
+        **{key: nodes[key] for key in GROUPS},
+        prompts=_choose_prompts(cfg, {"_target_": "sam_ft.prompts.Box"}),
+        precision=cfg.precision or "auto",
+        checkpoint=None if cfg.checkpoint is None else Path(cfg.checkpoint),
+        output=Path(cfg.output or "outputs/evaluation").expanduser(),
+    )
+
+
+def _of_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
+    directory, settings = load_run(cfg.run)
+    nodes = OmegaConf.create({key: settings[key] for key in GROUPS})
+    if "max_gb" in nodes.cache:  # a run that came from elsewhere must not delete embeddings here
+        nodes.cache.max_gb = max(nodes.cache.max_gb, 50.0)
+    for key, value in given.items():
+        # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
+        nodes[key] = value if "_target_" in value else OmegaConf.merge(nodes[key], value)
+    output = directory / "-".join(("evaluation", *_differences(cfg, given)))
+    return EvaluationPlan(
+        **{key: nodes[key] for key in GROUPS},
+        prompts=_choose_prompts(cfg, settings.eval_prompt),
+        # the scores and masks of a run are those of its precision: bfloat16 moves pixels at the edges
+        precision=cfg.precision or settings.precision,
+        checkpoint=Path(cfg.checkpoint or directory / "checkpoints/best.safetensors"),
+        output=output if cfg.output is None else Path(cfg.output).expanduser(),
+    )
+
+
+def _differences(cfg: DictConfig, given: DictConfig) -> list[str]:
+    """Additions to the name of a run's evaluation folder, so that other scores do not replace those of its own data."""
+    data = given.get("data") or {}
+    place = data.get("root") or data.get("table")
+    names = [Path(str(place)).expanduser().absolute().stem] if place else ["data"] if data else []
+    return [*names, "train"] if cfg.split == "train" else names
+
+
+def _choose_prompts(cfg: DictConfig, default: Any) -> dict[str, Any]:
+    """The prompts to evaluate, by name: those of `eval_prompts`, or that of `eval_prompt`, or the default."""
+    if cfg.eval_prompts is None:
+        given = cfg.get("eval_prompt") or {}
+        prompt: Any = given if "_target_" in given else OmegaConf.merge(default, given)
+        return {prompt["_target_"].rpartition(".")[2].lower(): prompt}
+    if not OmegaConf.is_list(cfg.eval_prompts) or not cfg.eval_prompts:
+        raise ConfigError(f"eval_prompts={cfg.eval_prompts}; expected a list of choices of prompt, as [box,point_1]")
+    names = [str(name) for name in cfg.eval_prompts]
+    return {name: compose_choice("evaluate", "prompt@eval_prompt", name).eval_prompt for name in names}
+
+
+def make_output_folder(output: Path) -> None:
+    """Finds out before the first image is scored whether the scores can be written at the end. Raises: ConfigError"""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another output=") from None
+
+
+def with_plus(argument: str) -> str:
+    """`data.root=DIR` as Hydra takes it for a group that the command line leaves to the run: `++data.root=DIR`."""
+    groups = tuple(f"{group}." for group in (*GROUPS, "eval_prompt"))
+    return f"++{argument}" if argument.startswith(groups) else argument

@@ -1,0 +1,84 @@
+"""Opens the splits of a data set, and finds every problem with them before a model is built."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from sam_ft.data.datasets import Split
+from sam_ft.data.sources.survey import Survey, components_hint
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import DataError
+
+log = logging.getLogger("sam_ft")
+
+T = TypeVar("T")
+
+
+class Splits(NamedTuple):
+    """Both splits without unusable samples.
+
+    trainable: positions of the training images that hold objects
+    """
+
+    train: Split
+    val: Split
+    trainable: list[int]
+
+
+def open_splits(data: Any) -> Splits:
+    """The splits "train" and "val" of a data set.
+
+    Raises:
+        DataError: listing all problems of either.
+    """
+    train, val = _all_or_error([lambda: data.split("train"), lambda: data.split("val")])
+    found = distributed.broadcast_from_main(
+        lambda: _all_or_error([lambda: survey_split(train, "train"), lambda: survey_split(val, "val")])
+    )
+    train, val = (without_bad(split, survey) for split, survey in zip((train, val), found, strict=True))
+    empty = set(found[0].empty)
+    return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty])
+
+
+def open_split(data: Any, name: str) -> Split:
+    """One split without unusable samples. Raises: DataError"""
+    split = data.split(name)
+    return without_bad(split, distributed.broadcast_from_main(lambda: survey_split(split, name)))
+
+
+def without_bad(split: Any, survey: Survey) -> Any:
+    return split.without(survey.bad) if survey.bad else split
+
+
+def survey_split(split: Split, name: str) -> Survey:
+    """Reads all masks of a split and logs their number.
+
+    Raises:
+        DataError: files are unusable, or there are no objects at all.
+    """
+    found = split.survey()
+    without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
+    log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
+    if name == "train" and (hint := components_hint(found.components)):
+        log.info("%s: %s; %s", name, *hint)
+    if not found.objects:
+        raise DataError(
+            f"the {name} images hold no objects at all; look at the masks, and at the data.* settings that define "
+            "which of their values are objects"
+        )
+    return found
+
+
+def _all_or_error(acts: Sequence[Callable[[], T]]) -> list[T]:
+    done, problems = [], []
+    for act in acts:
+        try:
+            done.append(act())
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        text = "\n".join(dict.fromkeys(problems))  # problems that both splits share appear once
+        raise DataError(
+            f"{text}\n`python -m sam_ft.check` with the same data=... reads everything and lists every problem"
+        )
+    return done

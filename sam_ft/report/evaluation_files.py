@@ -1,0 +1,46 @@
+"""What an evaluation writes: scores.json and objects.csv."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sam_ft.evaluation.evaluate import Evaluation
+from sam_ft.utils import distributed
+from sam_ft.utils.files import as_json, atomic_path
+
+Results = Mapping[str, Mapping[str, Evaluation]]  # by prompt, then "zero_shot" and "tuned"
+
+
+def join_rows(results: Results) -> list[dict]:
+    """One row per prompt and object of all processes: zero-shot beside tuned, in order of image and object."""
+    keys = ("name", "object", "label", "area")
+    rows: dict[tuple, dict] = {}
+    for place, (prompt, result) in enumerate(results.items()):
+        for which, evaluation in result.items():
+            for row in distributed.all_gather(evaluation.rows):
+                common = {"prompt": prompt, **{key: row[key] for key in keys}}
+                own = rows.setdefault((place, row["name"], row["object"]), common)
+                own |= {f"{which}_{key}": value for key, value in row.items() if key not in keys}
+    return [rows[key] for key in sorted(rows)]
+
+
+def write_scores(path: Path, facts: Mapping[str, object], results: Results, amg: Mapping[str, object]) -> None:
+    """scores.json: facts about the evaluation, the scores of the first prompt, those of all, and of automatic masks."""
+    prompts = {
+        name: {which: {**evaluation.scores, "groups": evaluation.groups} for which, evaluation in result.items()}
+        for name, result in results.items()
+    }
+    scores = {**facts, "prompt": next(iter(prompts)), **next(iter(prompts.values()))}
+    scores |= {"prompts": prompts} if len(prompts) > 1 else {}
+    scores |= {"amg": amg} if amg else {}
+    with atomic_path(path) as temporary:
+        temporary.write_text(as_json(scores, indent=2) + "\n")
+
+
+def write_rows(path: Path, rows: Sequence[dict]) -> None:
+    """objects.csv, with empty cells where a prompt lacks a column of another one, as those of clicks."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(rows)

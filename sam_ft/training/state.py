@@ -1,0 +1,59 @@
+"""How far a training run has come."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from sam_ft.evaluation.evaluate import Evaluation
+from sam_ft.models import Sam
+from sam_ft.training.checkpoint import load_training_state, save_training_state
+
+Scores = dict[str, float]
+ClassScores = dict[str, dict]
+
+
+@dataclass
+class TrainState:
+    """Everything of a run but its weights and the optimizer's memory.
+
+    total_steps: of the learning rate schedule, fixed at the first start, so more epochs later do not bend it
+    epoch, step: done so far, counted from 1 · best_epoch: 0 as long as none has beaten zero-shot
+    zero_shot, best: scores of the validation split, with those of each class beside them
+    """
+
+    total_steps: int
+    epoch: int = 0
+    step: int = 0
+    zero_shot: Scores = field(default_factory=dict)
+    zero_shot_classes: ClassScores = field(default_factory=dict)
+    best: Scores = field(default_factory=dict)
+    best_classes: ClassScores = field(default_factory=dict)
+    best_epoch: int = 0
+
+    @classmethod
+    def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer) -> "TrainState":
+        """Restores weights and optimizer from `save`, and returns the state. Raises: CheckpointError"""
+        found = load_training_state(path, model, optimizer)
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+
+    def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer) -> None:
+        save_training_state(path, model, optimizer, asdict(self))
+
+    @classmethod
+    def start(cls, total_steps: int, found: Evaluation) -> "TrainState":
+        """The state before the first step, with the scores of the model as it is, which training has to beat."""
+        scores, classes = found.scores, found.groups["class"]
+        return cls(total_steps, 0, 0, scores, classes, scores, classes)
+
+    def update(self, epoch: int, found: Evaluation, monitor: str) -> bool:
+        """Ends an epoch; → whether it is the best so far."""
+        self.epoch = epoch
+        improved = found.scores[monitor] > self.best[monitor]
+        if improved:
+            self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch
+        return improved
+
+    def stalled(self, patience: int | None) -> bool:
+        """Whether the last `patience` epochs brought no better score; never without a patience."""
+        return patience is not None and self.epoch - self.best_epoch >= patience

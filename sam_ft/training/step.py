@@ -1,0 +1,138 @@
+"""One optimizer step: micro-batches, chunks of objects, rounds, and equal weight for every object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from sam_ft.prompts import InteractiveSession, Prompter
+from sam_ft.task import PromptedSegmentation
+from sam_ft.training.parallel import gradient_sync, unwrap
+from sam_ft.types import Batch
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import TrainingError
+
+Pass = tuple[Batch, list[InteractiveSession], int | None]  # the arguments of `PromptedSegmentation.forward`
+
+
+@dataclass
+class StepResult:
+    """Numbers of one step, still on the device, which `read_back` brings to the CPU.
+
+    objects: of all processes · grad_norm: before clipping
+    losses: each (m,) for the objects of this process · images: the name of the image of each of them
+    """
+
+    objects: float
+    grad_norm: Tensor
+    losses: dict[str, Tensor]
+    images: list[tuple[list[str], Tensor]] = field(repr=False)
+
+
+def train_step(
+    wrapped: nn.Module,
+    micro_batches: Sequence[Batch],
+    prompter: Prompter,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float,
+    chunk: int | None = None,
+) -> StepResult | None:
+    """One optimizer step over all micro-batches of all processes; None if none of them holds an object.
+
+    chunk: objects of one backward pass; None for the device's default
+
+    Losses are summed and divided by the number of objects in the whole global batch. DistributedDataParallel then
+    divides by the number of processes, hence the factor. A gradient that is not finite leaves the weights as they are.
+    """
+    (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
+    if not objects:
+        return None
+    losses: list[dict[str, Tensor]] = []
+    images: list[tuple[list[str], Tensor]] = []
+    for number, batch in enumerate(micro_batches, 1):
+        passes = split_into_passes(unwrap(wrapped), batch, prompter, seed, chunk)
+        while passes:
+            given = passes.pop(0)  # free the inputs of each pass once it has run
+            with gradient_sync(wrapped, enabled=number == len(micro_batches) and not passes):
+                found = wrapped(*given)
+                (found["loss"].sum() * (distributed.world_size() / objects)).backward()
+            losses.append({name: values.detach() for name, values in found.items()})
+            images.append((batch.names, torch.cat([session.batch.image_index for session in given[1]])))
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in trained:  # unused parameters get a zero gradient, so 1 and N processes take the same step
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, as their gradients are
+    result = StepResult(objects, norm, {name: torch.cat([some[name] for some in losses]) for name in losses[0]}, images)
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the kernel skips: no read-back
+    elif not isfinite(norm):
+        raise_not_finite(result)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return result
+
+
+def split_into_passes(
+    task: PromptedSegmentation, batch: Batch, prompter: Prompter, seed: int, chunk: int | None = None
+) -> list[Pass]:
+    """The calls of `task.forward`, one after the other, that train all objects of a batch.
+
+    Each pass can have its own backward pass, so memory holds one round of a few objects. A frozen encoder runs here,
+    once for all passes, outside of the parallel wrapper: it has no gradients to average. An encoder that learns takes
+    all objects and rounds in one pass.
+    """
+    groups = prompter.split(batch, seed)  # before the batch moves, so that no device has to be waited for
+    device, learns = task.model.device, task.encoder_learns
+    batch = batch.to(device, non_blocking=True)
+    if not learns:
+        batch = replace(batch, images=None, features=task.encode(batch))
+    sessions = []
+    for who, objects in groups:
+        for part in objects.split(len(objects) + 1 if learns else chunk or task.objects_per_pass):
+            own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
+            sessions.append(InteractiveSession(who, own, seed))
+    if learns:
+        return [(batch, sessions, None)]
+    passes: list[Pass] = []
+    for session in sessions:
+        rounds = session.prompter.rounds
+        passes += [(batch, [session], 1)] * rounds if session.prompter.detach else [(batch, [session], None)]
+    return passes
+
+
+def read_back(results: Sequence[StepResult]) -> list[dict[str, float]]:
+    """Mean of each loss over the objects of all processes, "grad_norm" and "objects" of some steps.
+
+    All numbers leave the device in one copy: here the loop waits for it.
+
+    Raises:
+        TrainingError: the gradient of a step is not finite.
+    """
+    if not results:
+        return []
+    sums = [torch.stack([one.grad_norm, *(values.sum() for values in one.losses.values())]) for one in results]
+    numbers = torch.stack(sums).tolist()
+    for result, (norm, *_) in zip(results, numbers, strict=True):
+        if not isfinite(norm):
+            raise_not_finite(result)
+    totals = distributed.sum_over_ranks([total for _, *own in numbers for total in own])
+    found = []
+    for result, (norm, *own) in zip(results, numbers, strict=True):
+        means = [totals.pop(0) / result.objects for _ in own]
+        found.append({**dict(zip(result.losses, means, strict=True)), "grad_norm": norm, "objects": result.objects})
+    return found
+
+
+def raise_not_finite(result: StepResult) -> None:
+    """Stops all processes and names the images of the bad losses; those of the step if only a gradient is bad."""
+    names = [names[image] for names, index in result.images for image in index.tolist()]
+    bad = [name for name, loss in zip(names, result.losses["loss"].tolist(), strict=True) if not isfinite(loss)]
+    bad, names = distributed.all_gather(bad), distributed.all_gather(names)
+    raise TrainingError(
+        "the loss or its gradient is not a finite number; the weights were not changed by it. Images of this batch: "
+        f"{', '.join(sorted(set(bad or names))[:16])}. Look at them, or lower optimizer.lr"
+    )
