@@ -20,17 +20,12 @@ CONFIG, DATA, CHECKPOINT = 2, 3, 4
 
 
 @pytest.fixture
-def refused(cli):
-    """Runs a script that must refuse: with this code, these words, no traceback, and nothing trained."""
+def refused(cli, messages):
+    """Runs a script that must refuse: with this code, these facts in its message, and nothing trained."""
 
-    def check(code, *words, script="train.py", overrides=()):
+    def check(code, *facts, script="train.py", overrides=()):
         done = cli(script, *overrides)
-        assert done.code == code, done
-        assert "Traceback" not in done.err
-        message = [line for line in done.err.splitlines() if "error: " in line]
-        assert len(message) == 1, done.err
-        for word in words:
-            assert word in done.err, done.err
+        messages.refused(done, code, *facts)
         assert "epoch 1" not in done.out
 
     return check
@@ -58,7 +53,7 @@ def test_a_folder_that_is_not_there(train):
 
 
 def test_a_root_that_was_not_given(refused, tmp_path):
-    refused(CONFIG, "add data.root=... to the command", overrides=[*SMALL, "data=folder", f"run_dir={tmp_path}"])
+    refused(CONFIG, "data.root=...", overrides=[*SMALL, "data=folder", f"run_dir={tmp_path}"])
 
 
 def test_a_mask_folder_that_is_not_there(train):
@@ -76,7 +71,7 @@ def test_masks_that_are_missing_extra_and_ambiguous_are_listed_together(train, f
 
 def test_a_mask_of_another_size(train, folder):
     Image.fromarray(np.ones((5, 7), np.uint16)).save(folder / "instances/blobs_0.png")
-    train(DATA, "blobs_0.png", "7 x 5", "72 x 48", "nearest")
+    train(DATA, "blobs_0.png", "7 x 5", "72 x 48")
 
 
 def test_a_mask_of_several_classes(train, folder):
@@ -101,7 +96,7 @@ def test_an_image_that_breaks_off_is_named_when_it_is_read(train, folder):
 def test_images_without_a_single_object(train, folder):
     for path in (folder / "masks").iterdir():
         Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
-    train(DATA, "no objects", "data.*", objects="whole")
+    train(DATA, "data.*", objects="whole")
 
 
 @pytest.mark.parametrize(
@@ -110,27 +105,27 @@ def test_images_without_a_single_object(train, folder):
         ("monitor=accuracy", ["monitor=accuracy", "iou"]),
         ("precision=int8", ["precision=int8", "bfloat16"]),
         ("data.objects=cells", ["data.objects=cells", "instances"]),
-        ("model.image_size=63", ["63", "multiple of 4"]),
+        ("model.image_size=63", ["63", " 4;"]),
         ("model.model_type=vit_x", ["vit_x", "vit_b"]),
         ("adapt.train=[decoder.*]", ["decoder.*", "mask_decoder."]),
-        ("adapt.freeze=['*']", ["nothing to train"]),
+        ("adapt.freeze=['*']", ["adapt.freeze=['*']"]),
         ("train_prompt.jitter=-1", ["jitter"]),
         ("loss.terms.bce.weight=much", ["weight", "much"]),
         ("loss.terms.bce=2", ["terms.bce=2", "terms.bce.weight"]),
         ("loss.terms.bce.weight=-1", ["terms.bce.weight=-1", "at least 0"]),
         ("+loss.weight=1", ["loss: ", "weight"]),
         ("+loss.terms.bce.weigth=1", ["loss.terms.bce: ", "weigth"]),
-        ("loss._target_=sam_ft.losses.Nothing", ["sam_ft.losses.Nothing", "cannot be found"]),
-        ("+loss.terms.lovasz._target_=sam_ft.losses.Lovaz", ["did you mean sam_ft.losses.Lovasz?"]),
-        ("batch_size=0", ["batch_size=0", "at least 1"]),
-        ("epochs=many", ["epochs=many", "whole number"]),
-        ("name=", ["name=", "expected a name"]),
-        ("name=..", ["name=..", "expected a name"]),
-        ("name=null", ["name=null", "expected a name"]),
-        ("run_dir=", ["run_dir= is empty"]),
-        ("run_dir=2024", ["run_dir=2024", "expected text", """'run_dir="2024"'"""]),
-        ("debug=maybe", ["debug=maybe; expected true or false"]),
-        ("overwrite=1", ["overwrite=1; expected true or false"]),
+        ("loss._target_=sam_ft.losses.Nothing", ["_target_=sam_ft.losses.Nothing"]),
+        ("+loss.terms.lovasz._target_=sam_ft.losses.Lovaz", ["sam_ft.losses.Lovaz ", "sam_ft.losses.Lovasz?"]),
+        ("batch_size=0", ["batch_size=0;"]),
+        ("epochs=many", ["epochs=many;"]),
+        ("name=", ["name="]),
+        ("name=..", ["name=..;"]),
+        ("name=null", ["name=null;"]),
+        ("run_dir=", ["run_dir= "]),
+        ("run_dir=2024", ["run_dir=2024", """'run_dir="2024"'"""]),
+        ("debug=maybe", ["debug=maybe;", "true or false"]),
+        ("overwrite=1", ["overwrite=1;", "true or false"]),
     ],
 )
 def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):
@@ -139,7 +134,7 @@ def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):
 
 def test_a_checkpoint_of_another_model(train):
     more = ["model=vit_b", f"model.checkpoint={LITE_MEDSAM_WEIGHTS}"]
-    train(CHECKPOINT, "looks like lite_medsam", "model=vit_b was asked for", overrides=more)
+    train(CHECKPOINT, "lite_medsam", "model=vit_b", overrides=more)
 
 
 def test_a_checkpoint_that_is_not_there(train):
@@ -148,13 +143,13 @@ def test_a_checkpoint_that_is_not_there(train):
 
 def test_an_output_directory_that_cannot_be_made(train, tmp_path):
     (tmp_path / "file").write_text("")
-    train(CONFIG, "cannot be written", overrides=[f"run_dir={tmp_path / 'file/run'}"])
+    train(CONFIG, tmp_path / "file/run", overrides=[f"run_dir={tmp_path / 'file/run'}"])
 
 
 def test_a_run_directory_that_is_in_use(train, tmp_path):
     (tmp_path / "run").mkdir()
     with FileLock(tmp_path / "run/.lock"):
-        train(CONFIG, "another run is using this directory")
+        train(CONFIG, tmp_path / "run")
 
 
 @pytest.fixture
@@ -170,7 +165,7 @@ def evaluated(refused, blobs, tmp_path):
 
 
 def test_a_partial_checkpoint_that_is_not_there(evaluated, tmp_path):
-    evaluated("no such file", checkpoint=tmp_path / "none.safetensors")
+    evaluated("none.safetensors", checkpoint=tmp_path / "none.safetensors")
 
 
 def test_a_partial_checkpoint_of_another_input_side(evaluated, run):
@@ -181,14 +176,14 @@ def test_a_partial_checkpoint_of_another_model(evaluated, tmp_path):
     other = build_model("vit_t", checkpoint=None, image_size=64)
     other.requires_grad_(False).mask_decoder.requires_grad_(True)
     save_partial_weights(other, tmp_path / "other.safetensors")
-    evaluated("trained for model=vit_t", "this is model=lite_medsam", checkpoint=tmp_path / "other.safetensors")
+    evaluated("model=vit_t", "model=lite_medsam", checkpoint=tmp_path / "other.safetensors")
 
 
 def test_a_partial_checkpoint_on_top_of_another_base(evaluated, tmp_path):
     other = build_model("lite_medsam", checkpoint=None, image_size=64)
     other.requires_grad_(False).mask_decoder.requires_grad_(True)
     save_partial_weights(other, tmp_path / "other.safetensors")
-    evaluated("base checkpoint", "model.checkpoint", checkpoint=tmp_path / "other.safetensors")
+    evaluated("other.safetensors", "model.checkpoint", checkpoint=tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, -1])
@@ -196,19 +191,19 @@ def test_a_partial_checkpoint_that_breaks_off(evaluated, run, tmp_path, kept):
     whole = (run / "checkpoints/best.safetensors").read_bytes()
     cut = whole[: int(len(whole) * kept) if isinstance(kept, float) else kept]
     (tmp_path / "cut.safetensors").write_bytes(cut)
-    evaluated("damaged", f"{len(cut)} bytes", checkpoint=tmp_path / "cut.safetensors")
+    evaluated("cut.safetensors", f"{len(cut)} bytes", checkpoint=tmp_path / "cut.safetensors")
 
 
 def test_a_partial_checkpoint_with_one_flipped_bit(evaluated, run, tmp_path):
     whole = bytearray((run / "checkpoints/best.safetensors").read_bytes())
     whole[-1000] ^= 1
     (tmp_path / "flipped.safetensors").write_bytes(whole)
-    evaluated("checksum", "damaged", checkpoint=tmp_path / "flipped.safetensors")
+    evaluated("flipped.safetensors", checkpoint=tmp_path / "flipped.safetensors")
 
 
 def test_a_file_of_weights_that_is_no_partial_checkpoint(evaluated, run, tmp_path):
     save_file(load_file(run / "checkpoints/best.safetensors"), tmp_path / "plain.safetensors")
-    evaluated("not a partial checkpoint of this project", checkpoint=tmp_path / "plain.safetensors")
+    evaluated("plain.safetensors", checkpoint=tmp_path / "plain.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +227,7 @@ def test_a_partial_checkpoint_of_another_version(evaluated, run, tmp_path, versi
     ],
 )
 def test_a_setting_of_the_other_scripts_that_is_of_another_kind(refused, script, override):
-    refused(CONFIG, override, "expected", script=script, overrides=[override])
+    refused(CONFIG, override, script=script, overrides=[override])
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "sam_ft.export"])
@@ -276,5 +271,5 @@ def test_a_run_whose_config_calls_something_else_is_refused_and_nothing_is_calle
     marker = tmp_path / "marker"
     cfg.metric = {"_target_": target, "command": f"touch {marker}"}
     OmegaConf.save(cfg, copy / "config.yaml")
-    refused(CONFIG, target, "may not call it", script="evaluate.py", overrides=[f"run={copy}", "workers=0"])
+    refused(CONFIG, target, "config.yaml: ", script="evaluate.py", overrides=[f"run={copy}", "workers=0"])
     assert not marker.exists()

@@ -9,6 +9,7 @@ from sam_ft.models.build import SPECS, ModelSpec, build_sam
 from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.models.encoders.vit import ImageEncoderViT
 from sam_ft.models.layers import from_windows, to_windows
+from sam_ft.types import Features
 from tests.support import reference
 from tests.support.tiny import randomize
 
@@ -163,6 +164,101 @@ def test_recomputing_runs_blocks_twice_for_the_same_gradients(make):
     with torch.no_grad():
         encoder(images)
     assert len(calls) == 1 + 2 + 1
+
+
+def small_vit() -> ImageEncoderViT:
+    torch.manual_seed(0)
+    return ImageEncoderViT(64, 32, 3, 2, (1,)).eval()
+
+
+ENCODERS = {
+    "vit": (small_vit, 5),  # patches, three blocks, neck
+    "tiny_vit": (small_tiny_vit, 10),  # patches, blocks of four stages (1, 1, 2, 1) and three steps between, neck
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    make, count = ENCODERS[request.param]
+    encoder = make().requires_grad_(False)
+    randomize(encoder)
+    assert len(encoder.units()) == count
+    return encoder
+
+
+def test_each_parameter_belongs_to_one_unit(encoder):
+    for name, _ in encoder.named_parameters():
+        assert sum(unit.holds(name) for unit in encoder.units()) == 1, name
+
+
+def test_units_of_a_tiny_vit_are_named_as_in_the_checkpoint():
+    expected = [
+        "patch_embed",
+        *("layers.0.blocks.0", "layers.0.downsample"),
+        *("layers.1.blocks.0", "layers.1.downsample"),
+        *("layers.2.blocks.0", "layers.2.blocks.1", "layers.2.downsample"),
+        *("layers.3.blocks.0", "neck"),
+    ]
+    names = [name for unit in small_tiny_vit().units() for name in unit.names]
+    assert names == expected
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_prefix_and_suffix_of_every_cut_equal_the_whole_encoder(encoder, gradients):
+    encoder.requires_grad_(gradients)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.set_grad_enabled(gradients):
+        whole = encoder(images)
+        for cut in range(len(encoder.units()) + 1):
+            assert torch.equal(encoder.suffix(encoder.prefix(images, cut), cut).embedding, whole)
+
+
+def test_the_memory_order_of_cached_maps_does_not_matter(encoder):
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        whole = encoder(images)
+        for cut in range(len(encoder.units()) + 1):
+            (cached,) = encoder.prefix(images, cut).maps
+            assert torch.equal(encoder.suffix(Features((cached.contiguous(),)), cut).embedding, whole)
+
+
+def test_the_cut_lies_before_the_first_unit_that_learns(encoder):
+    units = encoder.units()
+    assert encoder.cut == len(units)
+    images = torch.randn(1, 3, 64, 64)
+    for k in reversed(range(len(units))):
+        parameters = {name: p for name, p in encoder.named_parameters() if units[k].holds(name)}
+        next(iter(parameters.values())).requires_grad = True
+        assert encoder.cut == k  # whatever learns behind it
+        for parameter in parameters.values():
+            parameter.requires_grad = True
+        with torch.no_grad():
+            features = encoder.prefix(images)
+        encoder.zero_grad()
+        encoder.suffix(features).embedding.square().sum().backward()
+        reached = {name for name, p in encoder.named_parameters() if p.grad is not None and p.grad.any()}
+        expected = {name for name, _ in encoder.named_parameters() if any(unit.holds(name) for unit in units[k:])}
+        assert reached == expected
+    assert features.maps[0] is images
+
+
+def test_the_prefix_state_holds_what_the_prefix_reads_and_nothing_else(encoder):
+    images, units = torch.randn(1, 3, 64, 64), encoder.units()
+    everything = encoder.state_dict()
+    with torch.no_grad():
+        for cut in range(len(units) + 1):
+            encoder.requires_grad_(False)
+            if cut < len(units):
+                encoder.get_parameter(
+                    next(n for n, _ in encoder.named_parameters() if units[cut].holds(n))
+                ).requires_grad_()
+            before, (features,) = encoder.prefix_state(), encoder.prefix(images).maps
+            assert all(everything[name].data_ptr() == tensor.data_ptr() for name, tensor in before.items())
+            others = {name: tensor.clone() for name, tensor in everything.items() if name not in before}
+            for name in others:
+                everything[name].zero_()
+            assert torch.equal(encoder.prefix(images).maps[0], features)
+            encoder.load_state_dict(others, strict=False)
 
 
 def test_windows_are_cut_row_by_row_and_put_back():

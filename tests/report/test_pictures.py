@@ -48,7 +48,7 @@ def test_the_interior_of_a_small_object_is_visible_inside_its_outline():
     mask = torch.zeros(60, 60, dtype=torch.bool)
     mask[20:25, 30:35] = True
     image, row = torch.full((3, 60, 60), 200, dtype=torch.uint8), {"name": "cell", "object": 3}
-    (title, gt), (other, predicted) = objects._panels(image, mask, mask, row, iou=1.0)
+    (title, gt), (other, predicted) = objects._object_panels(image, mask, mask, row, iou=1.0)
     assert (title, other) == ("cell object 3: ground truth", "prediction, IoU 1.000")
     assert torch.equal(gt, predicted)
     times = 264 // 21  # a panel of 264 pixels, a cut-out of 5 + 2 · 8

@@ -29,13 +29,16 @@ class Blobs:
             masks=masks,
             labels=torch.ones(len(masks), dtype=torch.int64),
             name=self.names[index],
-            original_size=ids.shape,
+            size=ids.shape,
             object_index=torch.arange(len(masks)),
         )
 
     def annotations(self, index):
         sample = self[index]
         return replace(sample, image=sample.image[:, :0, :0])
+
+    def fingerprint(self, index):
+        return None
 
 
 def draw(seed, count):

@@ -140,4 +140,4 @@ class Messages:
         assert done.code == code, done
         assert "Traceback" not in done.err
         assert sum("error: " in line for line in done.err.splitlines()) == 1, done.err
-        self.check(done.err, *facts)
+        self.check(done.err[done.err.index("error: ") :], *facts)
