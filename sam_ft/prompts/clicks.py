@@ -82,10 +82,8 @@ class Clicks(Prompter):
         gt = ground_truth(batch)
         logits = torch.ones(batch.num_objects, 1, SIDE, SIDE, device=gt.masks.device)
         for prompts in self.first.examples(batch):
-            for predicted in (
-                torch.zeros_like(gt.masks),
-                torch.ones_like(gt.masks),
-            ):  # a click on object, on background
+            # a click on the object, one on background, and padding where nothing is wrong
+            for predicted in (torch.zeros_like(gt.masks), torch.ones_like(gt.masks), gt.masks):
                 comparison = Comparison(predicted, gt.masks, gt.valid, gt.scale)
                 pixels, labels = center_clicks(comparison)
                 yield with_click(replace(prompts, masks=logits), comparison.to_input(pixels), labels)
