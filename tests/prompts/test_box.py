@@ -1,27 +1,9 @@
 import pytest
 import torch
 
-from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.prompts import Box
-from sam_ft.types import Sample, collate
-
-
-def sample(name, height=60, width=100, objects=3):
-    masks = torch.zeros(objects, height, width, dtype=torch.bool)
-    for i in range(objects):
-        masks[i, 5 + i : 25 + 3 * i, 10 + 2 * i : 40 + 4 * i] = True
-    return Sample(
-        image=torch.zeros(3, height, width, dtype=torch.uint8),
-        masks=masks,
-        labels=torch.arange(objects),
-        name=name,
-        original_size=(height, width),
-        object_index=torch.arange(objects),
-    )
-
-
-def batch(*samples, side=64):
-    return collate([ResizeLongestSide(side)(s) for s in samples], side)
+from tests.support.batches import sample
+from tests.support.batches import training as batch
 
 
 def test_without_jitter_the_box_is_tight():
@@ -29,7 +11,7 @@ def test_without_jitter_the_box_is_tight():
     assert Box()(given, seed=0).boxes[:2].tolist() == [[10, 5, 40, 25], [12, 6, 44, 28]]
 
 
-def test_scale_grows_the_box_round_its_centre_up_to_the_border():
+def test_scale_grows_the_box_round_its_center_up_to_the_border():
     given = batch(sample("a", 64, 64, objects=1))
     assert Box(scale=1.2)(given, seed=0).boxes.tolist() == [[7, 3, 43, 27]]
     assert Box(scale=10)(given, seed=0).boxes.tolist() == [[0, 0, 64, 64]]
@@ -39,7 +21,7 @@ def test_jittered_box_stays_inside_the_image():
     given = batch(sample("wide", 20, 100, 8), sample("high", 100, 20, 8))
     for seed in range(30):
         x0, y0, x1, y1 = Box(jitter=2.0, max_jitter=1000)(given, seed).boxes.T
-        heights, widths = torch.tensor(given.input_sizes)[given.image_index].T
+        heights, widths = torch.tensor(given.sizes)[given.image_index].T
         assert (x0 >= 0).all()
         assert (y0 >= 0).all()
         assert (x1 <= widths).all()
@@ -48,7 +30,7 @@ def test_jittered_box_stays_inside_the_image():
         assert (y1 - y0 >= 1 - 1e-5).all()
 
 
-def test_jitter_has_the_standard_deviation_of_a_tenth_of_the_side_in_both_directions():
+def test_jitter_has_the_standard_deviation_of_a_tenth_of_the_side_along_both_axes():
     given = batch(*[sample(str(i), 64, 64, objects=1) for i in range(500)])  # boxes of 30 x 20
     shift = Box(jitter=0.1, max_jitter=1000)(given, seed=0).boxes - given.boxes
     assert shift.std(0).tolist() == pytest.approx([3, 2, 3, 2], rel=0.15)
@@ -89,6 +71,6 @@ def test_an_image_of_one_pixel_has_a_box_of_one_pixel(size):
 
 
 @pytest.mark.parametrize("options", [{"jitter": -0.1}, {"max_jitter": -1}, {"scale": 0}])
-def test_a_senseless_option_is_refused(options):
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
         Box(**options)

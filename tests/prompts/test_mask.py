@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from sam_ft.prompts import Mask
-from tests.prompts.test_box import batch, sample
-from tests.prompts.test_point import evaluation
+from tests.support.batches import evaluation, sample
+from tests.support.batches import training as batch
 
 
 def square(height=1024, width=1024):
@@ -13,7 +13,7 @@ def square(height=1024, width=1024):
     return given
 
 
-def test_without_blur_and_noise_it_is_the_truth_in_cells_of_four_pixels():
+def test_without_blur_and_noise_it_is_the_ground_truth_in_cells_of_four_pixels():
     logits = Mask(blur=0, noise=0)(batch(square(), side=1024), 0).masks
     assert logits.shape == (1, 1, 256, 256)
     expected = torch.full((256, 256), -8.0)
@@ -37,9 +37,9 @@ def test_noise_bends_the_outline_and_leaves_most_of_the_object():
 
 @pytest.mark.parametrize("size", [(1024, 1024), (600, 1000)])
 def test_in_evaluation_it_is_the_same_mask_in_the_padded_input(size):
-    training = Mask(noise=0)(batch(square(*size), side=256), 0).masks > 0
-    testing = Mask(noise=0)(evaluation(square(*size), side=256), 0).masks > 0
-    assert (training & testing).sum() / (training | testing).sum() > 0.97
+    in_training = Mask(noise=0)(batch(square(*size), side=256), 0).masks > 0
+    in_evaluation = Mask(noise=0)(evaluation(square(*size), side=256), 0).masks > 0
+    assert (in_training & in_evaluation).sum() / (in_training | in_evaluation).sum() > 0.97
 
 
 def test_wrong_options_are_refused():

@@ -3,10 +3,11 @@ import torch
 from scipy import stats
 
 from sam_ft.prompts.noise import normal, uniform
-from tests.prompts.test_box import batch, sample
+from tests.support.batches import sample
+from tests.support.batches import training as batch
 
 
-def test_the_numbers_hang_on_seed_purpose_name_and_object_alone():
+def test_the_numbers_depend_on_seed_purpose_name_and_object_alone():
     a, b = sample("a", objects=40), sample("b")
     together = uniform(batch(a, b), 1, "box", 4)
     assert torch.equal(uniform(batch(b, a), 1, "box", 4), torch.cat([together[40:], together[:40]]))

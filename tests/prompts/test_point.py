@@ -1,28 +1,14 @@
-import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
-from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.prompts import Point
-from sam_ft.types import collate
-from sam_ft.utils.geometry import deepest_pixel, pick_pixels
-from tests.prompts.test_box import batch, sample
+from tests.support.batches import at, evaluation, sample
+from tests.support.batches import training as batch
 from tests.support.blobs import Blobs
 
 
-def evaluation(*samples, side=64):
-    return collate([ResizeLongestSide(side, keep_original=True)(s) for s in samples], side)
-
-
-def at(masks, points):
-    """The value of each (N, H, W) mask at its (N, K, 2) points."""
-    x, y = points.long().unbind(-1)
-    return masks[torch.arange(len(masks))[:, None], y, x]
-
-
 def test_random_points_lie_on_the_object_and_beside_it():
-    given = collate([ResizeLongestSide(64)(Blobs([5, 3])[index]) for index in (0, 1)], 64)
+    given = batch(*(Blobs([5, 3])[index] for index in (0, 1)))
     for seed in range(20):
         prompts = Point(positive=3, negative=2)(given, seed)
         assert prompts.point_labels.tolist() == [[1, 1, 1, 0, 0]] * 8
@@ -32,37 +18,11 @@ def test_random_points_lie_on_the_object_and_beside_it():
         assert (distance <= 0.75 * sides[:, None] + 1).all()  # in the box grown by a half
 
 
-def test_every_pixel_of_the_object_is_as_likely():
-    picked, found = pick_pixels(torch.tensor([[[0, 1, 1], [0, 1, 0]]]).bool(), torch.arange(0, 1, 0.01)[None])
-    assert found.item()
-    places, counts = picked[0].unique(dim=0, return_counts=True)
-    assert places.tolist() == [[1, 0], [1, 1], [2, 0]]
-    assert counts.tolist() == [34, 32, 34] or sorted(counts.tolist()) == [33, 33, 34]
-
-
-def test_an_empty_region_has_no_pixel():
-    assert not pick_pixels(torch.zeros(2, 3, 4).bool(), torch.tensor([[0.0], [0.999]]))[1].any()
-
-
-def test_an_object_that_fills_the_picture_has_padding_for_background_points():
+def test_an_object_that_fills_its_image_has_padding_for_background_points():
     given = sample("a", 64, 64, objects=1)
     given.masks[:] = True
     prompts = Point(positive=1, negative=1)(batch(given), 0)
     assert prompts.point_labels.tolist() == [[1, -1]]
-
-
-def test_the_centre_is_deepest_inside_by_an_independent_distance_transform():
-    for index in range(5):
-        mask = Blobs([6] * 5)[index].masks.any(0).numpy()
-        x, y, depth = deepest_pixel(mask)
-        reference = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        assert depth == pytest.approx(reference.max(), abs=1e-4)
-        assert reference[y, x] == pytest.approx(reference.max(), abs=1e-4)
-
-
-def test_the_border_of_the_picture_counts_as_outside():
-    assert deepest_pixel(np.ones((5, 7), bool)) == (2, 2, 3.0)  # the first of the three in the middle row
-    assert deepest_pixel(np.zeros((3, 3), bool)) == (0, 0, 0.0)
 
 
 def test_points_of_an_evaluation_are_pixels_of_the_original_image():
@@ -75,7 +35,7 @@ def test_points_of_an_evaluation_are_pixels_of_the_original_image():
     assert at(given.masks, random).all()
 
 
-def test_a_second_centre_stays_away_from_the_first():
+def test_a_second_center_stays_away_from_the_first():
     given = sample("a", 64, 64, objects=1)
     given.masks[:] = False
     given.masks[0, 10:15, 20:41] = True  # 21 wide: the first point is at the left, its circle of 3 is taken
@@ -83,11 +43,16 @@ def test_a_second_centre_stays_away_from_the_first():
     assert points == [[22, 12], [25, 12]]
 
 
-def test_points_of_an_object_hang_neither_on_the_batch_nor_on_the_others():
+def test_points_depend_neither_on_the_other_images_nor_on_the_other_objects():
     samples = [Blobs([5, 3])[index] for index in (0, 1)]
-    together = Point(2, 1)(evaluation(*samples), 3).points
-    assert torch.equal(Point(2, 1)(evaluation(samples[1]), 3).points, together[5:])
-    assert torch.equal(Point(2, 1)(evaluation(samples[0].select(torch.tensor([2]))), 3).points, together[2:3])
+    together = evaluation(*samples)
+    for index, alone in enumerate(samples):
+        points = Point(2, 1)(together.image(index), 3).points
+        assert torch.equal(Point(2, 1)(evaluation(alone), 3).points, points)
+        one = alone.select(torch.tensor([2]))
+        assert torch.equal(Point(2, 1)(evaluation(one), 3).points, points[2:3])
+    in_training = Point(2, 1)(batch(*samples), 3).points
+    assert torch.equal(Point(2, 1)(batch(samples[1]), 3).points, in_training[5:])
 
 
 def test_where_an_object_has_fewer_pixels_than_points_there_is_padding():

@@ -1,4 +1,4 @@
-"""Two processes of which only the second meets a loss that is no number; run under torchrun."""
+"""Two processes, of which only the second has a loss that is not finite; run under torchrun."""
 
 import sys
 
@@ -7,10 +7,10 @@ import torch
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.prompts import Box
 from sam_ft.training.parallel import wrap
+from sam_ft.training.step import train_step
 from sam_ft.utils import distributed
+from tests.support.steps import batch_of, learning_task
 from tests.support.tiny import bce_iou
-from tests.test_invariants import batch_of, trainable
-from train import train_step
 
 
 def poisoned(prediction, masks, valid):
@@ -23,7 +23,7 @@ def poisoned(prediction, masks, valid):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.process_group(), exit_cleanly():
-        task = trainable()
+        task = learning_task()
         task.loss = poisoned
         wrapped = wrap(task)
         optimizer = torch.optim.SGD([p for p in task.parameters() if p.requires_grad], lr=1.0)

@@ -1,6 +1,6 @@
-"""Trains a tiny model for a few steps and saves what happened; run under torchrun to compare with one process.
+"""Trains a tiny model for a few steps and saves the result; run under torchrun to compare with one process.
 
-python -m tests.support.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of stored embeddings [CHUNK [PROMPTER]]]
+python -m tests.support.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of cached embeddings [CHUNK [PROMPTER]]]
 """
 
 import sys
@@ -8,10 +8,9 @@ import sys
 import torch
 
 from sam_ft.adapt import Freeze, freeze_unreached
-from sam_ft.cache.precompute import encode_ahead
-from sam_ft.cache.store import FeatureStore
+from sam_ft.cache import EmbeddingCache, no_cache
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
-from sam_ft.data.loader import TrainingBatches, evaluation_loader, training_loader
+from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.transforms import Augment, QuarterTurn
 from sam_ft.evaluation.evaluate import evaluate
 from sam_ft.metrics import SegmentationMetrics
@@ -19,35 +18,40 @@ from sam_ft.models.compiled import compile_parts
 from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.parallel import wrap
+from sam_ft.training.step import read_back, split_into_passes, train_step
 from sam_ft.utils import distributed
+from tests.support.batches import training
 from tests.support.blobs import Blobs
 from tests.support.tiny import bce_iou, tiny_sam
-from train import batched, train_step
 
 PROMPTERS = {"box": lambda: Box(jitter=0.1), "iterative": lambda: Iterative(rounds=4)}
+# 7 images of 0 to 6 objects in batches of 4: the last batch has 3, one image has none, and with 2 processes and
+# micro-batches of 1 one process gets nothing at the end
+COUNTS = [1, 4, 2, 0, 6, 3, 2]
 
 
 def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None, prompter="box"):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
-    dtype: of the embeddings in a store, None for no store
+    dtype: of the embeddings in a cache, None for no cache
     backend: of torch.compile, None for none
     """
-    model = tiny_sam()
-    asking = PROMPTERS[prompter]()
-    Freeze([f"{adapt}*"])(model)
-    freeze_unreached(model, asking.asks)
+    train_prompter = PROMPTERS[prompter]()
+    task = learning_task(f"{adapt}*", prompter=train_prompter)
+    model = task.model
     if backend:
         compile_parts(model, backend)
-    task = PromptedSegmentation(model, bce_iou(), store=FeatureStore(dtype) if dtype else None)
+    cache = EmbeddingCache(dtype) if dtype else no_cache()
+    cache.open(model, task.compute_dtype)
+    task.features_dtype = cache.features_dtype
     wrapped = wrap(task)
     # not AdamW: its first steps have the size of the rate whatever the gradient, which hides a wrong scale
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05)
     split = Blobs(counts)
-    dataset = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, task.store)
-    batches = TrainingBatches(range(len(split)), dataset.draw, batch_size, micro_batch_size, seed=0)
-    loader = training_loader(dataset, batches, workers=0)
+    images = range(len(split))
+    train_set = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, cache.views, cache.read)
+    loader = TrainingLoader(train_set, images, batch_size, micro_batch_size, seed=0, workers=0)
     losses, gradients = [], {}
     keep = optimizer.zero_grad
 
@@ -57,18 +61,33 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
 
     optimizer.zero_grad = remember
     for epoch in range(1, epochs + 1):
-        batches.epoch = epoch
-        draws = [dataset.draw(epoch, image) for image in range(len(split))]
-        encode_ahead(dataset, [(draw.image, draw.view) for draw in draws], task.encode_frozen, 1, 0, "train")
-        for micro_batches in batched(loader, batches.per_step):
-            values = train_step(wrapped, micro_batches, asking, epoch, optimizer, clip_norm=1e9, chunk=chunk)
-            losses.append(values)
+        cache.fill(train_set, train_set.views_in(epoch, images), task.prefix, 1, 0, "train")
+        for micro_batches in loader.epoch(epoch):
+            result = train_step(wrapped, micro_batches, train_prompter, epoch, optimizer, 1e9, chunk)
+            losses += read_back([result])
     weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-    val_set = EvaluationSet(split, model.image_size, task.store)
-    encode_ahead(val_set, [(image, 0) for image in range(len(split))], task.encode_frozen, 1, 0, "val")
+    val_set = EvaluationSet(split, model.image_size, cache.read)
+    cache.fill(val_set, val_set.views, task.prefix, 1, 0, "val")
     val = evaluation_loader(val_set, images_per_batch=2, workers=0)
     scores = evaluate(task, val, Box(), SegmentationMetrics()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
+
+
+def learning_task(*patterns, prompter=None):
+    """A tiny model with the loss of conf/loss/bce_iou.yaml, of which the parameters of these names learn."""
+    model = tiny_sam()
+    Freeze(list(patterns or ["mask_decoder.*"]))(model)
+    freeze_unreached(model, prompter or Box())
+    return PromptedSegmentation(model, bce_iou())
+
+
+def batch_of(indices, counts=COUNTS):
+    return training(*(Blobs(counts)[index] for index in indices))
+
+
+def losses_of(task, batch, prompter=None, seed=7, chunk=None):
+    passes = split_into_passes(task, batch, prompter or Box(jitter=0.1), seed, chunk)
+    return torch.cat([task(*given)["loss"] for given in passes])
 
 
 if __name__ == "__main__":

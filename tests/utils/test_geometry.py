@@ -5,6 +5,7 @@ import scipy.ndimage
 import torch
 
 from sam_ft.utils import geometry
+from tests.support.blobs import Blobs
 
 
 def random_masks(count, height, width, seed=0):
@@ -58,7 +59,7 @@ def test_points_are_scaled_each_axis_by_its_own_ratio():
 
 @pytest.mark.parametrize("old", [1, 3, 7, 10, 64])
 @pytest.mark.parametrize("new", [1, 2, 5, 7, 33])
-def test_a_resized_pixel_is_the_one_its_centre_fell_into(old, new):
+def test_a_resized_pixel_is_the_one_its_center_fell_into(old, new):
     masks = random_masks(8, 2, old) | random_masks(8, 2, old, seed=1)
     columns = [int((i + 0.5) * old / new) for i in range(new)]
     assert torch.equal(geometry.resize_masks(masks, (2, new)), masks[:, :, columns])
@@ -68,7 +69,7 @@ def test_no_masks_are_resized_to_no_masks():
     assert geometry.resize_masks(torch.zeros(0, 4, 4, dtype=torch.bool), (2, 3)).shape == (0, 2, 3)
 
 
-def test_a_box_grows_round_its_centre():
+def test_a_box_grows_round_its_center():
     assert geometry.grow_boxes(torch.tensor([[2.0, 4, 6, 12]]), 1.5).tolist() == [[1, 2, 7, 14]]
 
 
@@ -109,3 +110,29 @@ def test_distances_are_exact_and_do_not_change_from_call_to_call():
             del kept
         exact = scipy.ndimage.distance_transform_edt(ring).astype(np.float32)
         assert found == {exact.tobytes()}
+
+
+def test_every_pixel_of_a_region_is_as_likely():
+    picked, found = geometry.pick_pixels(torch.tensor([[[0, 1, 1], [0, 1, 0]]]).bool(), torch.arange(0, 1, 0.01)[None])
+    assert found.item()
+    places, counts = picked[0].unique(dim=0, return_counts=True)
+    assert places.tolist() == [[1, 0], [1, 1], [2, 0]]
+    assert counts.tolist() == [34, 32, 34] or sorted(counts.tolist()) == [33, 33, 34]
+
+
+def test_an_empty_region_has_no_pixel():
+    assert not geometry.pick_pixels(torch.zeros(2, 3, 4).bool(), torch.tensor([[0.0], [0.999]]))[1].any()
+
+
+def test_the_center_is_deepest_inside_by_an_independent_distance_transform():
+    for index in range(5):
+        mask = Blobs([6] * 5)[index].masks.any(0).numpy()
+        x, y, depth = geometry.deepest_pixel(mask)
+        reference = scipy.ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        assert depth == pytest.approx(reference.max(), abs=1e-4)
+        assert reference[y, x] == pytest.approx(reference.max(), abs=1e-4)
+
+
+def test_the_border_of_the_image_counts_as_outside():
+    assert geometry.deepest_pixel(np.ones((5, 7), bool)) == (2, 2, 3.0)  # the first of the three in the middle row
+    assert geometry.deepest_pixel(np.zeros((3, 3), bool)) == (0, 0, 0.0)
