@@ -1,7 +1,9 @@
 """Which file has which embedding: a side index, so that a start need not decode and hash images that it knows."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+import zlib
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,40 +12,50 @@ from filelock import FileLock
 from sam_ft.utils.files import atomic_path
 
 PREPROCESSING = "2"  # to be raised when an image would become other pixels or features than before
-LARGEST = 64 * 2**20  # bytes, about 600,000 views; the older half is dropped beyond it
+LARGEST = 64 * 2**20  # bytes, about 700,000 views; the older half is dropped beyond it
 
 
-def index_entry(fingerprint: str, view: int, side: int) -> str:
-    """The name in the index of one view of a file at one input side, see `data.io.fingerprint`."""
+def view_id(fingerprint: str, view: int, side: int) -> str:
+    """Stands for one view of a file at one input side, see `data.io.fingerprint`."""
     return hashlib.blake2b(f"{PREPROCESSING}|{fingerprint}|{view}|{side}".encode(), digest_size=20).hexdigest()
 
 
 class SideIndex:
-    """A text file with a line for each view of an image: its entry and the key of its embedding.
+    """A text file with a line for each view of an image: its id, the key of its embedding, and a checksum.
 
-    Losing it, or a line of it, costs time only. So a full disk is ignored, and a half line is skipped.
+    Losing it, or a line of it, costs time only. So a full disk is ignored, and a damaged line is skipped.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def read(self) -> dict[str, str]:
-        """Entry -> key of all lines."""
-        with suppress(OSError):
-            lines = (line.split() for line in self._path.read_text(encoding="ascii", errors="replace").splitlines())
-            return {words[0]: words[1] for words in lines if len(words) == 2 and len(words[1]) == 40}
-        return {}
+    def find(self, ids: Collection[str]) -> dict[str, str]:
+        """Id → key of those that the index has; the last line of an id counts."""
+        wanted, found = set(ids), {}
+        with suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
+            if os.fstat(file.fileno()).st_size <= LARGEST:
+                for line in file:
+                    if line[:40] in wanted and line == _line(line[:40], line[41:81]):
+                        found[line[:40]] = line[41:81]
+        return found
 
-    def add(self, entries: Mapping[str, str]) -> None:
-        if not entries:
+    def add(self, keys: Mapping[str, str]) -> None:
+        """Appends lines of id → key, and drops the older half of a file that grows too large."""
+        if not keys:
             return
-        lines = "".join(f"{entry} {key}\n" for entry, key in entries.items())
+        # The first line break ends a line that an interrupted run has left.
+        lines = ("\n" + "".join(_line(*both) for both in keys.items())).encode("ascii")
         with suppress(OSError), FileLock(self._path.with_suffix(".lock")):
-            before = self._path.read_bytes().decode("ascii", "replace") if self._path.exists() else ""
-            if before and not before.endswith("\n"):
-                before += "\n"
-            kept = before.splitlines(keepends=True)
-            if len(before) + len(lines) > LARGEST:
-                kept = kept[len(kept) // 2 :]
-            with atomic_path(self._path, sync=False) as path:
-                path.write_text("".join(kept) + lines, encoding="ascii", errors="replace")
+            with open(self._path, "ab") as file:
+                file.write(lines)
+                size = file.tell()
+            if size > LARGEST:
+                with open(self._path, "rb") as file:
+                    file.seek(size - LARGEST // 2)
+                    newest = file.read()
+                with atomic_path(self._path, sync=False) as path:
+                    path.write_bytes(newest)
+
+
+def _line(view_id: str, key: str) -> str:
+    return f"{view_id} {key} {zlib.crc32((view_id + key).encode()):08x}\n"

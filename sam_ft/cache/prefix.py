@@ -28,7 +28,7 @@ class _Prefix(nn.Module):
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.encoder.prefix(images).maps
+        return (self.encoder.forward(images, 0, self.encoder.cut),)  # not __call__, which torch.compile may replace
 
 
 @torch.no_grad()

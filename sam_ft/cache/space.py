@@ -14,18 +14,19 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger("sam_ft")
 
+SUFFIX = ".safetensors"
 ABANDONED = 24 * 3600  # seconds after which a half-written file belongs to no run
 
 
 class Plan(NamedTuple):
     """kept: files that are there or may be written · missing: those of them still to be written"""
 
-    kept: set[Path]
-    missing: list[Path]
+    kept: set[str]
+    missing: list[str]
 
 
 class Space:
-    """All files below `root` of all encoders, with one limit on their size.
+    """All files below `root` of all encoders, with one limit on their size; each is named "folder/key.safetensors".
 
     max_gb: size of all of them together
     """
@@ -35,7 +36,7 @@ class Space:
         self.max_gb = max_gb
         self._lease: Lease | None = None
 
-    def plan(self, own: Collection[Path], entry_bytes: int) -> Plan:
+    def plan(self, own: Collection[str], entry_bytes: int) -> Plan:
         """Keeps the files of `own` that are there for this run, and makes room for the others.
 
         One process calls this for all. Raises: OSError
@@ -43,10 +44,10 @@ class Space:
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock"):
             present = _present(self.root)
-            for path in present.keys() & set(own):
+            for name in present.keys() & set(own):
                 with suppress(FileNotFoundError):
-                    os.utime(path)
-            missing = [path for path in own if path not in present]
+                    os.utime(self.root / name)
+            missing = sorted(set(own) - present.keys())
             random.Random(os.getpid()).shuffle(missing)  # two runs that begin together help each other
             room = self._make_room(present, own, len(missing) * entry_bytes)
             fitting = missing[: int(room // entry_bytes)]
@@ -56,22 +57,22 @@ class Space:
             self._lease.add(dict.fromkeys(kept, entry_bytes))
         if len(fitting) < len(missing):
             log.warning(
-                "cache.max_gb=%g has room for %d of %d new embeddings (%.1f MB each); the other images are encoded "
-                "each time they are needed",
+                "cache.max_gb=%g has room for %d of %d new embeddings (%.1f MB each); a batch that holds one of the "
+                "other images is encoded each time it is needed",
                 *(self.max_gb, len(fitting), len(missing), entry_bytes / 1e6),
             )
         return Plan(kept, fitting)
 
-    def _make_room(self, present: dict[Path, tuple[float, int]], own: Collection[Path], wanted: int) -> float:
+    def _make_room(self, present: dict[str, tuple[float, int]], own: Collection[str], wanted: int) -> float:
         """Deletes the least recently used files until `wanted` bytes fit, if they can; → bytes there is room for."""
         in_use = Lease.all_in_use(self.root)
-        promised = sum(size for path, size in in_use.items() if path not in present and path not in own)
+        promised = sum(size for name, size in in_use.items() if name not in present and name not in own)
         room = self.max_gb * 1e9 - promised - sum(size for _, size in present.values())
-        for path, (_, size) in sorted(present.items(), key=lambda entry: entry[1]):
+        for name, (_, size) in sorted(present.items(), key=lambda entry: entry[1]):
             if room >= wanted or not wanted:
                 break
-            if path not in in_use and path not in own:
-                path.unlink(missing_ok=True)
+            if name not in in_use and name not in own:
+                (self.root / name).unlink(missing_ok=True)
                 room += size
         return max(0.0, room)
 
@@ -92,9 +93,9 @@ class Lease:
     def exists(self) -> bool:
         return self._list.exists()
 
-    def add(self, sizes: dict[Path, int]) -> None:
+    def add(self, sizes: dict[str, int]) -> None:
         """sizes: bytes of each file"""
-        lines = "".join(f"{size} {path.parent.name}/{path.name}\n" for path, size in sizes.items())
+        lines = "".join(f"{size} {name}\n" for name, size in sizes.items())
         before = self._list.stat().st_size
         try:
             with open(self._list, "a", encoding="utf-8") as file:
@@ -104,9 +105,9 @@ class Lease:
             raise
 
     @staticmethod
-    def all_in_use(root: Path) -> dict[Path, int]:
+    def all_in_use(root: Path) -> dict[str, int]:
         """The files of all living runs with their bytes; removes the lists of dead runs."""
-        found: dict[Path, int] = {}
+        found: dict[str, int] = {}
         for lock_path in (root / "in_use").glob("*.lock"):
             list_path = lock_path.with_suffix("")
             try:
@@ -116,20 +117,20 @@ class Lease:
             except Timeout:
                 for line in list_path.read_text(encoding="utf-8").splitlines() if list_path.exists() else ():
                     size, name = line.split(" ", 1)
-                    found[root / name] = int(size)
+                    found[name] = int(size)
         return found
 
 
-def _present(root: Path) -> dict[Path, tuple[float, int]]:
-    """Path → (last use, bytes) of all embeddings of all encoders; removes half-written files of dead runs."""
+def _present(root: Path) -> dict[str, tuple[float, int]]:
+    """Name → (last use, bytes) of all embeddings of all encoders; removes half-written files of dead runs."""
     found = {}
-    for path in root.glob("*/*.safetensors*"):
-        try:
-            status = path.stat()
-            if path.suffix == ".safetensors":
-                found[path] = (status.st_mtime, status.st_size)
-            elif time.time() - status.st_mtime > ABANDONED:
-                path.unlink()
-        except FileNotFoundError:  # another run has finished or removed it
-            continue
+    for folder in [entry for entry in os.scandir(root) if entry.is_dir()]:
+        with suppress(FileNotFoundError):  # someone has deleted the folder
+            for file in os.scandir(folder.path):
+                with suppress(FileNotFoundError):  # another run has finished or deleted the file
+                    status = file.stat()
+                    if file.name.endswith(SUFFIX):
+                        found[f"{folder.name}/{file.name}"] = (status.st_mtime, status.st_size)
+                    elif SUFFIX in file.name and time.time() - status.st_mtime > ABANDONED:
+                        os.unlink(file.path)
     return found

@@ -4,14 +4,15 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sam_ft.data.datasets import Split, View, or_error
+from sam_ft.cache.index import SideIndex, view_id
+from sam_ft.data.datasets import EvaluationSet, Split, TrainingSet, View, or_error
 from sam_ft.data.loader import make_loader
 from sam_ft.data.transforms import dihedral, resize_image
 from sam_ft.types import Size
@@ -20,6 +21,8 @@ from sam_ft.utils.errors import UserError
 from sam_ft.utils.geometry import resized_size
 
 log = logging.getLogger("sam_ft")
+
+T = TypeVar("T")
 
 SILENCE = 30  # seconds between lines of progress in a log without a bar
 
@@ -61,6 +64,34 @@ def pixels_key(image: Tensor) -> str:
     """The key of an image (3, h, w) uint8 in the input frame without padding: a hash of its pixels."""
     content = repr(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()
     return hashlib.blake2b(content, digest_size=20).hexdigest()
+
+
+def find_keys(
+    dataset: TrainingSet | EvaluationSet, views: Sequence[View], index: SideIndex, workers: int, title: str
+) -> dict[View, str]:
+    """The key of each view: from the index if its file has not changed, else from its pixels, which the index learns.
+
+    All processes call this with the same views, and each looks at its share.
+    """
+    own, ids = share(views), {}
+    for view in own:
+        # Before its pixels are read: if the file changes in between, its new key gets an id that never returns.
+        if fingerprint := dataset.split.fingerprint(view[0]):
+            ids[view] = view_id(fingerprint, view[1], dataset.image_size)
+    found = index.find(ids.values())
+    keys = {view: found[own_id] for view, own_id in ids.items() if own_id in found}
+    unknown = [view for view in own if view not in keys]
+    if unknown:
+        images = ViewImages(dataset.split, dataset.image_size, with_pixels=False)
+        for items in walk(images, unknown, 4, workers, f"{title}: looking for embeddings"):
+            keys |= {item.view: item.key for item in items}
+        index.add({ids[view]: keys[view] for view in unknown if view in ids})
+    return dict(distributed.all_gather(list(keys.items())))
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """The part of a list that this process works on."""
+    return list(items[distributed.rank() :: distributed.world_size()])
 
 
 def walk(

@@ -18,7 +18,7 @@ def fingerprint(path: Path, *reading: object) -> str | None:
         status = path.stat()
     except OSError:
         return None
-    if time.time() - status.st_mtime < SETTLED:
+    if time.time() - max(status.st_mtime, status.st_ctime) < SETTLED:
         return None
     facts = (path.absolute(), status.st_size, status.st_mtime_ns, status.st_ctime_ns, *reading)
     return "|".join(map(str, facts))

@@ -1,0 +1,86 @@
+"""The files of one encoder prefix, one for each image and view."""
+
+import logging
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from sam_ft.cache.entry import read_entry, write_entry
+from sam_ft.cache.space import SUFFIX, Plan, Space
+from sam_ft.types import Features
+
+log = logging.getLogger("sam_ft")
+
+
+class EntryFolder:
+    """Entries by the keys of their images, in the folder `name` of a space that other folders share.
+
+    entry_bytes: size of one file, about
+    failure: why a file could not be written; from then on files are only read
+    """
+
+    def __init__(self, space: Space, name: str, entry_bytes: int) -> None:
+        self._space = space
+        self._name = name
+        self._entry_bytes = entry_bytes
+        self.failure: str | None = None
+
+    def read(self, keys: Sequence[str]) -> Features | None:
+        """The features of a batch of images; None if one of them is missing or damaged."""
+        parts = []
+        for key in keys:
+            features = read_entry(self._path(key))
+            if features is None:
+                return None
+            parts.append(features.maps)
+        return Features(tuple(torch.cat(same) for same in zip(*parts, strict=True)))
+
+    def write(self, key: str, features: Features) -> None:
+        """Writes the features of one image, B = 1."""
+        try:
+            write_entry(self._path(key), features)
+        except (OSError, SafetensorError) as error:
+            self.give_up(error)
+
+    def holds(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def lost(self, keys: Collection[str]) -> set[str]:
+        """Those of the keys that have no file; none of them if no file can be written."""
+        return set(keys) - self._present() if keys and not self.failure else set()
+
+    def plan(self, keys: Collection[str]) -> Plan:
+        """The same as `Space.plan` for the files of these keys; if files cannot be written, it plans none."""
+        if not self.failure:
+            try:
+                key_of = {self._file(key): key for key in keys}
+                kept, missing = self._space.plan(key_of.keys(), self._entry_bytes)
+                return Plan({key_of[name] for name in kept}, [key_of[name] for name in missing])
+            except OSError as error:
+                self.give_up(error)
+        return Plan(set(keys) & self._present(), [])
+
+    def _present(self) -> set[str]:
+        try:
+            return {file.removesuffix(SUFFIX) for file in os.listdir(self._space.root / self._name)}
+        except OSError:  # no entry was written yet, or someone has deleted them
+            return set()
+
+    def give_up(self, failure: Exception | str) -> None:
+        """Writes no more files, and warns of it once."""
+        if not self.failure:
+            log.warning(
+                "embeddings can no longer be cached in %s (%s); images without one are encoded each time they are "
+                "needed, which is slower. Make room, or set SAM_FT_HOME to a folder on another disk",
+                *(self._space.root, failure),
+            )
+            self.failure = str(failure) or repr(failure)
+
+    def _file(self, key: str) -> str:
+        return f"{self._name}/{key}{SUFFIX}"
+
+    def _path(self, key: str) -> Path:
+        return self._space.root / self._file(key)
