@@ -1,4 +1,4 @@
-"""What the README tells to type is typed here, so that the two cannot drift apart."""
+"""Runs the commands of the README and adds its parts, so that README and code agree."""
 
 import os
 import re
@@ -15,7 +15,6 @@ from PIL import Image
 from tests.conftest import of
 from tests.support.blobs import draw
 from tests.support.cli import ROOT, SMALL
-from tests.test_architecture import CONFIGS
 
 PIECES = re.split(r"^```(.*)\n", (ROOT / "README.md").read_text(), flags=re.M)  # text, language, block, "", text, ...
 PROSE, BLOCKS = PIECES[0::4], list(zip(PIECES[1::4], PIECES[2::4], strict=True))
@@ -32,7 +31,7 @@ def commands():
             yield (others[0], *others[1:]) if first == "-m" else (first, *others)
 
 
-# these are of parts that the reader writes first
+# commands with parts that the reader adds first
 OWN_PARTS = {"loss=area", "metric=hits", "prompt@train_prompt=margin_box", "data=npz"}
 COMMANDS = [command for command in dict.fromkeys(commands()) if not OWN_PARTS & set(command)]
 SNIPPET = next(block for language, block in BLOCKS if language == "python")
@@ -72,7 +71,7 @@ def recipe(title):
     return dict(pieces), shlex.split(command)
 
 
-# What the README says in words, and a reader does by hand: (file, what stands there, what is to stand there).
+# Steps that the README states in words: (file, old text, new text).
 BY_HAND = {
     "A loss": [
         ("sam_ft/losses/__init__.py", "import Dice,", "import Area, Dice,"),
@@ -101,8 +100,8 @@ BY_HAND = {
         ("sam_ft/models/build.py", "SPECS = {\n", 'SPECS = {\n    "conv": ModelSpec("conv", image_size=512),\n'),
         (
             "sam_ft/models/build.py",
-            "-> nn.Module:\n",
-            '-> nn.Module:\n    if spec.encoder == "conv":\n        return ConvEncoder(out_channels=DECODER_DIM)\n',
+            "-> ImageEncoder:\n",
+            '-> ImageEncoder:\n    if spec.encoder == "conv":\n        return ConvEncoder(out_channels=DECODER_DIM)\n',
         ),
     ],
     "A data set": [],
@@ -120,19 +119,18 @@ def test_a_part_is_added_as_its_recipe_says(title, blobs, tmp_path):
     pieces, arguments = recipe(title)
     assert len(pieces) == 3
     for name, lines in pieces.items():
-        there = (copy / name).read_text() + "\n\n" if (copy / name).exists() else ""
-        (copy / name).write_text(there + lines)
-    count = ("tests/test_architecture.py", f"CONFIGS) == {len(CONFIGS)}", f"CONFIGS) == {len(CONFIGS) + 1}")
-    for name, old, new in [*BY_HAND[title], count]:
+        before = (copy / name).read_text() + "\n\n" if (copy / name).exists() else ""
+        (copy / name).write_text(before + lines)
+    for name, old, new in BY_HAND[title]:
         text = (copy / name).read_text()
         assert text.count(old) == 1, f"{name}: {old}"
         (copy / name).write_text(text.replace(old, new))
 
     own_tests = [name for name in pieces if name.startswith("tests/")]
     if title == "A loss":
-        own_tests = ["tests/losses"]  # where the parts that are in small.py are held to some rules
+        own_tests = ["tests/losses"]  # test_terms.py tests properties of all TERMS
     python(copy, "-m", "pytest", "-n", "0", *own_tests, "tests/test_architecture.py")
-    if title != "An encoder":  # which has no weights to begin with
+    if title != "An encoder":  # it has no pretrained weights
         data = ["data=npz", f"data.root={write_npz(data)}"] if title == "A data set" else of(blobs)
         python(copy, "train.py", *SMALL, *data, *(value for value in arguments if "data" not in value), "epochs=1")
 
