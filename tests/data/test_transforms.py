@@ -3,8 +3,10 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from sam_ft.data.transforms import Augment, QuarterTurn, ResizeLongestSide
+from sam_ft.data.transforms import Augment, QuarterTurn, dihedral, resize_for_evaluation, resize_longest_side
 from sam_ft.types import Sample, collate
+from tests.support.batches import evaluation, training
+from tests.support.blobs import Blobs
 
 FLIPS = (v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5), QuarterTurn(0.75))
 
@@ -25,7 +27,8 @@ def test_the_image_is_resized_as_sam_predictor_does(size):
     from segment_anything.utils.transforms import ResizeLongestSide as Official
 
     given = sample(*size, objects=0)
-    resized = ResizeLongestSide(64)(given).image
+    resized = resize_longest_side(given, 64).image
+    assert torch.equal(resize_for_evaluation(given, 64).image, resized)
     if min(size) > 1:  # the official one rounds the short side of 1 x 500 to 0 and fails
         assert torch.equal(
             resized.permute(1, 2, 0), torch.from_numpy(Official(64).apply_image(given.image.permute(1, 2, 0).numpy()))
@@ -38,7 +41,7 @@ def test_boxes_come_from_the_masks_before_the_resize():
     given = sample(8, 8, objects=1)
     given.masks[:] = False
     given.masks[0, 2:5, 1:4] = True
-    resized = ResizeLongestSide(4)(given)
+    resized = resize_longest_side(given, 4)
     assert resized.boxes.tolist() == [[0.5, 1, 2, 2.5]]
     assert resized.masks.shape == (1, 4, 4)
 
@@ -48,26 +51,33 @@ def test_an_object_that_vanishes_is_dropped_in_training_and_kept_in_evaluation()
     given.masks[:] = False
     given.masks[0, 0, 0] = True  # centers of the 2 x 2 result are at 2 and 6: this pixel is lost
     given.masks[1, 4:] = True
-    training, evaluation = ResizeLongestSide(2)(given), ResizeLongestSide(2, keep_original=True)(given)
-    assert training.object_index.tolist() == [1]
-    assert training.original_masks is None
-    assert len(training.boxes) == 1
-    assert evaluation.object_index.tolist() == [0, 1]
-    assert evaluation.boxes[0].tolist() == [0, 0, 0.25, 0.25]
-    assert torch.equal(evaluation.original_masks, given.masks)
+    resized, whole = resize_longest_side(given, 2), resize_for_evaluation(given, 2)
+    assert resized.object_index.tolist() == [1]
+    assert len(resized.boxes) == 1
+    assert whole.object_index.tolist() == [0, 1]
+    assert whole.boxes[0].tolist() == [0, 0, 0.25, 0.25]
+    assert whole.masks.shape == (2, 0, 0)
+
+
+def test_a_sample_without_pixels_is_resized_to_the_same_boxes():
+    given = Blobs([3])[0]
+    annotations = Blobs([3]).annotations(0)
+    for resize in (resize_longest_side, resize_for_evaluation):
+        resized, whole = resize(annotations, 32), resize(given, 32)
+        assert resized.image.numel() == 0
+        assert resized.size == whole.size
+        assert torch.equal(resized.boxes, whole.boxes)
+        assert torch.equal(resized.masks, whole.masks)
 
 
 @pytest.mark.parametrize("objects", [0, 1, 300])
 def test_images_of_different_sizes_and_any_number_of_objects_make_one_batch(objects):
-    resize = ResizeLongestSide(32)
-    batch = collate([resize(sample(20, 40, objects)), resize(sample(31, 17, 2))], 32)
+    resized = [resize_longest_side(sample(20, 40, objects), 32), resize_longest_side(sample(31, 17, 2), 32)]
+    batch = collate(resized, 32)
     assert batch.images.shape == (2, 3, 32, 32)
-    assert batch.num_objects == len(batch.boxes) == len(batch.masks) == objects + 2 - lost(objects)
-    assert batch.input_sizes == [(16, 32), (32, 18)]
-
-
-def lost(objects):
-    return objects - len(ResizeLongestSide(32)(sample(20, 40, objects)).masks)
+    assert batch.num_objects == len(batch.boxes) == len(batch.masks) == len(resized[0].masks) + 2
+    assert (len(resized[0].masks) < objects) == (objects == 300)
+    assert batch.sizes == [(16, 32), (32, 18)]
 
 
 def test_masks_move_with_the_image():
@@ -80,7 +90,7 @@ def test_masks_move_with_the_image():
     assert len(turned) >= 4
 
 
-def test_the_same_seed_gives_the_same_result_and_leaves_torch_alone():
+def test_the_same_seed_gives_the_same_result_and_leaves_the_random_state_of_torch():
     augment = Augment([*FLIPS, v2.ColorJitter(0.5, 0.5)])
     before = torch.random.get_rng_state()
     first = augment(sample(), seed=3)
@@ -100,7 +110,7 @@ def test_color_changes_touch_the_image_only():
     assert changed.image.dtype == torch.uint8
 
 
-def test_an_object_that_leaves_the_picture_is_dropped():
+def test_an_object_that_leaves_the_image_is_dropped():
     given = sample(4, 4, objects=2)
     given.masks[:] = False
     given.masks[0, 0, 0] = given.masks[1, 1:3, 1:3] = True
@@ -149,7 +159,7 @@ def test_ignored_pixels_move_with_the_image(transforms, objects):
     given.image[:, 20:40, 30:70] = 255
     given.ignore = given.image[0] > 0
     for seed in range(4):
-        moved = ResizeLongestSide(90)(Augment(transforms)(given, seed))
+        moved = resize_longest_side(Augment(transforms)(given, seed), 90)
         assert ((moved.image[0] > 127) == moved.ignore).float().mean() > 0.98
 
 
@@ -157,10 +167,32 @@ def test_ignored_pixels_are_not_valid_in_training_and_kept_at_full_size_for_eval
     a, b = sample(8, 8, objects=1), sample(8, 8, objects=2, seed=1)
     a.ignore = torch.zeros(8, 8, dtype=torch.bool)
     a.ignore[:4] = True
-    batch = collate([ResizeLongestSide(4)(given) for given in (a, b)], 4)
+    batch = training(a, b, side=4)
     assert batch.valid_pixels().flatten(1).sum(1).tolist() == [8, 16, 16]
     assert not batch.valid_pixels()[0, :2].any()
-    batch = collate([ResizeLongestSide(4, keep_original=True)(given) for given in (a, b)], 4)
+    batch = evaluation(a, b, side=4).to("cpu")
     assert batch.ignore is None
-    assert torch.equal(batch.to("cpu").original_ignore[0], a.ignore)
-    assert batch.original_ignore[1] is None
+    assert torch.equal(batch.originals[0].ignore, a.ignore)
+    assert batch.originals[1].ignore is None
+
+
+def test_flips_and_turns_are_the_dihedral_view_that_their_seed_draws():
+    augment, given = Augment(FLIPS), Blobs([3])[0]
+    given.ignore = given.masks[0].roll(3, 1)
+    views = set()
+    for seed in range(60):
+        image, masks = augment._apply(given.image, given.masks.view(torch.uint8), seed)
+        moved, view = augment(given, seed), augment.view(seed)
+        assert torch.equal(moved.image, image)
+        assert torch.equal(moved.masks, masks > 0)
+        assert torch.equal(moved.ignore, dihedral(given.ignore, view))
+        views.add(view)
+    assert views == set(range(8))
+
+
+def test_transforms_that_are_not_cacheable_are_named():
+    assert Augment(FLIPS).not_cacheable == Augment([]).not_cacheable == []
+    assert Augment([*FLIPS, v2.ColorJitter(0.5), v2.RandomRotation(30)]).not_cacheable == [
+        "ColorJitter",
+        "RandomRotation",
+    ]

@@ -42,8 +42,8 @@ def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
         for mask in sample.masks.numpy():
             y, x = np.nonzero(mask)
             box = np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
-            answer = predictor.predict(box=box, multimask_output=False)[0][0]
-            ious.append((answer & mask).sum() / (answer | mask).sum())
+            predicted = predictor.predict(box=box, multimask_output=False)[0][0]
+            ious.append((predicted & mask).sum() / (predicted | mask).sum())
     result = scored(ours)
     assert 0 < np.mean(ious) < 1
     assert [row["iou"] for row in result.rows] == pytest.approx(ious, abs=1e-6)
@@ -51,7 +51,7 @@ def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
     assert result.scores["objects"] == len(ious) == 9
 
 
-def test_the_score_hangs_neither_on_the_batch_nor_on_the_chunk(pair):
+def test_the_score_depends_neither_on_the_batch_nor_on_the_chunk(pair):
     whole = scored(pair[0])
     for chunk, images in ((1, 1), (2, 4)):
         other = scored(pair[0], chunk, images)
@@ -90,7 +90,7 @@ def test_ignored_pixels_are_left_out_of_the_score(pair):
     assert row["iou"] == row["recall"] == plain["recall"]
 
 
-def test_jittered_evaluation_prompts_hang_on_the_name_alone(pair):
+def test_jittered_evaluation_prompts_depend_on_the_name_alone(pair):
     def boxes(images_per_batch):
         task, found = PromptedSegmentation(pair[0]), []
         for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0):
@@ -115,7 +115,7 @@ def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
 
 
 @pytest.mark.parametrize("multimask", [False, True])
-def test_our_predictor_answers_as_the_official_one(pair, multimask):
+def test_the_predictor_predicts_as_the_official_one(pair, multimask):
     ours, predictor = pair
     image = Blobs([4])[0].image.permute(1, 2, 0).numpy()
     predictor.set_image(image)
@@ -151,7 +151,7 @@ def test_our_predictor_answers_as_the_official_one(pair, multimask):
         ({"boxes": [[0, 0, 9, 9]] * 2, "points": [[[1, 2]]], "point_labels": [[1]]}, "different numbers of objects"),
     ],
 )
-def test_the_predictor_says_what_is_wrong_with_a_prompt(pair, arguments, message):
+def test_the_predictor_refuses_wrong_prompts(pair, arguments, message):
     image = np.zeros((20, 30, 3), np.uint8)
     with pytest.raises(ValueError, match=message):
         Predictor(pair[0]).predict(image, **arguments)

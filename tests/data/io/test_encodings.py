@@ -8,17 +8,17 @@ from PIL import Image
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.sources.folder import Folder
-from sam_ft.data.transforms import ResizeLongestSide
 from sam_ft.evaluation.evaluate import evaluate
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.prompts import Box, Point
 from sam_ft.task import PromptedSegmentation
-from sam_ft.types import collate
+from tests.support.batches import training
 from tests.support.blobs import draw
+from tests.support.steps import losses_of
 from tests.support.tiny import bce_iou, tiny_sam
 
 IDS = {"round": 1, "dark": 2, "small": 3}
-COLOURS = {"round": [200, 30, 30], "dark": [30, 30, 200], "small": [255, 255, 0]}
+COLORS = {"round": [200, 30, 30], "dark": [30, 30, 200], "small": [255, 255, 0]}
 VOID = [128, 128, 128]
 
 
@@ -33,13 +33,13 @@ def write(root, encoding):
             ids[-6:, -6:] = 255
             Image.fromarray(image).save(root / split / "images" / f"{seed}.png")
             palette = np.zeros((256, 3), np.uint8)
-            palette[[1, 2, 3, 255]] = [*COLOURS.values(), VOID]
+            palette[[1, 2, 3, 255]] = [*COLORS.values(), VOID]
             mask = Image.fromarray(palette[ids] if encoding == "colors" else ids)
             if encoding == "palette":
                 mask.putpalette(palette.tobytes())
             mask.save(root / split / "masks" / f"{seed}.png")
     colors = encoding == "colors"
-    classes, void = (COLOURS, VOID) if colors else (IDS, 255)
+    classes, void = (COLORS, VOID) if colors else (IDS, 255)
     return Folder(root, objects="classes", classes=classes, ignore_index=void, components_per_class=True, min_area=4)
 
 
@@ -47,8 +47,7 @@ def outcome(data):
     task = PromptedSegmentation(tiny_sam(), bce_iou())
     train, val = data.split("train"), data.split("val")
     samples = [train[0], train[1]]
-    batch = collate([ResizeLongestSide(64)(sample) for sample in samples], 64)
-    losses = torch.cat([task(*given)["loss"] for prompt in (Box(), Point()) for given in task.passes(batch, prompt, 0)])
+    losses = torch.cat([losses_of(task, training(*samples), prompter, seed=0) for prompter in (Box(), Point())])
     loader = evaluation_loader(EvaluationSet(val, 64), 2, workers=0)
     return samples, losses.detach(), evaluate(task, loader, Box(), SegmentationMetrics(), classes=val.classes)
 
@@ -70,22 +69,22 @@ def test_three_encodings_give_the_same_objects_losses_and_scores(tmp_path):
     assert ids[2].scores["iou_per_class"] == pytest.approx((groups["round"]["iou"] + groups["dark"]["iou"]) / 2)
 
 
-def test_what_is_predicted_on_ignored_pixels_changes_no_score(tmp_path):
+def test_predictions_on_ignored_pixels_change_no_score(tmp_path):
     val = write(tmp_path, "ids").split("val")
     task = PromptedSegmentation(tiny_sam())
 
     def everywhere(features, prompts, image_index, multimask=False):
-        answer = type(task.model).decode(task.model, features, prompts, image_index, multimask)
-        answer.logits[:] = -1
-        answer.logits[..., -4:] = 1  # the right edge, at whose foot the void corner is
-        return answer
+        prediction = type(task.model).decode(task.model, features, prompts, image_index, multimask)
+        prediction.logits[:] = -1
+        prediction.logits[..., -4:] = 1  # the right edge, at whose foot the void corner is
+        return prediction
 
     task.model.decode = everywhere
     scored = evaluate(task, evaluation_loader(EvaluationSet(val, 64), 2, workers=0), Box(), SegmentationMetrics())
     batch = next(iter(evaluation_loader(EvaluationSet(val, 64), 2, workers=0)))
     for predicted in task.predict(batch, Box()):
-        found = predicted.masks & ~batch.original_ignore[predicted.image]
-        true = batch.original_masks[predicted.image]
+        original = batch.originals[predicted.image]
+        found, gt = predicted.masks & ~original.ignore, original.masks
         own = [row["iou"] for row in scored.rows if row["name"] == batch.names[predicted.image]]
-        assert own == pytest.approx(((found & true).sum((1, 2)) / (found | true).sum((1, 2))).tolist(), abs=1e-6)
+        assert own == pytest.approx(((found & gt).sum((1, 2)) / (found | gt).sum((1, 2))).tolist(), abs=1e-6)
         assert not torch.equal(found, predicted.masks)
