@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sam_ft.models.encoders.encoder import ImageEncoder, Unit
 from sam_ft.models.layers import Gelu, attention, from_windows, make_neck, to_windows
-from sam_ft.utils.cpu_kernels import channels_last, conv_norm, gelu, in_bands
+from sam_ft.utils.cpu_kernels import conv_norm, gelu, in_bands
 
 
 class TinyViT(ImageEncoder):
@@ -90,7 +90,9 @@ class Stem(nn.Module):
         self.seq = nn.Sequential(ConvNorm(3, dim // 2, kernel, stride), Gelu(), ConvNorm(dim // 2, dim, kernel, stride))
 
     def forward(self, images: Tensor) -> Tensor:
-        return in_bands(self.seq, channels_last(images), reach=self.stride, stride=self.stride)
+        # Convolutions are faster with channels last, and the permutations around attention are views.
+        images = images.contiguous(memory_format=torch.channels_last)
+        return in_bands(self.seq, images, reach=self.stride, stride=self.stride)
 
 
 class Stage(nn.Module):
