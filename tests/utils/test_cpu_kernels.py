@@ -38,9 +38,10 @@ def test_bfloat16_logits_are_upsampled_in_float32():
     assert cpu_kernels.upsample(between, 4)[0, 0].tolist() == [1.0, 1.001953125, 1.005859375, 1.0078125]
 
 
-@pytest.mark.parametrize("reach", [1, 2, 3, 5, 8, 30])
+@pytest.mark.parametrize("reach", [*range(1, 12), 22, 30])
 def test_dilation_by_shifts_reaches_as_far_as_max_pooling(reach):
-    masks = torch.rand(2, 23, 23, generator=torch.Generator().manual_seed(reach)) < 0.01
+    masks = torch.zeros(24, 23, 23, dtype=torch.bool)
+    masks[range(23), range(23), range(22, -1, -1)] = True  # a single pixel each: at the border, near it, and inside
     before = masks.clone()
     assert torch.equal(cpu_kernels.dilate_fast(masks, reach), cpu_kernels.dilate_plain(masks, reach))
     assert torch.equal(masks, before)
@@ -122,13 +123,6 @@ def test_maps_are_taken_in_parts_only_where_no_gradient_is_recorded():
             assert kernel(remember, x).shape == x.shape
         assert len(sizes) > 2
         sizes.clear()
-
-
-def test_channels_last_changes_the_memory_and_not_the_values():
-    images = seeded(2, 3, 4, 5)
-    moved = cpu_kernels.channels_last(images)
-    assert torch.equal(moved, images)
-    assert moved.permute(0, 2, 3, 1).is_contiguous()
 
 
 def test_freed_memory_can_be_kept_on_every_platform(monkeypatch):
