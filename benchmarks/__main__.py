@@ -10,8 +10,8 @@ NAMES = ("encoder", "decoder", "epoch", "overhead", "scale")
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 HEAD = """# Measured
 
-Written by `python -m benchmarks`; `benchmarks/__init__.py` says how, and how to read the ratios. Every section names
-the machine and the state of the code that it was taken with.
+Written by `python -m benchmarks`; `benchmarks/__init__.py` describes the method and the ratios. Every section names its
+machine and commit.
 """
 
 

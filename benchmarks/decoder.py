@@ -21,16 +21,16 @@ REPEATS = {4: 5, 16: 3, 64: 2}
 NOTES = """
 Forward and backward pass of prompt encoder and mask decoder for M objects with a box each. The embeddings of 64 × 64
 are given, and the decoder's parameters get gradients. Single-mask output; the loss is the mean of the logits times
-fixed random weights, plus the sum of the guessed IoUs, on both sides.
+fixed random weights, plus the sum of pred_iou, on both sides.
 
 - *ratio*: seconds of the reference / seconds of ours; in brackets the lowest and the highest round.
-- The official decoder takes the prompts of one image a call. So M images are M calls of it, as in a plain loop, and
-  one image with M objects is one call. Ours makes one call for either. The third line of each M sets our M images
-  beside the official call for one image: what it would take if that could do several.
+- The official decoder takes the prompts of one image per call. So M images are M calls of it, as in a plain loop, and
+  one image with M objects is one call. Ours makes one call for either. The third line of each M compares our M images
+  with the official call for one image, as if it could take several.
 - The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
   runs as it would. With `--same-malloc` both do.
-- *memory*: the most that was resident in the process during these calls. Ours keeps what it once had, so a smaller
-  call after a larger one shows the larger.
+- *memory*: peak resident memory of the process during these calls. Ours keeps freed memory, so a smaller call after a
+  larger one shows that of the larger.
 - *gradients*: largest absolute difference of the decoder's gradients / largest absolute value of the reference's.
 """
 
@@ -96,7 +96,7 @@ def difference(theirs: Side, ours: Side, method: str, objects: int) -> str:
         side.ask(method, objects)
         gradients.append(side.ask("gradients").value)
     official, own = gradients
-    # Ours has none for the heads of the masks that nobody asked for; theirs are zeros.
+    # Ours has none for the heads of the multimask outputs, which are not used; theirs are zeros.
     worst = max(np.abs(value - own.get(name, 0)).max() for name, value in official.items())
     return f"{worst / max(np.abs(value).max() for value in official.values()):.0e}"
 
@@ -177,7 +177,7 @@ def content(objects: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def loss(logits: Tensor, iou: Tensor, weights: Tensor, objects: int) -> Tensor:
-    """The part of some of M objects: their share of the mean over all pixels, and their guessed IoUs."""
+    """The part of some of M objects: their share of the mean over all pixels, and their pred_iou."""
     return (logits * weights).mean() * (len(logits) / objects) + iou.sum()
 
 

@@ -21,9 +21,8 @@ MATMUL = 4096
 
 NOTES = f"""
 - *ratio*: seconds of the reference / seconds of ours, for the whole batch; in brackets the lowest and highest round.
-- *share of peak*: floating-point operations of the reference model a second, as a share of what a float32 matmul of
-  {MATMUL}³ reaches in this run. They are counted by torch's FlopCounterMode on the reference model, so both sides are
-  credited with the same work.
+- *share of peak*: floating-point operations per second, as a share of those of a float32 matmul of {MATMUL}³ in this run.
+  torch's FlopCounterMode counts them on the reference model, so both sides have the same count.
 - The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
   runs as it would. With `--same-malloc` both do.
 - *memory*: resident memory of each process, with the model loaded → at most during these forward passes.

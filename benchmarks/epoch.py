@@ -23,7 +23,7 @@ NOTES = f"""
 {TRAIN} training and {VAL} validation images of {SIDE} × {SIDE} with one object each, {BATCH} images a step, the mask
 decoder trained. The reference is `benchmarks/reference_loop.py` on the package of the model: in every epoch each
 image is read, encoded and decoded by itself. vit_t and vit_b have random weights, the same on all sides, so only
-LiteMedSAM's scores mean anything as scores; all show whether the sides do the same work.
+LiteMedSAM's scores are meaningful; all show whether the sides do the same work.
 
 - *whole job*: seconds from the command to its exit, with the start of Python, the reading of weights, the scores
   before training, all epochs, and all files written. Ours begins with an empty SAM_FT_HOME, so it encodes every image
@@ -31,21 +31,20 @@ LiteMedSAM's scores mean anything as scores; all show whether the sides do the s
 - *an epoch*: its training steps alone, without validation. Ours: `epoch/seconds` of metrics.jsonl, reading data, all
   steps and their lines in the log; the median of the epochs after the first. With the cache its images are encoded
   before, without it in each step. The reference: reading, encoding, decoding and steps; the mean of all its epochs,
-  none of which is cheaper than another.
-- In brackets the lowest and the highest of several rounds of whole jobs, if `--repeats` asked for more than one.
+  which cost the same.
+- In brackets the lowest and the highest of several rounds of whole jobs, if `--repeats` is above one.
 """
 SCORES = """
 IoU on the validation images at their original size, tight boxes. Ours and the reference differ in the order of
 images, in the jitter of training boxes, warm-up and decay of the learning rate, and the clipping of gradients, which
-the loop has not. LiteMedSAM's authors resize by area, ours as SAM does, so there even the scores before training
+the loop does not have. LiteMedSAM's authors resize by area, ours as SAM does, so there even the scores before training
 differ a little.
 """
 TIMES = """
-Where the time of ours goes: one run of {epochs} epochs in a process with clocks round these parts, otherwise as
-above. What one part does within another counts once: encoding always as *encode*; all else within the validation as
-*validation*, and within the pass that looks for embeddings and writes them as *embeddings on disk*. *start-up* is all
-until the first of these two, *data* is waiting for the loader, *rest* is what has no clock, such as prompts and the
-end of the process.
+The parts of our time: one run of {epochs} epochs in a process with timers round these parts, otherwise as above. Nested
+parts count once: encoding always as *encode*; all else within the validation as *validation*, and within the pass that
+looks for embeddings and writes them as *embeddings on disk*. *start-up* is all until the first of these two, *data* is
+waiting for the loader, *rest* is all that has no timer, such as prompts and the end of the process.
 """
 
 

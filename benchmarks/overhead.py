@@ -20,12 +20,12 @@ MODELS = ("vit_t", "lite_medsam")
 BATCH, SIDE = 4, 512
 
 NOTES = f"""
-- *step in train.py*: `epoch/seconds` of metrics.jsonl / steps. It holds the waiting for images, masks and stored
+- *step in train.py*: `epoch/seconds` of metrics.jsonl / steps. It includes waiting for images, masks and cached
   embeddings, the prompts, decoder, loss, backward pass, clipping, optimizer and the line in the log. The embeddings
   are in the cache; no encoder runs.
-- *bare step*: decoder, loss, backward pass and optimizer for the same objects, on tensors that lie in memory, in the
+- *bare step*: decoder, loss, backward pass and optimizer for the same objects, on tensors in memory, in the
   same process with the same model and functions. The prompt encoder is part of the decoder on both sides.
-- *iterative*: 11 decoder rounds a step, on both sides; what it adds are the clicks drawn from each answer's errors.
+- *iterative*: 11 decoder rounds a step, on both sides; it adds the clicks drawn from the errors of each prediction.
 - *ratio*: step in train.py / bare step. Epochs of both take turns; the first of each is left out. In brackets the
   lowest and the highest of the epochs.
 - {BATCH} images of {SIDE} × {SIDE} a step, resized to the input side of the model, where the loss is taken.

@@ -75,7 +75,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predict(model: nn.Module, image: np.ndarray, mask: np.ndarray) -> Tensor:
-    """(H, W) logits in the image's own frame, asked for by the tight box round the mask."""
+    """(H, W) logits in the original frame, for the tight box round the mask."""
     y, x = mask.nonzero()
     box = torch.tensor([[x.min(), y.min(), x.max() + 1, y.max() + 1]], dtype=torch.float32)
     preprocess = lite_medsam_input if hasattr(model, "checkpoint_path") else sam_input

@@ -21,21 +21,21 @@ from sam_ft.data.transforms import Augment
 DISTINCT = 256  # files; the others are hard links to them
 
 FILES = f"""
-A folder of so many images and as many masks, {DISTINCT} distinct PNG files of 64 × 64 each, the others hard links to
+A folder of this many images and as many masks, {DISTINCT} distinct PNG files of 64 × 64 each, the others hard links to
 them under names of their own, all in the disk's cache. *index*: pairing the files and drawing the split. *survey*:
 every mask is read once before training. *first batch*: 4 images, with the start of the loader's processes. *memory*:
 resident after that.
 """
 IMAGES = """
-train.py on so many distinct images of 64 × 64 with one object each, LiteMedSAM at `model.image_size=64`, 2 epochs, 4
-images a step: the main process's resident memory at most, with embeddings on disk. It should not grow with the
-images.
+train.py on this many distinct images of 64 × 64 with one object each, LiteMedSAM at `model.image_size=64`, 2 epochs, 4
+images a step: peak resident memory of the main process, with embeddings on disk. It should not grow with the
+number of images.
 """
 OBJECTS = """
-One image of 1024 × 1024 with so many discs, vit_t (input side 1024), `max_objects_per_image=null`, `train_chunk` and
+One image of 1024 × 1024 with this many discs, vit_t (input side 1024), `max_objects_per_image=null`, `train_chunk` and
 `eval_chunk` as they are by default. The embedding is in the cache. Training: the second of 2 epochs of one step each.
-Evaluation: `evaluate.py` on the same image. *memory*: resident memory of the main process at most. "does not fit": the
-run may have 85 % of what was free.
+Evaluation: `evaluate.py` on the same image. *memory*: peak resident memory of the main process. "does not fit": the
+run may use 85 % of the free memory.
 """
 PROCESSES = """
 The same training by one process with all threads and by two with half of them each, on the CPU, LiteMedSAM with
@@ -217,7 +217,7 @@ def processes(options: argparse.Namespace, folder: Path) -> list[dict]:
 
 PARTS = {
     "files": ("Files in the folder", files, FILES),
-    "images": ("Images with stored embeddings", images, IMAGES),
+    "images": ("Images with cached embeddings", images, IMAGES),
     "objects": ("Objects in an image", objects, OBJECTS),
     "processes": ("Processes", processes, PROCESSES),
 }
