@@ -89,7 +89,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         if distributed.broadcast_from_main(last.exists):  # all processes go the same way
             state = TrainState.load(last, model, optimizer)
             report.resume(state)
-        else:  # training has to beat the model as it is
+        else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
             report.zero_shot(state, choice_of("prompt@eval_prompt"))
             save_best(cfg, model, best, state)
@@ -119,7 +119,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
 
 def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
-    """Writes the partial checkpoint of the best epoch so far: the parameters that learn, and what they belong to."""
+    """Writes the partial checkpoint of the best epoch so far: the parameters that learn."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         scores = {key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot")}

@@ -37,7 +37,7 @@ def _resized(sample: Sample, size: Size) -> Sample:
 
 
 def resize_image(image: Tensor, size: Size) -> Tensor:
-    """Pillow's antialiased bilinear resize, which is what SamPredictor uses.
+    """Pillow's antialiased bilinear resize, as in SamPredictor.
 
     image: (3, H, W) uint8 → (3, *size) uint8
     """
@@ -137,7 +137,7 @@ class QuarterTurn(nn.Module):
         self.p = p
 
     def forward(self, *pictures: Tensor | None) -> tuple[Tensor | None, ...]:
-        """All of them alike, (..., H, W), which stay what they are: images or masks."""
+        """Turns all pictures (..., H, W) alike; each keeps its type, image or mask."""
         turns = int(torch.randint(1, 4, ()))
         turns = turns if float(torch.rand(())) < self.p else 0
         return tuple(

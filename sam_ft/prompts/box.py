@@ -1,4 +1,4 @@
-"""A box round each object."""
+"""A box around each object."""
 
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.noise import normal
@@ -11,7 +11,7 @@ class Box(Prompter):
 
     jitter: standard deviation of each side's shift, as a share of the box's width (x) or height (y); SAM used 0.1
     max_jitter: no side moves further than this, in pixels of a 1024 input; smaller inputs in proportion
-    scale: the box grows by this factor round its center, before the jitter
+    scale: the box grows by this factor around its center, before the jitter
 
     Source: Kirillov et al., Segment Anything, appendix A, "Training algorithm".
     """

@@ -1,4 +1,4 @@
-"""Several kinds of prompts, drawn by chance."""
+"""A mixture of several kinds of prompts, drawn at random."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from sam_ft.utils.seeds import derive_seed
 
 
 class Mixed(Prompter):
-    """Asks about each object by one of several prompters.
+    """Draws one of several prompters for each object.
 
     weights: how often each is drawn, in proportion
     per: "object": drawn for each object on its own; "batch": one for all objects of a training step
@@ -43,7 +43,7 @@ class Mixed(Prompter):
         for index, prompter in enumerate(self.prompters):
             objects = torch.nonzero(chosen == index).flatten()
             if len(objects):
-                if isinstance(prompter, Mixed):  # with another seed, for it must not follow this draw
+                if isinstance(prompter, Mixed):  # with another seed, so that it does not follow this draw
                     inner = prompter.split(batch.select(objects), derive_seed(seed, "mixed", index))
                     groups += [(who, objects[part]) for who, part in inner]
                 else:

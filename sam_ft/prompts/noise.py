@@ -1,7 +1,7 @@
-"""Random numbers that hang on a seed, an image's name and an object's rank in it, and on nothing else.
+"""Random numbers that depend only on the seed, the image name and the object index.
 
-Not on the batch, the order, the device, or which other objects were chosen. They are hashes of what they hang on,
-computed for all objects at once where these lie, so that nothing is read back from a GPU.
+The batch, the order, the device and the other objects do not matter. The numbers are hashes, computed for all objects
+at once on their own device, so that nothing is read back from a GPU.
 """
 
 import math
@@ -34,12 +34,12 @@ def normal(batch: Batch, seed: int, purpose: str, count: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Spreads every bit of (...) int64 over all 64; products wrap round."""
+    """Spreads every bit of (...) int64 over all 64; products wrap around."""
     x = (x ^ _shift(x, 30)) * -0x40A7B892E31B1A47
     x = (x ^ _shift(x, 27)) * -0x6B2FB644ECCEEE15
     return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """To the right with zeros coming in: torch's own shift copies the sign."""
+    """Logical shift to the right, which fills with zeros; torch's own shift copies the sign."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,4 +1,4 @@
-"""Points in each object, and beside it."""
+"""Points on each object, and on the background near it."""
 
 import numpy as np
 import torch
@@ -10,15 +10,15 @@ from sam_ft.prompts.noise import uniform
 from sam_ft.types import Batch, Prompts
 from sam_ft.utils.geometry import deepest_pixel, grow_boxes, masks_to_boxes, pick_pixels
 
-NEAR = 1.5  # background points lie in the object's box grown by this factor: where a user would have to say no
+NEAR = 1.5  # background points lie in the object's box grown by this factor, where a user would need them
 
 
 class Point(Prompter):
     """Prompts with points of the object, and of the background near it.
 
-    positive, negative: points in the object, and beside it
-    sampling: "uniform": anywhere there, each pixel as likely; "center": the pixel deepest inside, where a person would
-        click; a second one is deepest inside what is left when the first one counts as outside, and so on
+    positive, negative: number of points on the object, and on the background
+    sampling: "uniform": each pixel is as likely; "center": the pixel deepest inside, where a person would click; the
+        first one counts as outside for the second, and so on
     """
 
     def __init__(self, positive: int = 1, negative: int = 0, sampling: str = "uniform") -> None:
@@ -31,9 +31,10 @@ class Point(Prompter):
         self.sampling = sampling
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
-        """points: (M, positive + negative, 2) pixels of the original frame in evaluation, of the input in training;
-        padding where there is no pixel, as beside an object that fills its image, or with sampling="center" no other
-        one. Random points may meet.
+        """points: (M, positive + negative, 2), in evaluation at pixels of the original image, in training of the input.
+
+        Padding stands where there is no pixel, as beside an object that fills its image, or with sampling="center" no
+        further one. Uniform points may coincide.
         """
         gt, count = ground_truth(batch), self.positive + self.negative
         shares = uniform(batch, seed, "point", count)
@@ -47,7 +48,7 @@ class Point(Prompter):
         return Prompts(points=torch.cat(picked, dim=1) * gt.scale, point_labels=labels)
 
     def _pick(self, regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool whether there was one."""
+        """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool, whether the region had one."""
         if self.sampling == "uniform":
             pixels, any_there = pick_pixels(regions, shares)
             return pixels, any_there[:, None].expand_as(shares)
@@ -62,7 +63,7 @@ class Point(Prompter):
 
 
 def background_near(gt: GroundTruth) -> Tensor:
-    """(M, H, W) bool: valid background in the box round each object, grown by `NEAR`."""
+    """(M, H, W) bool: valid background in the box around each object, grown by `NEAR`."""
     y, x = (torch.arange(side, device=gt.masks.device) for side in gt.masks.shape[-2:])
     x0, y0, x1, y1 = grow_boxes(masks_to_boxes(gt.masks), NEAR)[:, :, None].unbind(1)
     columns, rows = (x >= x0) & (x < x1), (y >= y0) & (y < y1)

@@ -28,7 +28,7 @@ log = logging.getLogger("sam_ft")
 
 
 class RunReport:
-    """Takes what happens in a run and tells it: to the log, to metrics.jsonl, to the tracker and in samples/*.png.
+    """Reports the events of a run in the log, metrics.jsonl, the tracker and samples/*.png.
 
     Settings: `log_every`, steps whose numbers leave the device together; fewer make a GPU wait more often.
     """

@@ -75,7 +75,7 @@ def _centers(old: int, new: int) -> NDArray[np.int64]:
 
 
 def grow_boxes(boxes: Tensor, factor: float) -> Tensor:
-    """Scales boxes (N, 4) by `factor` round their centers."""
+    """Scales boxes (N, 4) by `factor` around their centers."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = (boxes[:, 2:] - boxes[:, :2]) / 2 * factor
     return torch.cat([centers - halves, centers + halves], dim=1)
@@ -135,7 +135,7 @@ def distance_to_zero(region: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """The pixel of a region that is farthest from what is outside it, to which all beyond the border belongs.
+    """The pixel of a region that is farthest from the outside, which begins at the border of the image.
 
     Of several that are equally far, it is the first in scan order.
 
