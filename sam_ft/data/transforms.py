@@ -78,7 +78,7 @@ class Augment:
         return [type(transform).__name__ for transform in self.transforms if type(transform) not in exact]
 
     def view(self, seed: int) -> int:
-        """Which of the 8 ways of `dihedral` a seed draws; only if nothing is `not_cacheable`."""
+        """Which of the 8 views of `dihedral` a seed draws; only if nothing is `not_cacheable`."""
         if not self.transforms:
             return 0
         marker = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3)
@@ -113,7 +113,7 @@ class Augment:
 
 
 def dihedral(pixels: Tensor, view: int) -> Tensor:
-    """One of the 8 ways to lay a picture: mirrored if view > 3, then turned by view % 4 quarters; exact.
+    """One of the 8 views of a picture in the dihedral group D4: mirrored if view > 3, then view % 4 quarter turns.
 
     pixels: (..., H, W) → (..., H, W) or (..., W, H)
     """
@@ -121,7 +121,7 @@ def dihedral(pixels: Tensor, view: int) -> Tensor:
 
 
 def dihedral_sample(sample: Sample, view: int) -> Sample:
-    """A sample in one of the 8 ways of `dihedral`, whether or not its pixels are left out."""
+    """A sample in one of the 8 views of `dihedral`, with or without its pixels."""
     if view == 0:
         return sample
     image, masks = dihedral(sample.image, view).contiguous(), dihedral(sample.masks, view).contiguous()
