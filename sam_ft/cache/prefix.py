@@ -1,4 +1,4 @@
-"""What cached features depend on besides the image."""
+"""The prefix of an encoder as cached features depend on it: a digest, and the shapes of its maps."""
 
 import hashlib
 
@@ -26,9 +26,10 @@ class _Prefix(nn.Module):
     def __init__(self, encoder: ImageEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.cut = encoder.cut  # now: tensors in the place of parameters do not learn
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.encoder.forward(images, 0, self.encoder.cut),)  # not __call__, which torch.compile may replace
+        return (self.encoder.forward(images, 0, self.cut),)  # not __call__, which torch.compile may replace
 
 
 @torch.no_grad()

@@ -1,0 +1,89 @@
+import logging
+
+import torch
+
+from sam_ft.cache.folder import EntryFolder
+from sam_ft.cache.space import Space
+from sam_ft.types import Features
+
+SHAPE = (2, 3, 3)
+ENTRY = 4 * 18 + 256
+
+
+def opened(home, keys=(), name="encoder-float32"):
+    folder = EntryFolder(Space(home / "embeddings", 50), name, ENTRY)
+    folder.plan(list(keys))
+    return folder
+
+
+def filled(home, keys):
+    folder = opened(home, keys)
+    for number, key in enumerate(keys):
+        folder.write(key, features(number))
+    return folder
+
+
+def features(value):
+    return Features((torch.full((1, *SHAPE), float(value)),))
+
+
+def test_written_features_are_read_with_the_same_encoder_only(home):
+    filled(home, ["a"])
+    assert torch.equal(opened(home).read(["a"]).maps[0], torch.zeros(1, *SHAPE))
+    assert opened(home, name="other-float32").read(["a"]) is None
+    assert opened(home).read(["b"]) is None
+
+
+def test_a_batch_is_read_in_its_order_and_as_a_whole(home):
+    folder = filled(home, ["a", "b", "c"])
+    assert folder.read(["c", "a", "c"]).maps[0][:, 0, 0, 0].tolist() == [2, 0, 2]
+    folder._path("a").unlink()
+    assert folder.read(["c", "a"]) is None
+
+
+def test_keys_without_a_file_are_planned_and_later_lost(home):
+    folder = filled(home, ["a", "b"])
+    assert folder.plan(["a", "b", "c"]) == ({"a", "b", "c"}, ["c"])
+    assert folder.lost(["a", "b"]) == set()
+    assert folder.lost(["a", "c"]) == {"c"}
+    folder._path("b").unlink()
+    assert folder.lost(["a", "b"]) == {"b"}
+
+
+def test_all_are_lost_with_the_folder(home):
+    assert opened(home).lost(["a"]) == {"a"}
+
+
+def test_a_full_disk_is_logged_once_and_files_are_still_read(home, monkeypatch, caplog):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    folder = filled(home, ["a"])
+    folder.plan(["b", "c"])
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with caplog.at_level(logging.WARNING):
+        folder.write("b", features(0))
+        folder.write("c", features(0))
+    assert caplog.text.count("No space left on device") == 1
+    assert "SAM_FT_HOME" in caplog.text
+    assert folder.read(["a"]) is not None
+    assert folder.plan(["a", "d"]) == ({"a"}, [])
+    assert not list((home / "embeddings").glob("*/*tmp*"))
+
+
+def test_a_folder_that_cannot_be_written_plans_no_files(home, caplog):
+    home.mkdir()
+    (home / "embeddings").write_text("")
+    folder = opened(home)
+    assert folder.plan(["a"]) == (set(), [])
+    assert folder.lost(["a"]) == set()
+    assert folder.failure
+    assert caplog.text.count("can no longer be cached") == 1
+
+
+def test_an_error_without_a_text_counts_too(home, caplog):
+    folder = opened(home)
+    for _ in range(2):
+        folder.give_up(OSError())
+    assert folder.failure
+    assert len(caplog.messages) == 1
