@@ -14,11 +14,11 @@ __all__ = ["Sam", "build_model", "build_sam"]
 
 
 def build_model(model_type: str, checkpoint: str | Path | None = "official", image_size: int | None = None) -> Sam:
-    """A model with its base weights, in eval mode.
+    """Builds a model with its base weights, in eval mode.
 
     model_type: vit_h, vit_l, vit_b, vit_t or lite_medsam
     checkpoint: "official" (downloaded once), the path of a file, or None for random weights
-    image_size: side S of the input in pixels; None is the one that the model was published with
+    image_size: side S of the input in pixels; None for the side that the model was trained at
 
     Raises:
         ConfigError: there is no such model, or it cannot have this image size.
@@ -32,7 +32,7 @@ def build_model(model_type: str, checkpoint: str | Path | None = "official", ima
 
 
 class _WithoutInit(TorchFunctionMode):
-    """Leaves out the random values of new layers (13 s for vit_h), where a strict load replaces them all."""
+    """Skips random initialization, 13 s for vit_h, because a strict load replaces all values."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

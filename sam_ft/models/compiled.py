@@ -1,4 +1,4 @@
-"""torch.compile for the parts that take the time."""
+"""torch.compile for the parts that take most of the time."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from sam_ft.utils.errors import ConfigError
 
 
 def compile_parts(model: Sam, backend: str = "inductor") -> None:
-    """Has encoder and decoder compiled when they first run.
+    """Compiles image encoder and mask decoder when they first run.
 
     Raises:
         ConfigError: there is no C++ compiler.

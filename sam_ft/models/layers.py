@@ -21,7 +21,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class Gelu(nn.Module):
-    """`gelu` as a layer."""
+    """`gelu` as a module."""
 
     def forward(self, x: Tensor) -> Tensor:
         return gelu(x)
@@ -57,16 +57,16 @@ class DeepMlp(nn.Module):
 def attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
-    """Scaled dot-product attention by the fastest kernel there is, also for a batch of nothing.
+    """Scaled dot-product attention by torch's fused kernels, also for an empty batch.
 
     query: (B, heads, Q, C) · key, value: (B, heads, P, C)
-    bias: (B or 1, heads, Q, P), added to the logits; with three dimensions a CPU would not use its fused kernel
+    bias: (B or 1, heads, Q, P), added to the logits; a CPU has no fused kernel for a bias of three dimensions
     scale: of the logits, 1 / √C by default → (B, heads, Q, C)
     """
     if len(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     # For an empty batch some fused kernels fail (pytorch issue 133780), and on a CPU the bias gets no gradient,
-    # not even zeros, for which DDP would wait.
+    # not even zeros, and DDP would wait for it.
     logits = query @ key.transpose(2, 3)
     return (logits if bias is None else logits + bias).softmax(dim=-1) @ value
 
@@ -81,8 +81,8 @@ def mixtures(weights: Tensor, few: Tensor) -> Tensor:
     return _Mixtures.apply(weights, few)
 
 
-# Two matrix products that are each other's gradient. Torch's own gradients for the large factors come out transposed
-# in memory, which costs a copy or slows down all that works on them. `to`: autocast is over in a backward pass.
+# Two matrix products that are each other's gradient. Torch's own gradients of the large factors are transposed in
+# memory, which costs a copy or slows down every operation on them. `to`: autocast does not cover a backward pass.
 class _InnerProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, few: Tensor, many: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class _Mixtures(torch.autograd.Function):
 
 
 def make_neck(in_channels: int, out_channels: int = 256) -> nn.Sequential:
-    """The layers that bring an encoder's last map to the decoder's width: (B, in, s, s) → (B, out, s, s)."""
+    """The neck: projects an encoder's last map to the decoder's width, (B, in, s, s) → (B, out, s, s)."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False),
         LayerNorm2d(out_channels),

@@ -36,7 +36,7 @@ class PromptEncoder(nn.Module):
         self.no_mask_embed = nn.Embedding(1, embed_dim)
 
     def forward(self, prompts: Prompts, num_objects: int) -> tuple[Tensor, Tensor]:
-        """Embeds whatever the prompts hold; K counts points, two corners per box, and padding.
+        """Embeds all prompts of each object; K counts points, two corners per box, and padding.
 
         → sparse (M, K, embed_dim), dense (M, embed_dim, s, s)
         """
@@ -61,20 +61,20 @@ class PromptEncoder(nn.Module):
 
     def _embed_points(self, points: Tensor, labels: Tensor) -> Tensor:
         """points: (M, K, 2) x, y in the input frame · labels: (M, K), 1 object, 0 background, -1 padding"""
-        background, positive = self._kind(0), self._kind(1)
+        background, positive = self._type_embedding(0), self._type_embedding(1)
         labels = labels[..., None]
         embedding = self._embed_coordinates(points)
-        # where instead of indexing by a mask: that would have to wait for the GPU to count the points.
-        kind = torch.where(labels == 1, positive, torch.where(labels == 0, background, 0.0))
-        return torch.where(labels == -1, self.not_a_point_embed.weight, embedding + kind)
+        # where instead of indexing by a mask, which would wait for the GPU to count the points
+        point_type = torch.where(labels == 1, positive, torch.where(labels == 0, background, 0.0))
+        return torch.where(labels == -1, self.not_a_point_embed.weight, embedding + point_type)
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         """boxes: (M, 4) x0, y0, x1, y1 in the input frame → (M, 2, embed_dim)"""
-        corners = torch.cat([self._kind(2), self._kind(3)])
+        corners = torch.cat([self._type_embedding(2), self._type_embedding(3)])
         return self._embed_coordinates(boxes.reshape(len(boxes), 2, 2)) + corners
 
-    def _kind(self, index: int) -> Tensor:
-        """(1, embed_dim): what is added to the position of a point of this kind."""
+    def _type_embedding(self, index: int) -> Tensor:
+        """(1, embed_dim): added to the position embedding of each point of this type."""
         return self.point_embeddings[index].get_parameter("weight")
 
     def _embed_coordinates(self, coordinates: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class RandomFourierPosition(nn.Module):
 
     def forward(self, coordinates: Tensor) -> Tensor:
         """coordinates: (..., 2) x, y in [0, 1] → (..., 2 · num_frequencies) float32"""
-        # float32 always: half precision would blur positions by several pixels.
+        # Always float32: half precision would shift positions by several pixels.
         with torch.autocast(coordinates.device.type, enabled=False):
             projected = (2 * coordinates.float() - 1) @ self.positional_encoding_gaussian_matrix.float()
             angles = 2 * math.pi * projected

@@ -19,7 +19,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 # 64 rows of a map that is 256 wide with 256 channels take 16 MB. Without bands TinyViT takes a third longer, or the
 # same after `keep_freed_memory`, and twice the memory.
 ROWS = 64
-# The hidden layer of as many tokens stays in the cache.
+# The hidden layer of a ViT's MLP stays in the cache for this many tokens.
 TOKENS = 1024
 
 
@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
 
 
 def areas(masks: Tensor) -> Tensor:
-    """Counts the true pixels of each mask: (N, H, W) bool -> (N,) int64 on the CPU."""
+    """Counts the true pixels of each mask: (N, H, W) bool → (N,) int64 on the CPU."""
     return areas_fast(masks) if on_cpu(masks) else areas_plain(masks)
 
 
@@ -61,7 +61,7 @@ def areas_fast(masks: Tensor) -> Tensor:
 
 
 def upsample(logits: Tensor, side: int) -> Tensor:
-    """Bilinear upsampling of one candidate's logits as in SamPredictor: (M, h, w) -> (M, side, side) float32."""
+    """Bilinear upsampling of one candidate's logits as in SamPredictor: (M, h, w) → (M, side, side) float32."""
     # autocast would leave bfloat16 here, whose 8 bits of mantissa are too few to sum a million pixels
     return (upsample_fast if on_cpu(logits) else upsample_plain)(logits.float(), side)
 
@@ -142,7 +142,7 @@ def gelu_fast(x: Tensor) -> Tensor:
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """A convolution without bias, then its batch norm: (B, in, H, W) -> (B, out, H', W')."""
+    """A convolution without bias, then its batch norm: (B, in, H, W) → (B, out, H', W')."""
     return (conv_norm_fast if on_cpu(x) and not norm.training else conv_norm_plain)(x, conv, norm)
 
 
@@ -166,7 +166,7 @@ def conv_norm_fast(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
 def in_bands(function: Callable[[Tensor], Tensor], x: Tensor, reach: int = 0, stride: int = 1) -> Tensor:
     """function(x), in bands of rows where `predicts_on_cpu`.
 
-    function: (B, C, H, W) -> (B, C', H / stride, W / stride), which looks at most `reach` rows up and down
+    function: (B, C, H, W) → (B, C', H / stride, W / stride), which looks at most `reach` rows up and down
     reach: a multiple of `stride`
     """
     return in_bands_fast(function, x, reach, stride) if predicts_on_cpu(x) else function(x)

@@ -7,17 +7,17 @@ import torch
 
 
 def reset_peak() -> None:
-    """Lets `peak_gb` begin anew on a GPU."""
+    """Restarts the measurement of `peak_gb` on a GPU."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_gb() -> float:
-    """The most memory that tensors took on this process's GPU; without one, that the process had resident so far."""
+    """Peak memory in GB: of tensors on this process's GPU, or without one the resident memory of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     status = Path("/proc/self/status")
-    if status.exists():  # not getrusage, whose number begins with that of the process which started this one
+    if status.exists():  # not getrusage, whose peak includes that of the parent process
         lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
         if "VmHWM" in lines:
             return int(lines["VmHWM"].split()[0]) * 1024 / 1e9

@@ -10,7 +10,7 @@ from tests.support import reference
 def test_names_and_shapes_are_those_of_the_official_model(model_type):
     if model_type == "lite_medsam":
         theirs = reference.build_lite_medsam()
-    elif model_type == "vit_t":  # the package's TinyViT cannot be made on the meta device
+    elif model_type == "vit_t":  # the package's TinyViT cannot be built on the meta device
         theirs = reference.mobile_sam.sam_model_registry[model_type]()
     else:
         with torch.device("meta"):
@@ -35,7 +35,7 @@ def test_our_weights_load_strictly_into_the_official_package():
     assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.state_dict().items())
 
 
-def test_a_new_model_is_in_eval_mode_and_knows_what_it_is():
+def test_a_new_model_is_in_eval_mode_and_has_its_type_and_size():
     sam = build_sam("vit_t", image_size=256)
     assert not sam.training
     assert (sam.model_type, sam.image_size, sam.mask_side, sam.base_sha256) == ("vit_t", 256, 64, None)
@@ -43,7 +43,7 @@ def test_a_new_model_is_in_eval_mode_and_knows_what_it_is():
     assert all(tensor.isfinite().all() for tensor in sam.state_dict().values())
 
 
-def test_an_unknown_model_type_is_answered_with_the_known_ones(messages):
+def test_an_unknown_model_type_is_refused_and_the_known_ones_are_named(messages):
     with messages.raises(ConfigError, "vit_x", "vit_h, vit_l, vit_b, vit_t, lite_medsam"):
         build_sam("vit_x")
 

@@ -21,7 +21,7 @@ def small_tiny_vit(stem: Literal["conv", "pixel"] = "conv") -> TinyViT:
 
 def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     assert ours.shape == theirs.shape
-    assert theirs.std() > 0.1, "the reference's answer is too flat to tell anything"
+    assert theirs.std() > 0.1, "the reference's output is too flat for a comparison"
     return (ours - theirs).abs().max().item()
 
 
@@ -101,13 +101,13 @@ def test_tiny_vit_gradients_equal_mobile_sam_s():
 
 
 @pytest.mark.parametrize(("stem", "side", "cells"), [("conv", 48, 3), ("conv", 160, 10), ("pixel", 20, 5)])
-def test_tiny_vit_takes_its_sizes_from_the_input(stem, side, cells):
+def test_tiny_vit_takes_any_input_size(stem, side, cells):
     encoder = small_tiny_vit(stem)
     with torch.no_grad():
         assert encoder(torch.randn(1, 3, side, side)).shape == (1, 256, cells, cells)
 
 
-def test_tiny_vit_never_keeps_an_old_bias_table():
+def test_tiny_vit_reads_its_bias_table_anew_after_weights_are_loaded():
     encoder, other = small_tiny_vit(), small_tiny_vit()
     randomize(other)
     images = torch.randn(1, 3, 64, 64)
@@ -125,30 +125,30 @@ def test_encoders_run_under_autocast_and_stay_close_to_float32(make):
     with torch.no_grad():
         exact = encoder(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = encoder(images)
-    assert (rough.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+            rounded = encoder(images)
+    assert (rounded.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        # 33 patches a side: more than 1024 queries and tokens, which come in parts, and windows with padding
+        # 33 patches a side: more than 1024 queries and tokens, which run in parts, and windows with padding
         lambda: (ImageEncoderViT(528, 16, 2, 2, (1,)), 528),
-        lambda: (small_tiny_vit("conv"), 272),  # 68 rows, which come in bands of 64
+        lambda: (small_tiny_vit("conv"), 272),  # 68 rows, which run in bands of 64
         lambda: (small_tiny_vit("pixel"), 68),
     ],
 )
-def test_an_encoder_that_only_predicts_answers_as_one_that_learns(make):
+def test_an_encoder_gives_the_same_features_with_and_without_gradients(make):
     encoder, side = make()
     randomize(encoder)
     images = torch.randn(2, 3, side, side)
-    learning = encoder(images)
+    recorded = encoder(images)
     with torch.no_grad():
-        assert difference(encoder(images), learning.detach()) <= 1e-4
+        assert difference(encoder(images), recorded.detach()) <= 1e-4
 
 
 @pytest.mark.parametrize("make", [small_tiny_vit, lambda: ImageEncoderViT(64, 32, 2, 2, (1,))])
-def test_recomputing_runs_blocks_twice_for_the_same_gradients(make):
+def test_activation_checkpointing_runs_blocks_twice_for_the_same_gradients(make):
     encoder, images = make(), torch.randn(2, 3, 64, 64)
     randomize(encoder)
     norms = [module for module in encoder.modules() if isinstance(module, nn.LayerNorm)]
@@ -229,7 +229,7 @@ def test_the_cut_lies_before_the_first_unit_that_learns(encoder):
     for k in reversed(range(len(units))):
         parameters = {name: p for name, p in encoder.named_parameters() if units[k].holds(name)}
         next(iter(parameters.values())).requires_grad = True
-        assert encoder.cut == k  # whatever learns behind it
+        assert encoder.cut == k  # units after it learn or not
         for parameter in parameters.values():
             parameter.requires_grad = True
         with torch.no_grad():
@@ -268,7 +268,7 @@ def test_windows_are_cut_row_by_row_and_put_back():
     assert torch.equal(from_windows(windows, 2, 3), grid)
 
 
-def test_windows_are_padded_with_what_is_asked_for():
+def test_windows_are_padded_with_the_given_values():
     windows = to_windows(torch.zeros(1, 1, 3, 2), 2, padding=torch.tensor([1.0, 2.0]))
     assert windows[..., 0].tolist() == [[[0, 0], [1, 1]], [[0, 1], [1, 1]]]
     assert windows[..., 1].tolist() == [[[0, 0], [2, 2]], [[0, 2], [2, 2]]]

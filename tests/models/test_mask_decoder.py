@@ -37,24 +37,24 @@ def test_gradients_equal_those_of_meta_s_decoder(multimask, dense_learns):
     image_pe = torch.randn(1, 256, 8, 8, dtype=torch.float64)
     inputs = [torch.randn(shape, dtype=torch.float64) for shape in ((2, 256, 8, 8), (5, 3, 256), (5, 256, 8, 8))]
     image_index = torch.tensor([0, 0, 1, 1, 1])
-    cost, guess_cost = torch.randn(5, 3 if multimask else 1, 32, 32), torch.randn(5, 3 if multimask else 1)
+    cost, iou_cost = torch.randn(5, 3 if multimask else 1, 32, 32), torch.randn(5, 3 if multimask else 1)
 
     mine = [x.clone().requires_grad_(dense_learns) for x in inputs]
     prediction = ours(mine[0], image_pe, *mine[1:], image_index, multimask)
-    ((prediction.logits * cost).mean() + (prediction.pred_iou * guess_cost).mean()).backward()
+    ((prediction.logits * cost).mean() + (prediction.pred_iou * iou_cost).mean()).backward()
 
     meta = [x.clone().requires_grad_(dense_learns) for x in inputs]
-    answers = []
+    predictions = []
     for image, objects in enumerate([slice(0, 2), slice(2, 5)]):
-        answers.append(theirs(meta[0][image : image + 1], image_pe, meta[1][objects], meta[2][objects], multimask))
-    logits, iou = (torch.cat(parts) for parts in zip(*answers, strict=True))
-    ((logits * cost).mean() + (iou * guess_cost).mean()).backward()
+        predictions.append(theirs(meta[0][image : image + 1], image_pe, meta[1][objects], meta[2][objects], multimask))
+    logits, iou = (torch.cat(parts) for parts in zip(*predictions, strict=True))
+    ((logits * cost).mean() + (iou * iou_cost).mean()).backward()
 
-    true = dict(theirs.named_parameters())
+    expected = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        torch.testing.assert_close(gradient, true[name].grad, rtol=1e-4, atol=1e-6, msg=name)
-    assert sum(p.grad.abs().max() > 1e-4 for p in true.values()) > 80
+        torch.testing.assert_close(gradient, expected[name].grad, rtol=1e-4, atol=1e-6, msg=name)
+    assert sum(p.grad.abs().max() > 1e-4 for p in expected.values()) > 80
     if dense_learns:
         for one, other in zip(mine, meta, strict=True):
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
@@ -81,7 +81,7 @@ def test_no_objects_give_every_parameter_a_gradient_of_zero():
 
 
 @pytest.mark.parametrize("learns", [(True, True), (True, False), (False, True)])
-def test_products_with_few_rows_have_right_gradients_in_the_memory_order_of_the_values(learns):
+def test_products_with_few_rows_have_exact_gradients_in_the_memory_order_of_the_values(learns):
     few, many = (torch.randn(2, rows, 4, dtype=torch.float64) for rows in (3, 5))
     few.requires_grad_(learns[0])
     many.requires_grad_(learns[1])
@@ -92,8 +92,8 @@ def test_products_with_few_rows_have_right_gradients_in_the_memory_order_of_the_
     assert not learns[1] or many.grad.is_contiguous()
 
 
-@pytest.mark.parametrize(("multimask", "wanted"), [(False, {0}), (True, {1, 2, 3})])
-def test_only_the_heads_of_the_returned_masks_get_a_gradient(multimask, wanted):
+@pytest.mark.parametrize(("multimask", "returned"), [(False, {0}), (True, {1, 2, 3})])
+def test_only_the_heads_of_the_returned_masks_get_a_gradient(multimask, returned):
     decoder = tiny_sam().mask_decoder
     prediction = decoder(
         torch.randn(1, 256, 4, 4),
@@ -105,7 +105,7 @@ def test_only_the_heads_of_the_returned_masks_get_a_gradient(multimask, wanted):
     )
     (prediction.logits.sum() + prediction.pred_iou.sum()).backward()
     heads = decoder.output_hypernetworks_mlps
-    assert {i for i in range(4) if heads[i].layers[0].weight.grad is not None} == wanted
+    assert {i for i in range(4) if heads[i].layers[0].weight.grad is not None} == returned
     others = [p.grad for name, p in decoder.named_parameters() if "hypernetworks" not in name]
     assert all(gradient is not None for gradient in others)
 

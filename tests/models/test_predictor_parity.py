@@ -1,4 +1,4 @@
-"""The whole way from an image to masks in its own frame, against SamPredictor and LiteMedSAM."""
+"""From an image to masks in its original frame: equal to SamPredictor and LiteMedSAM."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def image() -> np.ndarray:
 
 
 def encode_with_pil(sam: Sam, image: np.ndarray) -> tuple[Features, tuple[int, int], float]:
-    """Our features, the input size and the factor from the original frame to the input frame."""
+    """Features, the input size, and the scale from the original frame to the input frame."""
     scale = sam.image_size / max(image.shape[:2])
     size = (int(image.shape[0] * scale + 0.5), int(image.shape[1] * scale + 0.5))
     resized = np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
@@ -96,7 +96,7 @@ def test_masks_of_the_real_lite_medsam_equal_its_own(image):
         logits = theirs(padded, box.numpy())
         prediction = ours.decode(features, Prompts(boxes=box), torch.tensor([0]))
         masks = ours.postprocess(prediction.logits, size, (HEIGHT, WIDTH))
-    # Logits reach 57 here, so 1e-4 alone is but a few steps of float32.
+    # Logits reach 57 here, where 1e-4 is a few units in the last place of float32.
     torch.testing.assert_close(prediction.logits, logits, rtol=1e-5, atol=1e-4)
     their_masks = theirs.postprocess_masks(logits, size, (HEIGHT, WIDTH))
     torch.testing.assert_close(masks, their_masks, rtol=1e-5, atol=1e-4)

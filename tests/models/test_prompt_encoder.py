@@ -48,7 +48,7 @@ def test_every_combination_of_prompts_is_embedded_as_meta_does(encoders, points,
     torch.testing.assert_close(dense, their_dense, rtol=0, atol=1e-5)
 
 
-def test_no_prompt_at_all_gives_no_token_and_the_embedding_of_no_mask(encoders):
+def test_empty_prompts_give_no_token_and_the_embedding_of_no_mask(encoders):
     sparse, dense = encoders[0](Prompts(), NUM_OBJECTS)
     assert sparse.shape == (NUM_OBJECTS, 0, 256)
     assert dense.shape == (NUM_OBJECTS, 256, 4, 4)
@@ -67,7 +67,7 @@ def test_positions_stay_float32_under_autocast():
         assert torch.equal(encoder(prompts, NUM_OBJECTS)[0], exact)
 
 
-def test_a_padding_point_counts_for_nothing_but_its_presence(encoders):
+def test_the_position_of_a_padding_point_does_not_matter(encoders):
     ours, _ = encoders
     here = Prompts(points=torch.zeros(1, 1, 2), point_labels=torch.tensor([[-1]]))
     there = Prompts(points=torch.full((1, 1, 2), 50.0), point_labels=torch.tensor([[-1]]))

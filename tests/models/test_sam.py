@@ -63,7 +63,7 @@ def test_objects_of_three_images_at_once_equal_objects_one_by_one():
     )
     with torch.no_grad():
         together = sam.decode(sam.encode(images, sizes), prompts, image_index)
-        assert together.logits.std(dim=0).mean() > 1e-3, "the objects are too alike to tell anything"
+        assert together.logits.std(dim=0).mean() > 1e-3, "the objects are too similar for a comparison"
         for m, b in enumerate(image_index.tolist()):
             features = sam.encode(images[b : b + 1], sizes[b : b + 1])
             alone = sam.decode(features, of_object(prompts, m), torch.tensor([0]))
@@ -113,12 +113,12 @@ def test_masks_are_four_times_the_embedding(model_type, mask_side):
         assert build_sam(model_type).mask_side == mask_side
 
 
-def test_decode_works_on_features_that_were_kept():
+def test_decoding_cached_features_equals_decoding_fresh_ones():
     sam = tiny_sam()
     prompts = Prompts(boxes=torch.tensor([[4.0, 4, 40, 40]]))
     with torch.no_grad():
         features = sam.encode(torch.full((1, 3, 64, 64), 80, dtype=torch.uint8), [(64, 64)])
-        kept = Features((features.embedding.clone(),))
+        cached = Features((features.embedding.clone(),))
         index = torch.tensor([0])
-        fresh, cached = sam.decode(features, prompts, index), sam.decode(kept, prompts, index)
-    assert torch.equal(fresh.logits, cached.logits)
+        predictions = [sam.decode(given, prompts, index) for given in (features, cached)]
+    assert torch.equal(predictions[0].logits, predictions[1].logits)

@@ -11,7 +11,7 @@ from sam_ft.types import Features
 
 
 class Unit(NamedTuple):
-    """One step of an encoder: (B, C, h, w) -> (B, C', h', w').
+    """One step of an encoder: (B, C, h, w) → (B, C', h', w').
 
     names: the modules and parameters of the encoder that belong to it
     """
@@ -25,7 +25,7 @@ class Unit(NamedTuple):
 
 
 class ImageEncoder(nn.Module):
-    """A chain of units: `ImageEncoderViT` and `TinyViT` have nothing else in common, and need nothing else here.
+    """A chain of units, which is all that `ImageEncoderViT` and `TinyViT` have in common.
 
     The cut lies before the first unit that holds a learning parameter. The prefix, all units before it, gives the same
     features for an image in every step, so they can be cached. The suffix, the units after it, runs in each step.
@@ -47,12 +47,12 @@ class ImageEncoder(nn.Module):
         return next((i for i, unit in enumerate(units) if any(map(unit.holds, learning))), len(units))
 
     def prefix(self, images: Tensor, cut: int | None = None) -> Features:
-        """images: (B, 3, S, S) normalized -> the map at the cut; `cut` replaces the encoder's own."""
+        """images: (B, 3, S, S) normalized → the map at the cut; `cut` replaces the encoder's own."""
         cut = self.cut if cut is None else cut
         return Features((self(images, 0, cut) if cut else images,))
 
     def suffix(self, features: Features, cut: int | None = None) -> Features:
-        """features: of `prefix`, with the same `cut` -> (embedding (B, out_channels, s, s),)"""
+        """features: of `prefix`, with the same `cut` → (embedding (B, out_channels, s, s),)"""
         cut, end = self.cut if cut is None else cut, len(self.units())
         if cut == end:
             return features
@@ -66,7 +66,7 @@ class ImageEncoder(nn.Module):
         return {name: tensor for name, tensor in self.state_dict().items() if any(unit.holds(name) for unit in prefix)}
 
     def forward(self, x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-        """Runs the units `start` to `end` - 1, by default all of them: images -> embedding (B, out_channels, s, s).
+        """Runs the units `start` to `end` - 1, by default all of them: images → embedding (B, out_channels, s, s).
 
         Prefix and suffix pass through here too, so that hooks and torch.compile apply to them.
         """

@@ -15,10 +15,10 @@ from sam_ft.utils.cpu_kernels import conv_norm, gelu, in_bands
 
 
 class TinyViT(ImageEncoder):
-    """A stage of convolutions and three of windowed attention; every size is taken from the input.
+    """A stage of convolutions and three of windowed attention; it takes any input size.
 
-    stem: "conv" takes steps of 4 pixels (MobileSAM, s = S / 16), "pixel" each alone (LiteMedSAM, s = S / 4)
-    classifier: hold the unused head of the ImageNet model, as MobileSAM's weights do
+    stem: "conv" has a stride of 4 pixels (MobileSAM, s = S / 16), "pixel" of 1 (LiteMedSAM, s = S / 4)
+    classifier: keep the unused head of the ImageNet model, as MobileSAM's weights do
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TinyViT(ImageEncoder):
             ]
             downsample = None
             if i + 1 < len(embed_dims):
-                stride = 2 if i < 2 else 1  # SAM's decoder wants the finer map
+                stride = 2 if i < 2 else 1  # the decoder needs the finer map
                 downsample = PatchMerging(dim, embed_dims[i + 1], stride)
             self.layers.append(Stage(blocks, downsample))
             self._unit_names += [f"layers.{i}.blocks.{j}" for j in range(depth)]
@@ -57,24 +57,20 @@ class TinyViT(ImageEncoder):
 
 
 def _as_buffers(module: nn.Module) -> nn.Module:
-    """The module with buffers for parameters: loaded and saved under the same names, but nothing can train them."""
+    """Turns the parameters of a module into buffers: saved under the same names, but never trained."""
     for name, parameter in list(module.named_parameters()):
         delattr(module, name)
         module.register_buffer(name, parameter.detach())
     return module
 
 
-class ConvNorm(nn.Sequential):
+class ConvNorm(nn.Module):
     """A convolution without bias and its batch norm."""
-
-    c: nn.Conv2d
-    bn: nn.BatchNorm2d
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.add_module("c", conv)
-        self.add_module("bn", nn.BatchNorm2d(out_channels))
+        self.c = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_norm(x, self.c, self.bn)
@@ -96,7 +92,7 @@ class Stem(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks, then a step to the next stage's width; `TinyViT.units` runs them."""
+    """Blocks, then the downsampling to the next stage, if there is one; `TinyViT.units` lists them."""
 
     def __init__(self, blocks: list[nn.Module], downsample: nn.Module | None) -> None:
         super().__init__()
@@ -105,7 +101,10 @@ class Stage(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Four times wider, a 3 × 3 per channel, back, and a residual (MobileNetV2, Sandler et al. 2018)."""
+    """Expansion to four times the channels, a 3 × 3 depthwise convolution, projection, and a residual.
+
+    MobileNetV2 (Sandler et al. 2018): (B, dim, h, w) → the same
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -121,7 +120,7 @@ class MBConv(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """The step between stages: (B, in_dim, h, w) → (B, out_dim, h / stride, w / stride)."""
+    """Downsampling between stages: (B, in_dim, h, w) → (B, out_dim, h / stride, w / stride)."""
 
     def __init__(self, in_dim: int, out_dim: int, stride: int) -> None:
         super().__init__()
@@ -138,7 +137,7 @@ class PatchMerging(nn.Module):
 
 
 class TinyViTBlock(nn.Module):
-    """Attention in windows, a 3 × 3 per channel across their borders, an MLP: (B, dim, h, w) → the same."""
+    """Attention in windows, a 3 × 3 depthwise convolution across their borders, an MLP: (B, dim, h, w) → the same."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         super().__init__()
@@ -197,7 +196,7 @@ class WindowAttention(nn.Module):
 
 
 def _distance_index(side: int) -> Tensor:
-    """(side², side²) int64: the bias table's entry for each pair of cells, |Δrow| · side + |Δcolumn|."""
+    """(side², side²) int64: index into the bias table for each pair of cells, |Δrow| · side + |Δcolumn|."""
     place = torch.arange(side)
     distance = (place[:, None] - place[None, :]).abs()
     index = distance[:, None, :, None] * side + distance[None, :, None, :]

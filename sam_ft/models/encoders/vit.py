@@ -15,7 +15,7 @@ class ImageEncoderViT(ImageEncoder):
     """Patches of 16 × 16 pixels, transformer blocks, and a neck to `out_channels`.
 
     image_size: S, a multiple of `patch_size`; position tables are made for it
-    global_attn_indexes: blocks that look at the whole image; the others at windows of `window_size` patches
+    global_attn_indexes: blocks that attend to the whole map; the others to windows of `window_size` patches
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ImageEncoderViT(ImageEncoder):
         return [Unit(("patch_embed", "pos_embed"), self._embed), *blocks, Unit(("neck",), self.neck)]
 
     def _embed(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) -> (B, embed_dim, s, s)"""
+        """(B, 3, S, S) → (B, embed_dim, s, s)"""
         return self.patch_embed(images) + self.pos_embed.permute(0, 3, 1, 2)
 
 
@@ -104,8 +104,8 @@ class RelPosAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, dim) → the same"""
         side = self.side
-        # Padding is zero here, and attended to: its queries, keys and values are the bias. Running no linear layer
-        # for it saves a sixth of qkv and proj at 64 patches a side.
+        # SAM pads windows with zeros and attends to them: their queries, keys and values are the bias of qkv. Padding
+        # after qkv saves a sixth of qkv and proj at 64 patches a side.
         windows = to_windows(self.qkv(x), side, padding=self.qkv(x.new_zeros(x.shape[3])))
         windows = windows.reshape(len(windows), side * side, 3, self.num_heads, self.head_dim)
         q, k, v = windows.permute(2, 0, 3, 1, 4).unbind(0)  # each (B · windows, heads, side², head_dim)
@@ -118,10 +118,10 @@ class RelPosAttention(nn.Module):
 
 
 def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Attention with the positions' share of the logits as a bias, for a head and a thousand queries at a time.
+    """Attention with the positions' term of the logits as a bias, for one head and a thousand queries at a time.
 
-    All at once it would be 4096 × 4096 per head and image at S = 1024; a part stays in the cache. On a CPU this takes
-    half the time of `_attend_at_once`, which has three times the channels.
+    The whole bias has 4096 × 4096 entries per head and image at S = 1024; a part of it stays in the cache. On a CPU
+    this takes half the time of `_attend_at_once`, which has three times the channels.
 
     q, k, v: (B, heads, side², C) · rows, columns: (B, heads, side², side), entry j of query i is qᵢ·R[i - j] → like q
     """
@@ -138,12 +138,12 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Ten
 def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The same with logits that are one inner product, [scale · qᵢ, rowsᵢ, columnsᵢ]·[kⱼ, one-hot(yⱼ), one-hot(xⱼ)].
 
-    With no bias over all pairs, fused kernels apply that keep nothing of that size for the gradient either.
+    Without a bias over all pairs, fused kernels apply, which keep nothing of that size for the gradient either.
     """
     batch, heads, _, head_dim = q.shape
     side = rows.shape[3]
-    # Fused kernels want channels in multiples of 8, and as many in v as in q and k. A narrower v falls back to the
-    # unfused form, twice as slow on a CPU.
+    # Fused kernels need a multiple of 8 channels, and as many in v as in q and k. A narrower v runs unfused, which
+    # takes a CPU twice as long.
     spare = -(head_dim + 2 * side) % 8
     q = torch.cat([q * head_dim**-0.5, rows, columns, q.new_zeros(1).expand(*q.shape[:3], spare)], dim=3)
     places = F.pad(_one_hot_places(side, k), (0, spare))
@@ -153,7 +153,7 @@ def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tens
 
 
 def _relative(table: Tensor) -> Tensor:
-    """(2 · side - 1, C), entry d + side - 1 for distance d → (side, side, C), entry [i, j] for d = i - j."""
+    """(2 · side - 1, C), entry d + side - 1 for the distance d → (side, side, C), entry [i, j] for d = i - j."""
     side = (len(table) + 1) // 2
     place = torch.arange(side, device=table.device)
     return table[place[:, None] - place[None, :] + side - 1]
