@@ -1,0 +1,76 @@
+import math
+from dataclasses import asdict
+
+import torch
+
+from sam_ft.evaluation.evaluate import Evaluation
+from sam_ft.prompts import Box
+from sam_ft.training.optim import adamw
+from sam_ft.training.state import TrainState
+from sam_ft.training.step import train_step
+from tests.support.steps import batch_of, learning_task
+
+
+def evaluation(iou):
+    groups = {"class": {"cell": {"objects": 3, "iou": iou}, "debris": {"objects": 0, "iou": None}}}
+    return Evaluation({"iou": iou, "hd95": math.nan, "objects": 3}, [], groups)
+
+
+def test_training_starts_with_the_scores_of_the_model_as_it_is():
+    state = TrainState.start(40, evaluation(0.5))
+    assert (state.total_steps, state.epoch, state.step, state.best_epoch) == (40, 0, 0, 0)
+    assert state.zero_shot["iou"] == state.best["iou"] == 0.5
+    assert state.zero_shot_classes["cell"]["iou"] == state.best_classes["cell"]["iou"] == 0.5
+
+
+def test_only_a_higher_score_is_the_best():
+    state = TrainState.start(40, evaluation(0.5))
+    improved = [state.update(epoch, evaluation(iou), "iou") for epoch, iou in enumerate((0.5, 0.6, 0.6, 0.4), 1)]
+    assert improved == [False, True, False, False]
+    assert (state.epoch, state.best_epoch, state.best["iou"]) == (4, 2, 0.6)
+    assert state.best_classes["cell"]["iou"] == 0.6
+    assert state.zero_shot["iou"] == 0.5
+
+
+def test_a_run_stalls_after_so_many_epochs_without_a_better_score():
+    state = TrainState.start(40, evaluation(0.5))
+    stalled = []
+    for epoch, iou in enumerate((0.6, 0.5, 0.5), 1):
+        stalled.append(state.stalled(2))
+        state.update(epoch, evaluation(iou), "iou")
+    assert stalled == [False, False, False]
+    assert state.stalled(2)
+    assert not state.stalled(3)
+    assert not state.stalled(None)
+    none_better = TrainState(total_steps=40, epoch=2, best_epoch=0)
+    assert none_better.stalled(2)
+
+
+def trained(steps):
+    task = learning_task()
+    optimizer = adamw(task.model, lr=0.01)
+    for seed in range(steps):
+        train_step(task, [batch_of([1])], Box(jitter=0.1), seed, optimizer, 1.0)
+    return task, optimizer
+
+
+def test_a_loaded_state_goes_on_exactly_as_the_saved_one(tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer = trained(2)
+    state = TrainState.start(40, evaluation(0.5))
+    state.step = 2
+    state.update(1, evaluation(0.6), "iou")
+    state.save(path, task.model, optimizer)
+
+    other, fresh = trained(0)
+    loaded = TrainState.load(path, other.model, fresh)
+    expected = asdict(state)
+    found = asdict(loaded)
+    for scores in ("zero_shot", "best"):  # JSON has no nan
+        assert math.isnan(expected[scores].pop("hd95"))
+        assert found[scores].pop("hd95") is None
+    assert found == expected
+    for one, its_optimizer in ((task, optimizer), (other, fresh)):
+        train_step(one, [batch_of([4])], Box(), 2, its_optimizer, 1.0)
+    for (name, mine), theirs in zip(task.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
