@@ -27,8 +27,8 @@ fixed random weights, plus the sum of pred_iou, on both sides.
 - The official decoder takes the prompts of one image per call. So M images are M calls of it, as in a plain loop, and
   one image with M objects is one call. Ours makes one call for either. The third line of each M compares our M images
   with the official call for one image, as if it could take several.
-- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
-  runs as it would. With `--same-malloc` both do.
+- Our side tells glibc's malloc to keep freed memory (`sam_ft/utils/cpu_kernels.py`), as train.py does; the reference
+  does not. With `--same-malloc` both do.
 - *memory*: peak resident memory of the process during these calls. Ours keeps freed memory, so a smaller call after a
   larger one shows that of the larger.
 - *gradients*: largest absolute difference of the decoder's gradients / largest absolute value of the reference's.
@@ -134,7 +134,7 @@ class Official:
     """Meta's own prompt encoder and mask decoder; their weights are left in a file for the other side."""
 
     def __init__(self, weights: Path) -> None:
-        from tests import reference  # imports three packages, which only this side should have in memory
+        from tests.support import reference  # imports three packages, which only this side should have in memory
 
         model = reference.small_sam(SPEC)
         torch.save(model.state_dict(), weights)

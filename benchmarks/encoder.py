@@ -21,10 +21,10 @@ MATMUL = 4096
 
 NOTES = f"""
 - *ratio*: seconds of the reference / seconds of ours, for the whole batch; in brackets the lowest and highest round.
-- *share of peak*: floating-point operations per second, as a share of those of a float32 matmul of {MATMUL}³ in this run.
-  torch's FlopCounterMode counts them on the reference model, so both sides have the same count.
-- The product tells glibc's malloc to keep what is freed (`sam_ft/utils/cpu_kernels.py`); so does ours here, the reference
-  runs as it would. With `--same-malloc` both do.
+- *share of peak*: floating-point operations per second, as a share of those of a float32 matmul of {MATMUL}³ in this
+  run. torch's FlopCounterMode counts them on the reference model, so both sides have the same count.
+- Our side tells glibc's malloc to keep freed memory (`sam_ft/utils/cpu_kernels.py`), as train.py does; the reference
+  does not. With `--same-malloc` both do.
 - *memory*: resident memory of each process, with the model loaded → at most during these forward passes.
 - *difference*: largest absolute difference of the embeddings / largest absolute value of the reference's.
 - Weights are random, for LiteMedSAM the published ones. Images are random pixels of the model's input side.
@@ -131,7 +131,7 @@ class Official:
     """The model of the reference package; its weights are left in a file for the other side."""
 
     def __init__(self, model_type: str, weights: Path) -> None:
-        from tests import reference  # imports three packages, which only this side should have in memory
+        from tests.support import reference  # imports three packages, which only this side should have in memory
 
         self.lite = model_type == "lite_medsam"
         if self.lite:

@@ -97,7 +97,7 @@ def warm_up(home: Path) -> None:
 
 def weights_of(model_type: str, folder: Path) -> Path:
     """A file for both sides: random weights of the official package, or LiteMedSAM's published ones."""
-    from tests import reference  # slow: imports all three packages
+    from tests.support import reference  # slow: imports all three packages
 
     if model_type == "lite_medsam":
         return reference.LITE_MEDSAM_WEIGHTS

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from benchmarks import jobs
 from benchmarks.harness import ROOT, Side, machine, ratio, say, table
 from benchmarks.pictures import write_cells
+from sam_ft.training.step import split_into_passes
 
 MODELS = ("vit_t", "lite_medsam")
 BATCH, SIDE = 4, 512
@@ -90,34 +92,37 @@ class Trainer:
 
         self.full: list[float] = []
         self.bare: list[float] = []
-        self.steps: list[Step] = []
-        self.train_epoch = train.train_epoch
-        train.train_epoch = self.epoch_and_bare_steps
+        self.recorded: list[Step] = []
+        self.train_step, self.steps = train.train_step, train.RunReport.steps
+        train.train_step = self.step_and_record
+        train.RunReport.steps = lambda *arguments: self.steps_and_bare_steps(*arguments)
         with contextlib.redirect_stdout(sys.stderr), train.exit_cleanly():  # stdout is for the table
             train.main()
-        return self.full, self.bare, self.image_size
+        return self.full, self.bare, self.task.model.image_size
 
-    def epoch_and_bare_steps(self, cfg, epoch, wrapped, loader, prompter, optimizer, *others) -> dict[str, float]:
-        """In the place of train.train_epoch."""
-        if not self.steps:
-            loader.batch_sampler.epoch = epoch
-            self.steps = [record(wrapped, batch, prompter) for batch in loader]
-            self.image_size = wrapped.model.image_size
-        found = self.train_epoch(cfg, epoch, wrapped, loader, prompter, optimizer, *others)
-        self.full.append(found["seconds"])
+    def step_and_record(self, wrapped, micro_batches, prompter, seed, optimizer, clip_norm, chunk) -> Any:
+        """In the place of train.train_step: notes what the decoder and the loss do in the first epoch."""
+        if not self.full:
+            self.task, self.optimizer = wrapped, optimizer
+            self.recorded.append(record(wrapped, micro_batches, prompter, seed, chunk))
+        return self.train_step(wrapped, micro_batches, prompter, seed, optimizer, clip_norm, chunk)
+
+    def steps_and_bare_steps(self, report, *arguments) -> Iterator[Any]:
+        """In the place of RunReport.steps, which measures the seconds of an epoch."""
+        yield from self.steps(report, *arguments)
+        self.full.append(report._trained["seconds"])
         started = time.perf_counter()
-        for step in self.steps:
-            bare_step(wrapped, step, optimizer)
+        for step in self.recorded:
+            bare_step(self.task, step, self.optimizer)
         self.bare.append(time.perf_counter() - started)
-        return found
 
 
-# What the model's decode and the loss are called with in one step; more than once if it takes its objects in parts.
+# Arguments of the model's decode and of the loss in one step; several if it takes its objects in chunks or rounds.
 Step = list[tuple[tuple, dict, tuple]]
 
 
-def record(task: Any, batch: Any, prompter: Any) -> Step:
-    """Notes what `decode` and the loss are given in a forward pass, whatever happens around them."""
+def record(task: Any, micro_batches: Sequence[Any], prompter: Any, seed: int, chunk: int | None) -> Step:
+    """Notes the arguments of `decode` and the loss in the forward passes of a step."""
     decode, loss = task.model.decode, task.loss
     calls: Step = []
 
@@ -132,8 +137,9 @@ def record(task: Any, batch: Any, prompter: Any) -> Step:
     task.model.decode, task.loss = noting_decode, noting_loss
     try:
         with torch.no_grad():
-            for given in task.passes(batch, prompter, 0):  # as train.train_step does
-                task(*given)
+            for batch in micro_batches:
+                for given in split_into_passes(task, batch, prompter, seed, chunk):
+                    task(*given)
     finally:
         del task.model.decode  # the class has it again
         task.loss = loss

@@ -14,8 +14,9 @@ from benchmarks import jobs
 from benchmarks.harness import Side, gigabytes, in_turn, machine, ratio, say, table
 from benchmarks.pictures import save_pair, write_cells, write_discs
 from sam_ft.data.datasets import TrainingSet
-from sam_ft.data.loader import TrainingBatches, survey, training_loader
+from sam_ft.data.loader import TrainingLoader
 from sam_ft.data.sources.folder import Folder
+from sam_ft.data.splits import survey_split
 from sam_ft.data.transforms import Augment
 
 DISTINCT = 256  # files; the others are hard links to them
@@ -94,13 +95,13 @@ class Index:
         self.split = Folder(self.root, val_fraction=0.001).split("train")
 
     def survey(self) -> None:
-        survey(self.split, "train")
+        survey_split(self.split, "train")
 
     def first_batch(self) -> None:
         images = TrainingSet(self.split, Augment([]), image_size=64, max_objects=8, seed=0)
-        batches = TrainingBatches(range(len(self.split)), images.draw, batch_size=4, micro_batch_size=None, seed=0)
-        self.loader = iter(training_loader(images, batches, workers=4))
-        next(self.loader)
+        loader = TrainingLoader(images, range(len(self.split)), batch_size=4, micro_batch_size=None, seed=0, workers=4)
+        self.steps = loader.epoch(1)
+        next(self.steps)
 
     def resident(self) -> int:
         from benchmarks.harness import resident_bytes

@@ -17,21 +17,23 @@ from pathlib import Path
 
 from benchmarks.harness import ROOT, resident_bytes
 
-# Part, and where the function is looked up when it is called. Who moves one of them has to change it here.
+# Part, and where the function is looked up when it is called; a script may lack its own. Whoever moves one of them has
+# to change it here.
 PARTS = (
-    ("encode", "sam_ft.models.sam", "Sam.encode"),
-    ("embeddings on disk", "SCRIPT", "encode_ahead"),
+    ("encode", "sam_ft.models.sam", "Sam.prefix"),
+    ("encode", "sam_ft.models.sam", "Sam.suffix"),
+    ("embeddings on disk", "sam_ft.cache", "EmbeddingCache.fill"),
     ("validation", "SCRIPT", "evaluate"),
     ("decode", "sam_ft.models.sam", "Sam.decode"),
     ("loss", "sam_ft.losses", "Combined.__call__"),
     ("backward", "torch", "Tensor.backward"),
     ("optimizer", "torch.optim", "AdamW.step"),
-    ("optimizer", "train", "clip_grad_norm_"),
+    ("optimizer", "sam_ft.training.step", "clip_grad_norm_"),
     ("data", "torch.utils.data", "DataLoader.__iter__"),
     ("data", "torch.utils.data.dataloader", "_BaseDataLoaderIter.__next__"),
     ("log and checkpoints", "sam_ft.training.loggers", "RunLog.log"),
-    ("log and checkpoints", "train", "save"),
-    ("log and checkpoints", "train", "save_training_state"),
+    ("log and checkpoints", "SCRIPT", "save_best"),
+    ("log and checkpoints", "sam_ft.training.state", "TrainState.save"),
     ("log and checkpoints", "sam_ft.report.samples", "SamplePictures.draw"),
     ("log and checkpoints", "sam_ft.report.samples", "SamplePictures.draw_zero_shot"),
 )
@@ -74,10 +76,10 @@ def main() -> None:
     script = importlib.import_module(name)
     for part, module, path in PARTS:
         *owners, attribute = path.split(".")
-        owner = script if module in ("SCRIPT", name) else importlib.import_module(module)
+        owner = script if module == "SCRIPT" else importlib.import_module(module)
         for step in owners:
             owner = getattr(owner, step)
-        if module not in ("SCRIPT", "train") or hasattr(owner, attribute):  # evaluate.py has fewer parts
+        if module != "SCRIPT" or hasattr(owner, attribute):
             setattr(owner, attribute, clock.timed(part, getattr(owner, attribute)))
     sys.argv = [f"{name}.py", "--config-path", str(ROOT / "conf"), *overrides]
     with script.exit_cleanly(), script.distributed.process_group():
