@@ -104,9 +104,9 @@ def bind(node, path, presets):
     parameters = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
     assert set(options) <= set(parameters), f"{path}: {set(options) - set(parameters)} are not options"
     # the data configs set what the command line must give, the optimizer gets its model from train.py
-    asked = [name for name in parameters if name != "model"]
+    expected = [name for name in parameters if name != "model"]
     if not presets:
-        assert options == asked, f"{path}: options and their order differ from the signature"
+        assert options == expected, f"{path}: options and their order differ from the signature"
 
 
 def hydra_compose(name, overrides=()):

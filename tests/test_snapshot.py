@@ -1,4 +1,4 @@
-"""The file of messages is read and rewritten as tests/support/messages.py says."""
+"""The file of messages is read and rewritten as tests/support/messages.py describes."""
 
 import json
 
@@ -36,13 +36,13 @@ def test_a_known_message_passes_and_another_or_an_unknown_one_fails_with_both_te
         result, left = suite(known)
         result.assert_outcomes(passed=1, failed=1)
         assert left == known
-        said = result.stdout.str()
-        assert all(part in said for part in (str(known.get(KEY)), "now: TMP/a.png is bad", "--update-messages"))
+        shown = result.stdout.str()
+        assert all(part in shown for part in (str(known.get(KEY)), "now: TMP/a.png is bad", "--update-messages"))
 
 
 def test_update_mends_the_file_and_drops_what_is_stale(suite):
     stale = {
-        "tests/test_it.py::test_says 2": "said no longer",
+        "tests/test_it.py::test_says 2": "no longer checked",
         "tests/test_it.py::test_gone 1": "the test is gone",
         "tests/gone.py::test 1": "the file is gone",
     }
@@ -56,6 +56,6 @@ def test_update_of_some_tests_keeps_the_messages_of_others(suite):
     for arguments in (["-k", "quiet"], ["tests/test_it.py::test_quiet"]):
         _, left = suite(known, "--update-messages", *arguments)
         assert left[KEY] == "old words"
-    assert left == known  # a test that was named does not tell which ones are gone
+    assert left == known  # tests given by name do not show which ones are gone
     failing = SPOKEN.replace("with messages", "assert not tmp_path\n    with messages")
     assert suite({KEY: TEXT}, "--update-messages", source=failing)[1] == {KEY: TEXT}

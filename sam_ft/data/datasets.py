@@ -25,7 +25,7 @@ class Split(Protocol):
     `annotations` gives the same sample without its pixels, for images whose features are cached; a data set that
     cannot read one without the other may return the whole sample. `classes` names the labels of the objects where
     they are classes; it is empty where they are numbers of instances. `fingerprint` changes whenever the pixels of an
-    image may have changed, without decoding it; None if that cannot be told. A split whose survey can name bad
+    image may have changed, without decoding it; None if that is unknown. A split whose survey can name bad
     samples also has `without(names)`.
     """
 
@@ -44,7 +44,7 @@ class Split(Protocol):
 
 
 class Draw(NamedTuple):
-    """An image to load, in a certain epoch, with everything that a worker needs to know of it.
+    """An image to load, in a certain epoch, with all that a worker needs to load it.
 
     view: one of the 8 of `transforms.dihedral`, or None if the augmentation changes the image in other ways
     key: of its cached features, "" if there are none

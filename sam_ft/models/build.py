@@ -1,4 +1,4 @@
-"""The models by name: what they are made of, and how to make one with random weights."""
+"""The models by name: their hyperparameters, and a model with random weights."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ DECODER_DIM = 256
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What distinguishes one model of the family from another; prompts and decoder are alike in all.
+    """Hyperparameters that differ between the models; prompt encoder and mask decoder are the same in all.
 
     image_size: S that the weights were trained at · stride: S / s, input pixels per cell of the embedding
     embed_dim, depth, num_heads, global_attn_indexes: of the "vit" encoder · stem: of the "tiny_vit" encoder

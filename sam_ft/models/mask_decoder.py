@@ -12,7 +12,8 @@ from sam_ft.types import Prediction
 class MaskDecoder(nn.Module):
     """Output tokens that go through a two-way transformer and then weigh the channels of the upscaled image.
 
-    Token 0 answers a clear prompt (`multimask=False`), tokens 1 to `num_multimask` read a vague one in turn.
+    Mask token 0 predicts the mask of a clear prompt (`multimask=False`), tokens 1 to `num_multimask` the three of an
+    ambiguous one.
     """
 
     def __init__(
@@ -53,9 +54,9 @@ class MaskDecoder(nn.Module):
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
         image = _pixels(embedding).contiguous()[image_index] + _pixels(dense)
-        # Only the heads of the masks that are asked for run: the others must get no gradient, not even zeros.
+        # Only the heads of the returned masks run: the others must get no gradient, not even zeros.
         wanted = range(1, self.num_mask_tokens) if multimask else range(1)
-        tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, answers=1 + wanted.stop)
+        tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, num_outputs=1 + wanted.stop)
 
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
         logits = self._paint(image, weights, embedding.shape[-1])

@@ -93,7 +93,7 @@ class Sam(nn.Module):
         return self.image_encoder.suffix(features)
 
     def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
-        """Answers the prompts of all objects at once.
+        """Predicts the masks of all objects from their prompts at once.
 
         prompts: in the input frame · image_index: (M,) int64, the image in `features` that holds each object
         → logits (M, C, 4s, 4s) over the padded input and pred_iou (M, C); C is 3 if multimask else 1
@@ -114,7 +114,7 @@ class Sam(nn.Module):
         logits = F.interpolate(logits, side, mode="bilinear", align_corners=False)
         logits = logits[..., : input_size[0], : input_size[1]]
         if input_size == original_size:
-            return logits  # what the second resize would only copy
+            return logits  # the second resize would only copy them
         return F.interpolate(logits, original_size, mode="bilinear", align_corners=False)
 
 

@@ -1,7 +1,7 @@
 """The two-way transformer of the mask decoder (Segment Anything, Kirillov et al. 2023, appendix A).
 
-Prompt tokens look at the image and the image looks back at the tokens. The positions of both are added anew
-to queries and keys at every attention, never to values.
+Attention runs from the prompt tokens to the image and from the image to the tokens. The position encodings of both are
+added to queries and keys at every attention, never to values.
 """
 
 import torch
@@ -11,7 +11,7 @@ from sam_ft.models.layers import Mlp, attention, inner_products, mixtures
 
 
 class TwoWayTransformer(nn.Module):
-    """Two-way attention blocks, then one last look of the tokens at the image."""
+    """Two-way attention blocks, then a final attention from the tokens to the image."""
 
     def __init__(self, dim: int = 256, depth: int = 2, num_heads: int = 8, mlp_dim: int = 2048) -> None:
         super().__init__()
@@ -19,18 +19,18 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = TokenToImage(dim, num_heads, inner_dim=dim // 2)
         self.norm_final_attn = nn.LayerNorm(dim)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, answers: int) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, num_outputs: int) -> tuple[Tensor, Tensor]:
         """Runs the tokens of each object against its own copy of the image.
 
         image: (M, P, dim), P pixels of the embedding · image_pe: (1 or M, P, dim) · tokens: (M, T, dim)
-        answers: how many tokens, counted from the first, are wanted back
-        → tokens (M, answers, dim), image (M, P, dim)
+        num_outputs: tokens to return, counted from the first
+        → tokens (M, num_outputs, dim), image (M, P, dim)
         """
-        token_pe = tokens  # a prompt token already says where it is
+        token_pe = tokens  # prompt tokens are position encodings already
         for layer in self.layers:
             tokens, image = layer(tokens, image, token_pe, image_pe)
-        # By now the tokens no longer see each other, so those whose answer nobody reads can go.
-        tokens, token_pe = tokens[:, :answers], token_pe[:, :answers]
+        # No attention among tokens follows, so only those that the decoder reads are kept.
+        tokens, token_pe = tokens[:, :num_outputs], token_pe[:, :num_outputs]
         tokens = tokens + self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens), image
 
@@ -38,7 +38,7 @@ class TwoWayTransformer(nn.Module):
 class TwoWayBlock(nn.Module):
     """Tokens to tokens, tokens to image, an MLP on the tokens, image to tokens; each with a layer norm after.
 
-    first: the block that sees the tokens unchanged, so that there is no position left to add, nor a residual
+    first: the block whose input tokens are the position encodings themselves, so it adds neither those nor a residual
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_dim: int, first: bool) -> None:
@@ -121,7 +121,7 @@ class CrossAttention(Attention):
 
 
 class TokenToImage(CrossAttention):
-    """What each token finds among the pixels."""
+    """Attention from the tokens to the pixels."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: (M, T, dim) tokens · key, value: (M, P, dim) pixels → (M, T, dim)"""
@@ -132,12 +132,12 @@ class TokenToImage(CrossAttention):
 
 
 class ImageToToken(CrossAttention):
-    """What each pixel finds among the tokens."""
+    """Attention from the pixels to the tokens."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: (M, P, dim) pixels · key, value: (M, T, dim) tokens → (M, P, dim)"""
         weights = self._logits(key, query, self.k_proj, self.q_proj).softmax(dim=2)
-        told = torch.einsum("mhtc,hcd->mhtd", self._split(self.v_proj(value)), self._by_head(self.out_proj.weight.T))
+        values = torch.einsum("mhtc,hcd->mhtd", self._split(self.v_proj(value)), self._by_head(self.out_proj.weight.T))
         # A pixel's weights sum to 1 in each head, so shares of the bias add up to it without a pass over the pixels.
-        told = told + self.out_proj.bias / self.num_heads
-        return mixtures(weights.flatten(1, 2), told.flatten(1, 2))
+        values = values + self.out_proj.bias / self.num_heads
+        return mixtures(weights.flatten(1, 2), values.flatten(1, 2))

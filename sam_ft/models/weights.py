@@ -121,7 +121,7 @@ def load_base_weights(model: Sam, path: str | Path) -> None:
 def _interpolate_positions(state: StateDict, wanted: StateDict) -> tuple[StateDict, list[str]]:
     """Interpolates the position embeddings whose size depends on the input side.
 
-    The tables of windowed blocks have the same size at every input side, so a differing size tells which to change.
+    The tables of windowed blocks have the same size at every input side, so only the global ones differ.
     → the state dict, and one line for each kind of table that changed
     """
     resized, changes = dict(state), []

@@ -1,4 +1,4 @@
-"""A coarse mask of each object, as an earlier and worse model might have drawn it."""
+"""A coarse mask of each object, like the prediction of a weaker model."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from sam_ft.prompts.ground_truth import ground_truth
 from sam_ft.prompts.noise import normal
 from sam_ft.types import Batch, Prompts
 
-CONFIDENCE = 8.0  # logit of a pixel that is surely inside, about what SAM's own logits have there
+CONFIDENCE = 8.0  # logit of a pixel far inside, about as in SAM's own logits
 SIDE = 256  # of the masks that SAM takes as prompts; models with other ones resize them
 GRID = 8  # the noise bends outlines in waves of about an eighth of the input
 

@@ -51,7 +51,7 @@ class Mixed(Prompter):
         return groups or self.prompters[0].split(batch, seed)
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
-        raise TypeError("the objects are asked about in groups; call split")
+        raise TypeError("Mixed has several prompters; call split")
 
     def examples(self, batch: Batch) -> Iterator[Prompts]:
         for prompter in self.drawn:

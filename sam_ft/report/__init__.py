@@ -1,1 +1,1 @@
-"""What a person looks at: tables and pictures."""
+"""Reports for people: log, tables and pictures."""

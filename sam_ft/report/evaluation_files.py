@@ -1,4 +1,4 @@
-"""What an evaluation writes: scores.json and objects.csv."""
+"""The files of an evaluation: scores.json and objects.csv."""
 
 import csv
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Seeds derived from names, so that random numbers depend on what is computed and not on when or where."""
+"""Seeds derived from names, so that random numbers depend on neither order nor process."""
 
 import hashlib
 

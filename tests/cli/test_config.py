@@ -12,7 +12,7 @@ from tests.support.cli import SMALL
 
 
 class Part:
-    """Does what its one option says."""
+    """A class with one option."""
 
     def __init__(
         self,

@@ -73,7 +73,7 @@ def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path,
     for root in (str(tmp_path / "cells"), "../cells", "../here/.././cells", "../link"):
         with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
             (directory / "checkpoints").mkdir(exist_ok=True)
-    assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # what was asked for, not what it is
+    assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # the link, not its target
     with messages.raises(ConfigError, "data.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
         pass
 

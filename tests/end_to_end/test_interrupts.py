@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line that says what the same command will do, and nothing lost."""
+"""Ctrl-C and SIGTERM end a run in one line, and the same command continues it with nothing lost."""
 
 import os
 import signal

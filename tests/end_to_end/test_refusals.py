@@ -1,4 +1,4 @@
-"""Every mistake ends in one line that says what came, what was expected and what to do, and a code of its own."""
+"""Every mistake ends in one line with the value found, the one expected and the remedy, and in an exit code."""
 
 import shutil
 

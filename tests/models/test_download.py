@@ -24,14 +24,14 @@ DIGEST = hashlib.sha256(BODY).hexdigest()
 
 @dataclass
 class Server:
-    """What the server sends, how it behaves, and what it was asked for."""
+    """The content and behavior of the server, and the requests that it got."""
 
     body: bytes = BODY
     ranges: bool = True  # honors the header Range
-    break_at: list[int] = field(default_factory=list)  # closes the n-th answer after so many bytes
-    failures: list[int] = field(default_factory=list)  # the first answers are these error codes
-    delay: float = 0.0  # seconds before an answer
-    asked: list[str | None] = field(default_factory=list)  # the header Range of each request
+    break_at: list[int] = field(default_factory=list)  # closes the n-th response after this many bytes
+    failures: list[int] = field(default_factory=list)  # the first responses are these error codes
+    delay: float = 0.0  # seconds before a response
+    requested: list[str | None] = field(default_factory=list)  # the header Range of each request
     url: str = ""
 
 
@@ -41,12 +41,12 @@ def server():
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            asked = self.headers.get("Range")
-            state.asked.append(asked)
+            wanted = self.headers.get("Range")
+            state.requested.append(wanted)
             time.sleep(state.delay)
             if state.failures:
                 return self.send_error(state.failures.pop(0))
-            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and state.ranges else 0
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and state.ranges else 0
             if start >= len(state.body):
                 return self.send_error(416)
             self.send_response(206 if start else 200)
@@ -95,20 +95,20 @@ def left_beside(target):
 def test_a_download_is_complete_and_leaves_no_other_file(server, target):
     assert fetch(server, target) == target
     assert target.read_bytes() == BODY
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert left_beside(target) == set()
 
 
 def test_an_existing_file_is_not_downloaded_again(server, target):
     fetch(server, target)
     fetch(server, target)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_a_download_resumes_after_a_broken_connection(server, target):
     server.break_at = [300_000, 100_000]
     fetch(server, target)
-    assert server.asked == [None, "bytes=300000-", "bytes=400000-"]
+    assert server.requested == [None, "bytes=300000-", "bytes=400000-"]
     assert target.read_bytes() == BODY
 
 
@@ -116,7 +116,7 @@ def test_a_download_resumes_from_the_part_of_an_earlier_command(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY[:1000])
     fetch(server, target)
-    assert server.asked == ["bytes=1000-"]
+    assert server.requested == ["bytes=1000-"]
     assert target.read_bytes() == BODY
 
 
@@ -124,7 +124,7 @@ def test_a_complete_part_is_only_verified(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY)
     fetch(server, target)
-    assert server.asked == []
+    assert server.requested == []
     assert target.read_bytes() == BODY
 
 
@@ -132,7 +132,7 @@ def test_a_part_that_is_too_long_is_deleted(server, target):
     target.parent.mkdir()
     target.with_name("weights.pth.part").write_bytes(BODY + b"x")
     fetch(server, target)
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert target.read_bytes() == BODY
 
 
@@ -140,7 +140,7 @@ def test_a_server_without_ranges_sends_the_whole_file_again(server, target):
     server.ranges = False
     server.break_at = [300_000]
     fetch(server, target)
-    assert server.asked == [None, "bytes=300000-"]
+    assert server.requested == [None, "bytes=300000-"]
     assert target.read_bytes() == BODY
 
 
@@ -149,14 +149,14 @@ def test_a_refused_range_restarts_the_download(server, target):
     target.with_name("weights.pth.part").write_bytes(b"another file")
     server.failures = [416]
     fetch(server, target)
-    assert server.asked == ["bytes=12-", None]
+    assert server.requested == ["bytes=12-", None]
     assert target.read_bytes() == BODY
 
 
 def test_a_busy_server_is_retried(server, target):
     server.failures = [503, 429]
     fetch(server, target)
-    assert len(server.asked) == 3
+    assert len(server.requested) == 3
     assert target.read_bytes() == BODY
 
 
@@ -164,14 +164,14 @@ def test_retries_of_a_broken_server_end(messages, server, target):
     server.failures = [500] * 10
     with messages.raises(CheckpointError, "HTTP 500"):
         fetch(server, target)
-    assert len(server.asked) == 4
+    assert len(server.requested) == 4
 
 
 def test_a_missing_file_is_not_retried(messages, server, target):
     server.failures = [404]
     with messages.raises(CheckpointError, "HTTP 404"):
         fetch(server, target)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_a_wrong_digest_is_refused_and_the_file_removed(messages, server, target):
@@ -195,7 +195,7 @@ def test_a_server_that_hangs_times_out(messages, server, target, monkeypatch):
     server.delay = 0.5
     with messages.raises(CheckpointError, "0.1 s"):
         fetch(server, target)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_without_network_the_error_names_the_url_the_reason_and_the_path(messages, home, monkeypatch):
@@ -235,7 +235,7 @@ def test_only_one_of_two_processes_downloads(server, target):
             process.stdin.write("go\n")
             process.stdin.flush()
         assert [process.communicate(timeout=60)[0].strip() for process in (first, second)] == [str(target)] * 2
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
     assert target.read_bytes() == BODY
 
 
@@ -245,7 +245,7 @@ def test_a_full_disk_is_reported_without_a_retry(messages, server, target):
     target.with_name("weights.pth.part").symlink_to("/dev/full")
     with messages.raises(CheckpointError, "No space left on device"):
         fetch(server, target)
-    assert len(server.asked) == 1
+    assert len(server.requested) == 1
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones(messages):

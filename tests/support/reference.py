@@ -1,4 +1,4 @@
-"""The public packages whose answers ours must equal, and their models in sizes that a test can afford."""
+"""The reference packages whose outputs ours must equal, and small models of them for fast tests."""
 
 import warnings
 from functools import partial

@@ -7,7 +7,7 @@ SETTLED = 2.0  # seconds; a younger file may be written again within the same ti
 
 
 def fingerprint(path: Path, *reading: object) -> str | None:
-    """Changes whenever the file is written, replaced or read in another way; None if that cannot be told.
+    """Changes whenever the file is written, replaced or read in another way; None if that is unknown.
 
     reading: the settings that decide which pixels its bytes become
 
