@@ -10,11 +10,12 @@ from torch import Tensor
 
 from sam_ft.data.transforms import resize_image
 from sam_ft.models import Sam
+from sam_ft.prompts import scale_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.types import Prompts, Size
 from sam_ft.utils import distributed
-from sam_ft.utils.geometry import resized_size, scale_boxes, scale_points
+from sam_ft.utils.geometry import resized_size
 
 
 class Predictor:
@@ -134,16 +135,13 @@ class Predictor:
             raise ValueError("no prompt was given; pass boxes, points with point_labels, or mask_input")
         if len(set(given.values())) > 1:
             raise ValueError(f"prompts are for different numbers of objects: {given}")
-        input_size = resized_size(size, self.model.image_size)
         if prompts.boxes is not None:
             _check_boxes(prompts.boxes, size)
-            prompts.boxes = scale_boxes(prompts.boxes, size, input_size)
-        if prompts.points is not None and prompts.point_labels is not None:
-            if prompts.points.shape[:2] != prompts.point_labels.shape:
-                shapes = [tuple(tensor.shape) for tensor in (prompts.points, prompts.point_labels)]
-                raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
-            prompts.points = scale_points(prompts.points, size, input_size)
-        return prompts
+        points, labels = prompts.points, prompts.point_labels
+        if points is not None and labels is not None and points.shape[:2] != labels.shape:
+            shapes = tuple(points.shape), tuple(labels.shape)
+            raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
+        return scale_prompts(prompts, size, resized_size(size, self.model.image_size))
 
     def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:
         """shape: expected lengths, with a letter for a free one"""

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sam_ft.models import Sam
-from sam_ft.prompts import Comparison, GroundTruth, InteractiveSession, Prompter, compare_on_grid
+from sam_ft.prompts import Comparison, GroundTruth, InteractiveSession, Prompter, compare_on_grid, scale_prompts
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
 from sam_ft.utils import distributed
-from sam_ft.utils.geometry import scale_boxes, scale_points
 from sam_ft.utils.precision import autocast, compute_dtype
 
 Loss = Callable[[Prediction, Tensor, Tensor], dict[str, Tensor]]
@@ -26,8 +25,8 @@ class PredictedImage(NamedTuple):
 
     image: its index in the batch
     masks: (N, H, W) bool in the original frame, exactly those of SamPredictor · pred_iou: (N,)
-    prompts: those of the last round, in the original frame and without masks: (n,) positions among the N objects, and
-        their prompts, one pair for each group of objects
+    prompts: (n,) positions among the N objects with their prompts of the last round, boxes and points in the original
+        frame, one pair for each group of objects
     click_ious: (N, R) the IoU with the ground truth after each round, or None if there is only one
     """
 
@@ -142,7 +141,7 @@ class PromptedSegmentation(nn.Module):
                         if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
                             ious[part.cpu(), turn:] = comparison.iou()[:, None]
                     masks[part], pred_iou[part] = comparison.predicted, prediction.best().pred_iou[:, 0].float()
-                    prompts.append((part, _in_original_frame(session.prompts, one.sizes[0], original.size)))
+                    prompts.append((part, scale_prompts(session.prompts, one.sizes[0], original.size)))
             yield PredictedImage(index, masks, pred_iou, prompts, ious if prompter.rounds > 1 else None)
 
     def _compare_in_original(self, prediction: Prediction, gt: GroundTruth, input_size: Size, size: Size) -> Comparison:
@@ -169,10 +168,3 @@ class PromptedSegmentation(nn.Module):
     def objects_per_pass(self) -> int:
         """200 MB each at an input side of 1024 with the backward pass."""
         return 8 if self.model.device.type == "cpu" else 16
-
-
-def _in_original_frame(prompts: Prompts, input_size: Size, size: Size) -> Prompts:
-    """Boxes and points for drawing."""
-    boxes = None if prompts.boxes is None else scale_boxes(prompts.boxes, input_size, size)
-    points = None if prompts.points is None else scale_points(prompts.points, input_size, size)
-    return Prompts(boxes, points, prompts.point_labels)

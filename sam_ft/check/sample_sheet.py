@@ -7,10 +7,10 @@ from torch import Tensor
 from sam_ft.check.dataset import CheckResult
 from sam_ft.check.per_image import examine_sample
 from sam_ft.data.transforms import resize_image, resize_longest_side
-from sam_ft.prompts import Prompter
+from sam_ft.prompts import Prompter, scale_prompts
 from sam_ft.report.pictures import DPI, Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
 from sam_ft.types import Prompts, Sample, Size, collate
-from sam_ft.utils.geometry import resize_masks, resized_size, scale_boxes, scale_points
+from sam_ft.utils.geometry import resize_masks, resized_size
 
 SAMPLES_PER_SPLIT = 8
 COLUMNS = 4
@@ -57,7 +57,5 @@ def _prompts_at(
     batch, groups = collate([sample], input_side), []
     for own_prompter, objects in prompter.split(batch, seed):
         prompts = own_prompter(batch.select(objects), seed)
-        boxes = None if prompts.boxes is None else scale_boxes(prompts.boxes, sample.size, size)
-        points: Tensor | None = None if prompts.points is None else scale_points(prompts.points, sample.size, size)
-        groups.append((objects, Prompts(boxes, points, prompts.point_labels)))
+        groups.append((objects, scale_prompts(prompts, sample.size, size)))
     return groups

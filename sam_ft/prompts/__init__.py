@@ -3,6 +3,7 @@
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.box import Box
 from sam_ft.prompts.clicks import Clicks, Iterative
+from sam_ft.prompts.frames import scale_prompts
 from sam_ft.prompts.ground_truth import Comparison, GroundTruth, compare_on_grid, ground_truth
 from sam_ft.prompts.mask import Mask
 from sam_ft.prompts.mixed import Mixed
@@ -22,4 +23,5 @@ __all__ = [
     "Prompter",
     "compare_on_grid",
     "ground_truth",
+    "scale_prompts",
 ]
