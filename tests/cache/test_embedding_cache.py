@@ -48,11 +48,11 @@ def test_only_missing_images_are_encoded():
     assert Cached().fill().encoded == 2
 
 
-def test_the_log_counts_the_images_that_are_new(caplog):
+def test_the_log_counts_the_images_that_are_new(messages, caplog):
     Cached().fill([(1, 0)])
     caplog.clear()
     Cached().fill()
-    assert caplog.messages == ["test: encoding 2 images that no run has encoded yet (of 3)"]
+    messages.logged(caplog, "test: ", " 2 ", "of 3")
     caplog.clear()
     Cached().fill()
     assert caplog.messages == []
@@ -123,7 +123,7 @@ def test_a_batch_with_an_image_that_is_not_cached_is_read_as_pixels():
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"damaged")])
-def test_a_missing_or_damaged_entry_is_read_as_pixels_and_encoded_by_the_next_fill(damage, caplog):
+def test_a_missing_or_damaged_entry_is_read_as_pixels_and_encoded_by_the_next_fill(messages, damage, caplog):
     run = Cached().fill()
     expected, path = run.fresh([0, 1]), run.path(1)
     damage(path)
@@ -134,7 +134,7 @@ def test_a_missing_or_damaged_entry_is_read_as_pixels_and_encoded_by_the_next_fi
     caplog.clear()
     run.fill()
     assert run.encoded == 4
-    assert "1 cached embeddings are gone or damaged" in caplog.text
+    messages.check(caplog.messages[0], "1 cached embedding")
     assert path.exists()
     assert run.dataset.batch([0, 1]).images is None
     assert torch.equal(run.task.encode(run.dataset.batch([0, 1])).embedding, expected)
@@ -174,7 +174,7 @@ def test_a_cache_folder_deleted_during_a_run_is_filled_again(home, caplog):
     assert run.dataset.batch([0, 1]).images is not None
     run.fill()
     assert run.encoded == 6
-    assert "3 cached embeddings are gone or damaged" in caplog.text
+    assert "3 cached embeddings" in caplog.text
     assert run.dataset.batch([0, 1]).images is None
 
 
@@ -186,13 +186,13 @@ def test_images_without_room_are_encoded_each_time(home, caplog):
     batch = run.dataset.batch([0, 1, 2])
     assert batch.features is None
     assert torch.equal(run.task.encode(batch).embedding, run.fresh([0, 1, 2]))
-    assert "has room for 2 of 3 new embeddings" in caplog.text
+    assert "2 of 3 new embeddings" in caplog.text
 
 
 def test_images_without_room_are_looked_at_once(caplog):
     run = Cached(max_gb=1e-9).fill().fill()
     assert run.encoded == 0
-    assert caplog.text.count("has room for 0 of 3 new embeddings") == 1
+    assert caplog.text.count("0 of 3 new embeddings") == 1
 
 
 def test_the_size_of_an_entry_is_that_of_its_file(home):

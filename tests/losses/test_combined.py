@@ -183,20 +183,20 @@ def test_coarse_logits_are_scored_at_the_masks_side():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "facts"),
     [
-        ({"terms": {}}, r"terms=\{\}"),
-        ({"terms": [Dice()]}, "terms="),
-        ({"terms": {"dice": 2.0}}, r"terms\.dice=2\.0; .*terms\.dice\.weight=.*~loss\.terms\.dice"),
-        ({"terms": {"dice": None}}, r"terms\.dice=None;"),
-        ({"terms": {"loss": Dice()}}, r"terms\.loss: "),
-        ({"terms": {"iou_head": Dice()}}, r"terms\.iou_head: "),
-        ({"terms": {"dice": Dice(-1.0)}}, r"terms\.dice\.weight=-1\.0;"),
-        ({"terms": {"dice": Dice(math.nan)}}, r"terms\.dice\.weight=nan;"),
-        ({"iou_head_weight": -1.0}, r"iou_head_weight=-1\.0;"),
-        ({"iou_head": "l3"}, "iou_head=l3 is not one of l2, l1"),
+        ({"terms": {}}, ["terms={}"]),
+        ({"terms": [Dice()]}, ["terms="]),
+        ({"terms": {"dice": 2.0}}, ["terms.dice=2.0;", "terms.dice.weight=", "~loss.terms.dice"]),
+        ({"terms": {"dice": None}}, ["terms.dice=None;"]),
+        ({"terms": {"loss": Dice()}}, ["terms.loss: "]),
+        ({"terms": {"iou_head": Dice()}}, ["terms.iou_head: "]),
+        ({"terms": {"dice": Dice(-1.0)}}, ["terms.dice.weight=-1.0;"]),
+        ({"terms": {"dice": Dice(math.nan)}}, ["terms.dice.weight=nan;"]),
+        ({"iou_head_weight": -1.0}, ["iou_head_weight=-1.0;"]),
+        ({"iou_head": "l3"}, ["iou_head=l3 ", "l2, l1"]),
     ],
 )
-def test_invalid_terms_and_options_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_terms_and_options_are_refused(messages, options, facts):
+    with messages.raises(ValueError, *facts):
         Combined(**{"terms": {"focal": Focal()}, **options})

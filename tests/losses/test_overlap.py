@@ -27,8 +27,8 @@ def test_tversky_with_equal_weights_is_dice():
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, float("nan")])
-def test_a_beta_outside_0_to_1_is_refused(beta):
-    with pytest.raises(ValueError, match=f"beta={beta};"):
+def test_a_beta_outside_0_to_1_is_refused(messages, beta):
+    with messages.raises(ValueError, f"beta={beta};"):
         Tversky(beta=beta)
 
 

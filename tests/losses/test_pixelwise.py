@@ -62,7 +62,7 @@ def test_the_border_of_the_image_and_invalid_pixels_form_no_edge():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "fact"),
     [
         (lambda: Focal(alpha=1.5), "alpha=1.5;"),
         (lambda: Focal(gamma=-1.0), "gamma=-1.0;"),
@@ -71,6 +71,6 @@ def test_the_border_of_the_image_and_invalid_pixels_form_no_edge():
         (lambda: BoundaryBce(width=math.inf), "width=inf;"),
     ],
 )
-def test_an_option_out_of_range_is_refused(make, words):
-    with pytest.raises(ValueError, match=words):
+def test_an_option_out_of_range_is_refused(messages, make, fact):
+    with messages.raises(ValueError, fact):
         make()

@@ -59,6 +59,6 @@ def test_boundaries_are_the_pixels_that_an_erosion_of_the_whole_image_removes(di
 
 
 @pytest.mark.parametrize("dilation_ratio", [0, -0.1, 2])
-def test_a_dilation_ratio_that_is_not_a_fraction_is_refused(dilation_ratio):
-    with pytest.raises(ConfigError, match=f"dilation_ratio={dilation_ratio};"):
+def test_a_dilation_ratio_that_is_not_a_fraction_is_refused(messages, dilation_ratio):
+    with messages.raises(ConfigError, f"dilation_ratio={dilation_ratio};"):
         BoundaryIou(dilation_ratio)

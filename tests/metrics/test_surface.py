@@ -68,6 +68,6 @@ def test_values_are_those_of_monai(tolerance):
     assert len(set(values["hd95"].tolist())) > 10
 
 
-def test_a_negative_tolerance_is_refused():
-    with pytest.raises(ConfigError, match="tolerance=-1;"):
+def test_a_negative_tolerance_is_refused(messages):
+    with messages.raises(ConfigError, "tolerance=-1;"):
         SurfaceDistance(-1)

@@ -42,6 +42,6 @@ def test_in_evaluation_it_is_the_same_mask_in_the_padded_input(size):
     assert (in_training & in_evaluation).sum() / (in_training | in_evaluation).sum() > 0.97
 
 
-def test_wrong_options_are_refused():
-    with pytest.raises(ValueError, match="blur=-1"):
+def test_wrong_options_are_refused(messages):
+    with messages.raises(ValueError, "blur=-1"):
         Mask(blur=-1)

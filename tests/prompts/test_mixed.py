@@ -74,8 +74,8 @@ def test_a_batch_without_objects_is_one_empty_group():
 
 
 @pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0]])
-def test_weights_that_do_not_fit_are_refused(weights):
-    with pytest.raises(ValueError, match="weights="):
+def test_weights_that_do_not_fit_are_refused(messages, weights):
+    with messages.raises(ValueError, "weights="):
         Mixed([Box(), Point()], weights)
 
 

@@ -22,6 +22,8 @@ VARYING = {  # differs between runs, machines or versions of libraries
     r"\[Errno \d+\] ": "",
     r"\(\d+ bytes": "(N bytes",
     r"\b[0-9a-f]{64}\b": "SHA256",
+    r"Error while deserializing .*": "REASON",
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}": "TIME",
     r"0x[0-9a-f]{6,}": "ADDRESS",
     r"\d+\.\d{4,}": "FLOAT",
     r"\b\d+(\.\d+)? (s|GB|images/s)\b": r"N \2",

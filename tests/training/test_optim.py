@@ -25,8 +25,8 @@ def test_a_run_of_one_step_trains_at_the_full_learning_rate():
 
 @pytest.mark.parametrize("schedule", [Constant, WarmupCosine])
 @pytest.mark.parametrize("fraction", [-0.1, 2, float("nan")])
-def test_a_warmup_that_is_not_a_fraction_is_refused(schedule, fraction):
-    with pytest.raises(ValueError, match="warmup_fraction="):
+def test_a_warmup_that_is_not_a_fraction_is_refused(messages, schedule, fraction):
+    with messages.raises(ValueError, f"warmup_fraction={fraction}"):
         schedule(fraction)
 
 
@@ -70,25 +70,25 @@ def test_the_first_matching_factor_scales_the_learning_rate():
 
 
 @pytest.mark.parametrize("betas", [0.9, None, [0.9], [0.9, 0.99, 0.999], [0.9, 1], [0.9, "slow"], [True, 0.9]])
-def test_betas_other_than_two_numbers_below_1_are_refused(betas):
-    with pytest.raises(ValueError, match=r"^betas=.*; expected two numbers"):
+def test_betas_other_than_two_numbers_below_1_are_refused(messages, betas):
+    with messages.raises(ValueError, "betas="):
         adamw(tiny_sam(), betas=betas)
 
 
 @pytest.mark.parametrize(
-    ("factors", "words"),
+    ("factors", "fact"),
     [
-        ([["image_encodr.*", 0.1]], 'no parameter is called "image_encodr'),
-        ([["image_encoder.*", 0]], "expected a list of pairs"),
-        ([["image_encoder.*", float("nan")]], "expected a list of pairs"),
-        ([["image_encoder.*", True]], "expected a list of pairs"),
-        ([["image_encoder.*", "slow"]], "expected a list of pairs"),
-        ([["image_encoder.*"]], "expected a list of pairs"),
-        (["image_encoder.*"], "expected a list of pairs"),
-        ([0.1], "expected a list of pairs"),
-        (None, "expected a list of pairs"),
+        ([["image_encodr.*", 0.1]], '"image_encodr.*"'),
+        ([["image_encoder.*", 0]], "lr_factors="),
+        ([["image_encoder.*", float("nan")]], "lr_factors="),
+        ([["image_encoder.*", True]], "lr_factors="),
+        ([["image_encoder.*", "slow"]], "lr_factors="),
+        ([["image_encoder.*"]], "lr_factors="),
+        (["image_encoder.*"], "lr_factors="),
+        ([0.1], "lr_factors="),
+        (None, "lr_factors="),
     ],
 )
-def test_invalid_lr_factors_are_refused(factors, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_lr_factors_are_refused(messages, factors, fact):
+    with messages.raises(ValueError, fact):
         adamw(tiny_sam(), lr_factors=factors)
