@@ -143,22 +143,22 @@ def test_the_predictor_predicts_as_the_official_one(pair, multimask):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "fact"),
     [
-        ({}, "no prompt was given"),
-        ({"boxes": [1, 2, 3, 4]}, r"boxes is \(4,\); expected \(N, 4\)"),
-        ({"points": [[[1, 2]]]}, "points and point_labels go together"),
-        ({"boxes": [[0, 0, 9, 9]] * 2, "points": [[[1, 2]]], "point_labels": [[1]]}, "different numbers of objects"),
+        ({}, "prompt"),
+        ({"boxes": [1, 2, 3, 4]}, "boxes is (4,); expected (N, 4)"),
+        ({"points": [[[1, 2]]]}, "point_labels"),
+        ({"boxes": [[0, 0, 9, 9]] * 2, "points": [[[1, 2]]], "point_labels": [[1]]}, "objects"),
     ],
 )
-def test_the_predictor_refuses_wrong_prompts(pair, arguments, message):
+def test_the_predictor_refuses_wrong_prompts(messages, pair, arguments, fact):
     image = np.zeros((20, 30, 3), np.uint8)
-    with pytest.raises(ValueError, match=message):
+    with messages.raises(ValueError, fact):
         Predictor(pair[0]).predict(image, **arguments)
 
 
-def test_the_predictor_refuses_an_image_that_is_not_rgb_bytes(pair):
-    with pytest.raises(ValueError, match=r"image is float64 \(20, 30\); expected uint8 \(H, W, 3\)"):
+def test_the_predictor_refuses_an_image_that_is_not_rgb_bytes(messages, pair):
+    with messages.raises(ValueError, "float64 (20, 30)", "uint8 (H, W, 3)"):
         Predictor(pair[0]).predict(np.zeros((20, 30)), boxes=[[0, 0, 9, 9]])
 
 
