@@ -15,7 +15,7 @@ from sam_ft.utils.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 VARYING = {  # differs between runs, machines or versions of libraries
-    r"(cannot be (?:read|loaded)|too large to read) \(.*\)(?=[;:.,]|$)": r"\1 (REASON)",
+    r"(?m)(cannot be (?:read|loaded)|too large to read) \(.*?\)(?=[;:.,]|$)": r"\1 (REASON)",
     r"(cannot be read): .*": r"\1: REASON",
     r"(127\.0\.0\.1|localhost):\d+": r"\1:PORT",
     r"\(\w+Error: .*\)(?=;)": "(REASON)",
