@@ -1,4 +1,4 @@
-"""The store of embeddings under the scripts: killed, damaged, shared by runs at once, by sweeps and by processes."""
+"""The embedding cache under the scripts: killed, damaged, shared by runs at once, by sweeps and by processes."""
 
 import re
 import signal
@@ -6,7 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from sam_ft.data.io import fingerprint
+from sam_ft.data.sources import file_split
 from tests.conftest import of
 from tests.end_to_end.test_train import lines, validated
 from tests.support.cli import ROOT, SMALL, start, torchrun
@@ -19,7 +23,7 @@ def own_home(tmp_path, monkeypatch):
 
 
 def entries(home):
-    return sorted(home.glob("features/*/*.safetensors"))
+    return sorted(home.glob("embeddings/*/*.safetensors"))
 
 
 def losses(directory):
@@ -27,7 +31,7 @@ def losses(directory):
 
 
 def encoded(text):
-    """(images encoded, of so many) for each time that the log speaks of it."""
+    """(images encoded, of so many) for each line of the log that counts them."""
     return [(int(some), int(all_)) for some, all_ in re.findall(r"encoding (\d+) images .* \(of (\d+)\)", text)]
 
 
@@ -36,12 +40,12 @@ def test_each_image_is_encoded_once_by_training_and_never_by_evaluation(blobs, t
     assert done.code == 0, done.err
     assert encoded(done.out) == [(3, 3), (5, 5)]  # val; of the 6 to train on one has no objects
     assert len(entries(own_home)) == 8
-    assert validated(tmp_path / "run") == validated(run)  # which was made with another store
+    assert validated(tmp_path / "run") == validated(run)  # which has a cache of its own
     done = cli("evaluate.py", f"run={tmp_path / 'run'}", "workers=0")
     assert (done.code, encoded(done.out)) == (0, [])
 
 
-def test_evaluation_stores_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_path, cli, own_home):
+def test_evaluation_caches_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_path, cli, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "adapt=full"]
     done = cli("train.py", *arguments)
     assert "* best" in done.out  # else the tuned encoder is the old one
@@ -51,25 +55,25 @@ def test_evaluation_stores_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_pa
     assert len(entries(own_home)) == 6
 
 
-def test_without_a_store_the_losses_are_the_same_to_a_thousandth(blobs, tmp_path, cli, own_home, run):
+def test_without_a_cache_the_losses_are_the_same_to_a_thousandth(blobs, tmp_path, cli, own_home, run):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "cache=none")
     assert done.code == 0, done.err
     assert entries(own_home) == []
-    fresh, stored = losses(tmp_path / "run"), losses(run)
-    assert fresh != stored
-    assert fresh == pytest.approx(stored, abs=1e-3)
+    fresh, cached = losses(tmp_path / "run"), losses(run)
+    assert fresh != cached
+    assert fresh == pytest.approx(cached, abs=1e-3)
 
 
-def test_an_encoder_that_learns_has_no_store_and_the_log_says_so(messages, blobs, tmp_path, cli, own_home):
+def test_an_encoder_that_learns_as_a_whole_has_no_cache_and_the_log_names_the_reason(
+    messages, blobs, tmp_path, cli, own_home
+):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "adapt=full")
     assert done.code == 0, done.err
     messages.line(done.out, "cache: ", "encoder")
     assert entries(own_home) == []
 
 
-def test_color_stores_only_the_validation_images_and_the_log_says_what_that_costs(
-    messages, blobs, tmp_path, cli, own_home
-):
+def test_color_caches_the_validation_images_only_and_the_log_names_the_price(messages, blobs, tmp_path, cli, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "transform@train_transform=color"]
     done = cli("train.py", *arguments)
     assert done.code == 0, done.err
@@ -77,7 +81,7 @@ def test_color_stores_only_the_validation_images_and_the_log_says_what_that_cost
     assert len(entries(own_home)) == 3
 
 
-def test_flips_are_stored_as_they_are_drawn_and_train_as_without_a_store(blobs, tmp_path, cli, own_home):
+def test_flips_are_cached_as_they_are_drawn_and_train_as_without_a_cache(blobs, tmp_path, cli, own_home):
     for cache in ("auto", "none"):
         arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / cache}", "epochs=3", f"cache={cache}"]
         assert cli("train.py", *arguments, "transform@train_transform=flips").code == 0
@@ -91,17 +95,43 @@ def test_views_and_color_do_not_go_together(messages, blobs, tmp_path, cli):
     messages.refused(done, 2, "cache.views=4", "train_transform", "ColorJitter")
 
 
-def test_a_flipped_byte_is_noticed_and_the_image_encoded_again(blobs, tmp_path, cli, own_home, run):
+def test_a_flipped_byte_is_noticed_and_the_image_encoded_again_by_the_next_epoch(blobs, tmp_path, cli, own_home, run):
     arguments = [*SMALL, *of(blobs), "epochs=2"]
     assert cli("train.py", *arguments, f"run_dir={tmp_path / 'first'}").code == 0
     damaged = entries(own_home)[2]
-    good = damaged.read_bytes()
+    good, content = damaged.read_bytes(), load_file(damaged)["map0"].clone()  # not a map of the file
     damaged.write_bytes(good[:-9] + bytes([good[-9] ^ 16]) + good[-8:])
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'second'}", "workers=1")
     assert done.code == 0, done.err
-    assert done.out.count("its stored embedding was gone or damaged; encoded again") == 1
-    assert damaged.read_bytes() == good
+    assert done.out.count("1 cached embeddings are gone or damaged") == 1
+    assert [some for some, _ in encoded(done.out)] == [1]
+    assert torch.equal(load_file(damaged)["map0"], content)
     assert validated(tmp_path / "first") == validated(tmp_path / "second")
+
+
+def test_a_second_run_decodes_no_image(blobs, tmp_path, cli, own_home, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr(fingerprint, "SETTLED", -1.0)  # as if the files were older
+    arguments = [*SMALL, *of(blobs), "epochs=2"]
+    assert cli("train.py", *arguments, f"run_dir={tmp_path / 'first'}").code == 0
+    monkeypatch.setattr(file_split, "read_image", fail)
+    done = cli("train.py", *arguments, f"run_dir={tmp_path / 'second'}")
+    assert (done.code, encoded(done.out)) == (0, []), done.err
+    assert validated(tmp_path / "first") == validated(tmp_path / "second")
+    assert losses(tmp_path / "first") == losses(tmp_path / "second")
+
+
+def test_an_encoder_whose_neck_learns_is_cached_before_it(blobs, tmp_path, cli, own_home):
+    learn = 'adapt.train=["mask_decoder.*","image_encoder.neck.*"]'
+    for cache in ("auto", "none"):
+        arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / cache}", "epochs=2", f"cache={cache}"]
+        done = cli("train.py", *arguments, learn, *(["cache.dtype=float32"] if cache == "auto" else []))
+        assert done.code == 0, done.err
+    assert {load_file(path)["map0"].numel() for path in entries(own_home)} == {320 * 16 * 16}
+    assert losses(tmp_path / "auto") == losses(tmp_path / "none")
+    assert validated(tmp_path / "auto") == validated(tmp_path / "none")
 
 
 @pytest.mark.slow
@@ -117,7 +147,7 @@ def test_killed_while_it_writes_it_goes_on_with_the_missing_images_only(blobs, t
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_on_one_store_both_end_well(blobs, tmp_path, own_home, run):
+def test_two_runs_at_once_on_one_cache_both_end_well(blobs, tmp_path, own_home, run):
     commands = [
         [sys.executable, "train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / name}", "epochs=2"] for name in "ab"
     ]
@@ -128,7 +158,7 @@ def test_two_runs_at_once_on_one_store_both_end_well(blobs, tmp_path, own_home, 
         for scores, alone in zip(validated(tmp_path / name), validated(run), strict=True):
             assert scores == pytest.approx(alone, abs=1e-3)  # another process may have rounded a value the other way
     assert len(entries(own_home)) == 8
-    assert not list(own_home.glob("features/*/*tmp*"))
+    assert not list(own_home.glob("embeddings/*/*tmp*"))
 
 
 @pytest.mark.slow
