@@ -18,7 +18,7 @@ DECODER_DIM = 256
 class ModelSpec:
     """Hyperparameters that differ between the models; prompt encoder and mask decoder are the same in all.
 
-    image_size: S that the weights were trained at · stride: S / s, input pixels per cell of the embedding
+    image_size: S at which the weights were trained · stride: S / s, input pixels per cell of the embedding
     embed_dim, depth, num_heads, global_attn_indexes: of the "vit" encoder · stem: of the "tiny_vit" encoder
     """
 
@@ -43,9 +43,9 @@ SPECS = {
 
 
 def build_sam(model_type: str, image_size: int | None = None, spec: ModelSpec | None = None) -> Sam:
-    """Makes a model with random weights, in eval mode.
+    """Builds a model with random weights, in eval mode.
 
-    image_size: S, by default the one its weights were trained at · spec: instead of `SPECS[model_type]`
+    image_size: S; None for the one at which its weights were trained · spec: instead of `SPECS[model_type]`
 
     Raises:
         ConfigError: the model type is not known, or the image size does not divide into whole cells.

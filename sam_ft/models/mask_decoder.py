@@ -1,4 +1,4 @@
-"""The mask decoder: from the embeddings of image and prompts to masks and their expected quality."""
+"""The mask decoder: from the embeddings of image and prompts to masks and their predicted IoU."""
 
 import torch
 import torch.nn.functional as F
@@ -55,26 +55,26 @@ class MaskDecoder(nn.Module):
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
         image = _pixels(embedding).contiguous()[image_index] + _pixels(dense)
         # Only the heads of the returned masks run: the others must get no gradient, not even zeros.
-        wanted = range(1, self.num_mask_tokens) if multimask else range(1)
-        tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, num_outputs=1 + wanted.stop)
+        mask_ids = range(1, self.num_mask_tokens) if multimask else range(1)
+        tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, num_outputs=1 + mask_ids.stop)
 
-        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in wanted], dim=1)
-        logits = self._paint(image, weights, embedding.shape[-1])
-        pred_iou = self.iou_prediction_head(tokens[:, 0])[:, wanted.start : wanted.stop]
+        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in mask_ids], dim=1)
+        logits = self._weigh_upscaled(image, weights, embedding.shape[-1])
+        pred_iou = self.iou_prediction_head(tokens[:, 0])[:, mask_ids.start : mask_ids.stop]
         # float32 also under autocast: logits are upsampled, thresholded and summed over many pixels.
         return Prediction(logits=logits.float(), pred_iou=pred_iou.float())
 
-    def _paint(self, image: Tensor, weights: Tensor, side: int) -> Tensor:
-        """Upscales the image twice and weighs its channels. All that is wide keeps its channels last in memory.
+    def _weigh_upscaled(self, image: Tensor, weights: Tensor, side: int) -> Tensor:
+        """Upscales the image twice and weighs its channels. Wide maps keep their channels last in memory.
 
         image: (M, s², dim) · weights: (M, C, dim / 8) → logits (M, C, 4s, 4s)
         """
         upscale, norm, gelu, upscale_again, _ = self.output_upscaling
-        x = _to_quarters(image, upscale)
+        x = _to_subpixels(image, upscale)
         x = gelu(norm(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # permuted views, for LayerNorm2d
-        x = gelu(_to_quarters(x, upscale_again))
+        x = gelu(_to_subpixels(x, upscale_again))
         logits = inner_products(weights, x.flatten(1, 3))
-        # (y, x) of the pixel, of its quarter, of the quarter's quarter: only now, when narrow, into image order
+        # (y, x) of the pixel, of its subpixel, of that one's subpixel: put into image order now that the map is narrow
         logits = logits.unflatten(2, (side, side, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
         return logits.reshape(*weights.shape[:2], 4 * side, 4 * side)
 
@@ -84,8 +84,8 @@ def _pixels(images: Tensor) -> Tensor:
     return images.flatten(2).transpose(1, 2)
 
 
-def _to_quarters(x: Tensor, upscale: nn.Module) -> Tensor:
-    """A transposed convolution of kernel 2 and stride 2, as the linear map from pixel to 2 × 2 pixels that it is.
+def _to_subpixels(x: Tensor, upscale: nn.Module) -> Tensor:
+    """A transposed convolution of kernel 2 and stride 2, computed as a linear map from a pixel to 2 × 2 subpixels.
 
     x: (..., in) → (..., 4, out)
     """

@@ -1,4 +1,4 @@
-"""The whole model: image encoder, prompt encoder, mask decoder, and the arithmetic before and after them."""
+"""The whole model: image encoder, prompt encoder, mask decoder, and SamPredictor's pre- and postprocessing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +19,9 @@ Normalize = Literal["imagenet", "minmax"]
 class Sam(nn.Module):
     """Segment Anything (Kirillov et al. 2023): encode images once, then decode any number of prompts.
 
-    model_type: the name it was built by · image_size: S, side of the padded input
+    model_type: its name in `build.SPECS` · image_size: S, side of the padded input
     normalize: "imagenet" takes SAM's mean and deviation, "minmax" scales each image to [0, 1] (LiteMedSAM)
-    base_sha256: digest of the checkpoint file whose weights it holds; whoever loads one sets it
+    base_sha256: digest of the checkpoint file whose weights it holds, set when they are loaded
     """
 
     pixel_mean: Tensor
@@ -81,15 +81,15 @@ class Sam(nn.Module):
         return pixels.masked_fill(~inside, 0.0)
 
     def encode(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
-        """Embeds images, see `preprocess`, once for all prompts that follow: embedding (B, 256, s, s)."""
+        """Embeds images once for all prompts that follow: see `preprocess` → embedding (B, 256, s, s)."""
         return self.suffix(self.prefix(images, input_sizes))
 
     def prefix(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
-        """Preprocesses images and runs the units of the encoder before its cut."""
+        """Preprocesses images, then runs the units of the encoder before its cut: → the map at the cut."""
         return self.image_encoder.prefix(self.preprocess(images, input_sizes))
 
     def suffix(self, features: Features) -> Features:
-        """Runs the units of the encoder after its cut: features of `prefix` -> embedding (B, 256, s, s)."""
+        """Runs the units of the encoder after its cut: features of `prefix` → embedding (B, 256, s, s)."""
         return self.image_encoder.suffix(features)
 
     def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
@@ -106,7 +106,7 @@ class Sam(nn.Module):
         return self.mask_decoder(features.embedding, image_pe, sparse, dense, image_index, multimask)
 
     def postprocess(self, logits: Tensor, input_size: Size, original_size: Size) -> Tensor:
-        """Brings one image's logits to its original frame, where > 0 is the mask, just as SamPredictor does.
+        """Resizes the logits of one image to its original frame as SamPredictor does; the mask is where they are > 0.
 
         logits: (N, C, 4s, 4s) → (N, C, H, W) of `original_size`
         """

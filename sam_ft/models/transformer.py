@@ -20,7 +20,7 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(dim)
 
     def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor, num_outputs: int) -> tuple[Tensor, Tensor]:
-        """Runs the tokens of each object against its own copy of the image.
+        """Runs the tokens of each object and its own copy of the image through all blocks.
 
         image: (M, P, dim), P pixels of the embedding · image_pe: (1 or M, P, dim) · tokens: (M, T, dim)
         num_outputs: tokens to return, counted from the first
@@ -57,21 +57,21 @@ class TwoWayBlock(nn.Module):
         if self.first:
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens)
+            query = tokens + token_pe
+            tokens = tokens + self.self_attn(query, query, tokens)
         tokens = self.norm1(tokens)
 
-        placed_image = image + image_pe
-        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image)
+        image_key = image + image_pe
+        tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image_key, image)
         tokens = self.norm2(tokens)
         tokens = self.norm3(tokens + self.mlp(tokens))
 
-        image = image + self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens)
+        image = image + self.cross_attn_image_to_token(image_key, tokens + token_pe, tokens)
         return tokens, self.norm4(image)
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose heads may share fewer channels (`inner_dim`) than come in and go out."""
+    """Multi-head attention whose heads share `inner_dim` channels, which may be fewer than `dim`."""
 
     def __init__(self, dim: int, num_heads: int, inner_dim: int) -> None:
         super().__init__()
@@ -96,15 +96,15 @@ class Attention(nn.Module):
 
 
 class CrossAttention(Attention):
-    """Attention between few tokens and many pixels, in which no projection runs over the pixels.
+    """Attention between few tokens and many pixels that projects no pixel.
 
     A head with the projections (W, b) of token t and (U, c) of pixel x compares them by
 
         (W t + b) · (U x + c)  =  Uᵀ(W t + b) · x  +  (W t + b) · c
 
-    so the pixels' projection can be folded into the token. For a box that makes 7 tokens × 8 heads = 56 vectors to
-    be compared with each of 4096 pixels, instead of 128 channels to be computed for each. Values likewise: an
-    average of projections is the projection of the average. Many points gain nothing, and lose little.
+    so the pixels' projection is folded into the token. A box has 7 tokens × 8 heads = 56 vectors to compare with each
+    of 4096 pixels, instead of 128 channels to compute for each. Likewise for values: an average of projections is the
+    projection of the average. With many points the cost is about the same.
     """
 
     def _logits(self, tokens: Tensor, pixels: Tensor, of_tokens: nn.Linear, of_pixels: nn.Linear) -> Tensor:
@@ -126,8 +126,8 @@ class TokenToImage(CrossAttention):
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: (M, T, dim) tokens · key, value: (M, P, dim) pixels → (M, T, dim)"""
         weights = self._logits(query, key, self.q_proj, self.k_proj).softmax(dim=3)
-        seen = (weights.flatten(1, 2) @ value).unflatten(1, weights.shape[1:3])
-        heads = torch.einsum("mhtd,hcd->mthc", seen, self._by_head(self.v_proj.weight))
+        averages = (weights.flatten(1, 2) @ value).unflatten(1, weights.shape[1:3])
+        heads = torch.einsum("mhtd,hcd->mthc", averages, self._by_head(self.v_proj.weight))
         return self.out_proj(heads.flatten(2) + self.v_proj.bias)
 
 
@@ -138,6 +138,6 @@ class ImageToToken(CrossAttention):
         """query: (M, P, dim) pixels · key, value: (M, T, dim) tokens → (M, P, dim)"""
         weights = self._logits(key, query, self.k_proj, self.q_proj).softmax(dim=2)
         values = torch.einsum("mhtc,hcd->mhtd", self._split(self.v_proj(value)), self._by_head(self.out_proj.weight.T))
-        # A pixel's weights sum to 1 in each head, so shares of the bias add up to it without a pass over the pixels.
+        # A pixel's weights sum to 1 in each head, so each value carries its share of the bias: no pass over the pixels.
         values = values + self.out_proj.bias / self.num_heads
         return mixtures(weights.flatten(1, 2), values.flatten(1, 2))
