@@ -1,10 +1,15 @@
+import contextlib
+import io
 import os
+import runpy
+import sys
 
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.support.blobs import write_folder
-from tests.support.cli import SMALL, call
+from tests.support.cli import ROOT, SMALL, call, torchrun
 
 pytest_plugins = ["pytester", "tests.support.messages"]
 
@@ -40,18 +45,32 @@ def run(blobs, tmp_path_factory):
     """The directory of a finished run on `blobs`."""
     directory = tmp_path_factory.mktemp("runs") / "blobs"
     with pytest.MonkeyPatch.context() as patch:
-        import contextlib
-        import io
-        import runpy
-        import sys
-
-        from tests.support.cli import ROOT
-
         patch.chdir(ROOT)
         patch.setattr(sys, "argv", ["train.py", *SMALL, *of(blobs), f"run_dir={directory}", "epochs=2"])
         with contextlib.redirect_stdout(io.StringIO()):
             runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
     return directory
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory):
+    """`two_processes(job)`: the result on each rank of a job of tests/support/two_processes.py.
+
+    The first test that needs one starts torchrun once for all jobs, also of the other pytest workers.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two_processes"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            done = torchrun("-m", "tests.support.two_processes", str(folder))
+            (folder / "stderr").write_text(done.err)
+
+    def results(job):
+        assert (folder / f"{job}.1").exists(), (folder / "stderr").read_text()
+        return [torch.load(folder / f"{job}.{rank}", weights_only=True) for rank in range(2)]
+
+    return results
 
 
 def of(folder):

@@ -47,15 +47,9 @@ def test_rounds_of_clicks_accumulate_to_the_same_losses_and_gradients(interactiv
     assert_same(interactive, steps("mask_decoder", 1, COUNTS, prompter="iterative"))
 
 
-def test_two_processes_take_the_same_clicks_as_one(interactive, tmp_path):
-    # where no object of a process begins with a point, the heads of its candidates get no gradient
-    counts = ",".join(map(str, COUNTS))
-    done = torchrun(
-        "-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", "1", counts, "float32", "3", "iterative"
-    )
-    assert done.code == 0, done.err
-    for rank in range(2):
-        assert_same(interactive, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+def test_two_processes_take_the_same_clicks_as_one(interactive, two_processes):
+    for result in two_processes("clicks"):
+        assert_same(interactive, result)
 
 
 def test_an_encoder_that_learns_runs_once_for_all_rounds_and_trains_as_accumulated():
@@ -74,14 +68,10 @@ def test_compiled_modules_give_the_same_losses_and_gradients(adapt):
     assert_same(plain, compiled)
 
 
-@pytest.mark.parametrize("micro", [0, 1])
-def test_two_processes_give_the_same_losses_and_gradients(single, tmp_path, micro):
-    done = torchrun(
-        "-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", str(micro), ",".join(map(str, COUNTS))
-    )
-    assert done.code == 0, done.err
-    for rank in range(2):
-        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+@pytest.mark.parametrize("job", ["whole batches", "accumulated"])
+def test_two_processes_give_the_same_losses_and_gradients(single, two_processes, job):
+    for result in two_processes(job):
+        assert_same(single, result)
 
 
 def test_cached_embeddings_in_float32_train_exactly_as_fresh_ones_do(single):
@@ -99,25 +89,17 @@ def test_cached_embeddings_in_float16_train_as_fresh_ones_do_to_a_thousandth(sin
     assert cached["scores"] == pytest.approx(single["scores"], abs=1e-3, nan_ok=True)
 
 
-def test_two_processes_train_in_chunks_on_cached_embeddings_as_one_does_on_fresh_ones(single, tmp_path, monkeypatch):
-    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "home"))
-    counts = ",".join(map(str, COUNTS))
-    done = torchrun("-m", "tests.support.steps", str(tmp_path / "out"), "mask_decoder", "0", counts, "float32", "2")
-    assert done.code == 0, done.err
-    assert len(list(tmp_path.glob("home/embeddings/*/*.safetensors"))) > len(COUNTS)  # several views of each
-    for rank in range(2):
-        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+def test_two_processes_train_in_chunks_on_cached_embeddings_as_one_does_on_fresh_ones(single, two_processes):
+    for result in two_processes("cached chunks"):
+        assert_same(single, result)
+        assert result["cached"] > len(COUNTS)  # several views of each
 
 
-@pytest.mark.slow
-def test_two_processes_train_the_encoder_as_one_does(tmp_path):
-    # an image count of 1 leaves the second process without any
-    done = torchrun("-m", "tests.support.steps", str(tmp_path / "out"), "", "0", "3")
-    assert done.code == 0, done.err
+def test_two_processes_train_the_encoder_as_one_does(two_processes):
     single = steps("", None, [3])
     assert any(name.startswith("image_encoder") for name in single["gradients"])
-    for rank in range(2):
-        assert_same(single, torch.load(tmp_path / f"out.{rank}", weights_only=True))
+    for result in two_processes("encoder"):
+        assert_same(single, result)
 
 
 @pytest.mark.slow

@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -6,7 +5,6 @@ import torch
 
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics, SurfaceDistance
 from sam_ft.utils.errors import ConfigError
-from tests.support.cli import torchrun
 from tests.support.masks import rows, square
 from tests.support.metric_shares import COUNTS, scored
 
@@ -136,15 +134,12 @@ def test_without_clicks_there_are_no_scores_of_clicks():
     assert not [name for name in (*scores, *metric.compute().scores) if "click" in name]
 
 
-@pytest.mark.slow
-def test_two_processes_give_exactly_the_scores_of_one(tmp_path):
-    done = torchrun("-m", "tests.support.metric_shares", str(tmp_path / "out"))
-    assert done.code == 0, done.err
-    alone = json.loads(json.dumps(scored()))
+def test_two_processes_give_exactly_the_scores_of_one(two_processes):
+    alone = tuple(scored())
     assert alone[0]["objects"] == sum(COUNTS)
     assert alone[1]["class"]["absent"]["objects"] == 0
-    for rank in range(2):
-        assert json.loads((tmp_path / f"out.{rank}").read_text()) == alone
+    for result in two_processes("metric"):
+        assert result == alone
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,10 +1,4 @@
-"""Scores random masks, distributed over the processes, and writes the result; run under torchrun.
-
-python -m tests.support.metric_shares OUTPUT
-"""
-
-import json
-import sys
+"""Scores random masks, distributed over the processes of two_processes.py."""
 
 import torch
 
@@ -22,9 +16,3 @@ def scored():
         draws = torch.rand(COUNTS[index], 6, generator=torch.Generator().manual_seed(index))
         metric.update(predicted, gt, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
     return metric.compute({0: "a", 1: "b", 2: "c", 3: "absent"})
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with distributed.process_group(), open(f"{sys.argv[1]}.{distributed.rank()}", "w") as file:
-        json.dump(scored(), file)

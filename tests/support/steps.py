@@ -1,9 +1,4 @@
-"""Trains a tiny model for a few steps and saves the result; run under torchrun to compare with one process.
-
-python -m tests.support.steps OUTPUT ADAPT MICRO_BATCH_SIZE COUNTS [DTYPE of cached embeddings [CHUNK [PROMPTER]]]
-"""
-
-import sys
+"""Trains a tiny model for a few steps, in one process or, as a job of two_processes.py, in two."""
 
 import torch
 
@@ -19,7 +14,6 @@ from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.parallel import wrap
 from sam_ft.training.step import read_back, split_into_passes, train_step
-from sam_ft.utils import distributed
 from tests.support.batches import training
 from tests.support.blobs import Blobs
 from tests.support.tiny import bce_iou, tiny_sam
@@ -88,13 +82,3 @@ def batch_of(indices, counts=COUNTS):
 def losses_of(task, batch, prompter=None, seed=7, chunk=None):
     passes = split_into_passes(task, batch, prompter or Box(jitter=0.1), seed, chunk)
     return torch.cat([task(*given)["loss"] for given in passes])
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    output, adapt, micro, counts, dtype, chunk, prompter = [*arguments, *["", "32", "box"][len(arguments) - 4 :]]
-    torch.set_num_threads(1)
-    with distributed.process_group():
-        counted = [int(count) for count in counts.split(",")]
-        result = steps(adapt, int(micro) or None, counted, dtype, chunk=int(chunk), prompter=prompter)
-        torch.save(result, f"{output}.{distributed.rank()}")
