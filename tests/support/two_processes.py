@@ -1,0 +1,38 @@
+"""Runs all jobs that two processes must do as one does, so that the tests pay for a single start of torchrun.
+
+python -m tests.support.two_processes FOLDER
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from sam_ft.utils import distributed
+from tests.support.metric_shares import scored
+from tests.support.steps import COUNTS, steps
+
+
+def cached_chunks():
+    result = steps("mask_decoder", None, COUNTS, "float32", chunk=2)
+    return {**result, "cached": len(list(Path(os.environ["SAM_FT_HOME"]).glob("embeddings/*/*.safetensors")))}
+
+
+JOBS = {
+    "whole batches": lambda: steps("mask_decoder", None, COUNTS),
+    "accumulated": lambda: steps("mask_decoder", 1, COUNTS),
+    # where no object of a process begins with a point, the heads of its candidates get no gradient
+    "clicks": lambda: steps("mask_decoder", 1, COUNTS, "float32", chunk=3, prompter="iterative"),
+    "cached chunks": cached_chunks,
+    "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
+    "metric": lambda: tuple(scored()),
+}
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    with distributed.process_group():
+        for name, job in JOBS.items():
+            os.environ["SAM_FT_HOME"] = str(folder / name)  # a cache of its own
+            torch.save(job(), folder / f"{name}.{distributed.rank()}")
