@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> float:
 
 
 def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
+    # An output folder that cannot be written is refused before any model is loaded.
     distributed.broadcast_from_main(lambda: make_output_folder(plan.output))
     split = open_split(build(plan.data), cfg.split)
     model = build(plan.model).to(distributed.device()).eval().requires_grad_(False)
@@ -56,6 +57,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         dataset = EvaluationSet(split, model.image_size, cache.read)
         cache.fill(dataset, dataset.views, task.prefix, task.images_per_pass, cfg.workers, title=cfg.split)
         batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
+        # All prompts share the features: with a cache they are read, without one encoded again for each prompt.
         for name, prompter in prompters.items():
             title = f"{which}, {name}"
             results[name][which] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, title, split.classes)
@@ -63,7 +65,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
             amg[which] = evaluate_amg(task, batches, cfg.amg_points_per_side, cfg.eval_chunk, f"{which}, amg")
 
     log.info("%s", evaluation_tables(results, amg))
-    rows = join_rows(results)
+    rows = join_rows(results)  # gathers from all processes, so it stands outside of the condition below
     if distributed.is_main():
         facts = {"run": cfg.run, "checkpoint": plan.checkpoint and str(plan.checkpoint), "split": cfg.split}
         facts["data"] = OmegaConf.to_container(plan.data)
@@ -73,15 +75,18 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         picture.unlink(missing_ok=True)  # of an earlier evaluation
         if cfg.pictures:
             name = next(iter(results))
+            # Of the first prompt alone, with the last model that was scored: the tuned one if there is one.
             own = [row for row in rows if row["prompt"] == name]
             draw_worst_and_best(picture, task, dataset, prompters[name], own, cfg.pictures, cfg.eval_chunk)
         written = ["scores.json", "objects.csv", *([picture.name] if cfg.pictures else [])]
         log.info("\nwritten to %s: %s", plan.output, ", ".join(written))
+    # For scripts: the IoU of the first prompt.
     first = next(iter(results.values()))
     return float(first.get("tuned", first["zero_shot"]).scores["iou"])
 
 
 if __name__ == "__main__":
+    # Hydra refuses data.root=DIR for a group that the command line does not choose; ++ allows it.
     sys.argv[1:] = [with_plus(argument) for argument in sys.argv[1:]]
     with exit_cleanly(example="run=VALUE"), distributed.process_group():
         main()

@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> float:
 
 
 def train(cfg: DictConfig, directory: Path) -> TrainState:
-    torch.manual_seed(cfg.seed)
+    torch.manual_seed(cfg.seed)  # for random weights; samples and prompts have seeds of their own
 
     # Everything that costs nothing to build, so that a wrong setting is refused before all masks are read.
     train_prompter, eval_prompter = build(cfg.train_prompt), build(cfg.eval_prompt)
@@ -64,14 +64,15 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     task = PromptedSegmentation(model, loss, cfg.precision)
     cache.open(model, task.compute_dtype)
     task.features_dtype = cache.features_dtype
+    # task.prefix: the frozen part alone, computed without a graph and outside of the parallel wrapper
     fill = partial(cache.fill, encode=task.prefix, per_pass=task.images_per_pass, workers=cfg.workers)
 
     # Two data sets, of which the loaders give each process its share.
     augment, side = build(cfg.train_transform), model.image_size
     train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, cache.read)
     val_set = EvaluationSet(splits.val, side, cache.read)
-    batches = (splits.trainable, cfg.batch_size, cfg.micro_batch_size, cfg.seed)
-    train_loader = TrainingLoader(train_set, *batches, cfg.workers)
+    batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
+    train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, train_loader.micro_batch_size, cfg.workers)
 
     def validate(title: str) -> Evaluation:
@@ -82,39 +83,44 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     wrapped = wrap(task)
     optimizer = build(cfg.optimizer, model=model)
 
-    best, last = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
+    # best: the partial checkpoint, for use; last: the training state, to resume from
+    best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
     with RunReport(directory, cfg, build(cfg.logger), task, val_set, eval_prompter) as report:
         fill(val_set, val_set.views, title="val")
+        # Before `last` is loaded: the model still has its base weights, also in a run that resumes.
         report.draw_zero_shot()
-        if distributed.broadcast_from_main(last.exists):  # all processes go the same way
-            state = TrainState.load(last, model, optimizer)
+        if distributed.broadcast_from_main(last_path.exists):  # all processes go the same way
+            state = TrainState.load(last_path, model, optimizer)
             report.resume(state)
         else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
             report.zero_shot(state, choice_of("prompt@eval_prompt"))
-            save_best(cfg, model, best, state)
+            save_best(cfg, model, best_path, state)
 
-        explain_cost(cache, train_set, task.prefix, len(splits.trainable))
+        explain_cost(cache, train_set, task.prefix, len(splits.train_images))
+        # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
             if state.stalled(cfg.patience):
                 report.stalled()
                 break
-            seconds = fill(train_set, train_set.views_in(epoch, splits.trainable), title="train")
-            for micro_batches in report.steps(epoch, train_loader, seconds):
+            fill_seconds = fill(train_set, train_set.views_in(epoch, splits.train_images), title="train")
+            # A step's seed depends on its number alone, so a resumed run draws the same prompts.
+            for micro_batches in report.steps(epoch, train_loader, fill_seconds):
                 rate = set_learning_rate(optimizer, schedule(state.step, state.total_steps))
                 seed = derive_seed(cfg.seed, state.step)
-                arguments = (train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
-                result = train_step(wrapped, micro_batches, *arguments)
+                result = train_step(
+                    wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
+                )
                 state.step += 1
                 report.step(state.step, rate, result)
 
-            found = validate("validate")
-            if improved := state.update(epoch, found, cfg.monitor):
-                save_best(cfg, model, best, state)
-            report.epoch(state, found, improved)
+            scored = validate("validate")
+            if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
+                save_best(cfg, model, best_path, state)
+            report.epoch(state, scored, improved)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
-                state.save(last, model, optimizer)
-        report.finish(state, best)
+                state.save(last_path, model, optimizer)
+        report.finish(state, best_path)
     return state
 
 

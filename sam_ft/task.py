@@ -26,8 +26,8 @@ class PredictedImage(NamedTuple):
     image: its index in the batch
     masks: (N, H, W) bool in the original frame, exactly those of SamPredictor · pred_iou: (N,)
     prompts: (n,) positions among the N objects with their prompts of the last round, boxes and points in the original
-        frame, one pair for each group of objects
-    click_ious: (N, R) the IoU with the ground truth after each round, or None if there is only one
+        frame, one pair for each chunk of objects
+    click_ious: (N, R) the IoU with the ground truth after each of R rounds, or None if there is only one
     """
 
     image: int
@@ -54,28 +54,31 @@ class PromptedSegmentation(nn.Module):
         self.precision = precision
         self.features_dtype: torch.dtype | None = None
 
-    def forward(self, batch: Batch, sessions: Sequence[InteractiveSession], rounds: int | None = None) -> dict:
-        """The losses of the next `rounds` of some sessions about objects of a batch, of all rounds if None.
+    def forward(self, batch: Batch, sessions: Sequence[InteractiveSession], num_rounds: int | None = None) -> dict:
+        """Runs the next `num_rounds` rounds of some sessions about objects of a batch; None for all that are left.
 
-        → {"loss": (M,), its parts: (M,)} for the objects of one session after the other: the share that these rounds
-        have in the mean over all rounds
+        → {"loss": (m,), its terms: (m,)} for the m objects of one session after the other, summed over these rounds and
+        divided by all rounds of their prompter
         """
         if self.loss is None:
             raise ValueError("this task was made for evaluation: it has no loss")
+        # With a graph only where the encoder learns; a frozen one has run already, see `split_into_passes`.
         features = self.encode(batch)
         collected: list[dict[str, Tensor]] = []
         for session in sessions:
             totals: dict[str, Tensor] = {}
-            for prediction, _ in self.rounds(features, session, compare_on_grid, rounds):
+            for prediction, _ in self.run_rounds(features, session, compare_on_grid, num_rounds):
                 losses = self.loss(prediction, session.gt.masks, session.gt.valid)
-                totals = {name: values + totals.get(name, 0) for name, values in losses.items()}
+                totals = {name: values + totals.get(name, 0) for name, values in losses.items()}  # (M,) each
+            # Divided by all rounds, also if this pass runs one of them: the passes of an object add up to its mean.
             collected.append({name: values / session.prompter.rounds for name, values in totals.items()})
         losses = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
         if distributed.world_size() > 1:
             # DistributedDataParallel waits for the gradient of every parameter, also of those that these prompts do
             # not reach; the prompts of another process may.
-            unreached = sum(p.flatten()[0] for p in self.model.parameters() if p.requires_grad)
-            losses["loss"] = losses["loss"] + 0 * unreached
+            touched = sum(p.flatten()[0] for p in self.model.parameters() if p.requires_grad)
+            # Zero times one number of each parameter: in the graph, and without an effect on the gradient.
+            losses["loss"] = losses["loss"] + 0 * touched
         return losses
 
     def encode(self, batch: Batch) -> Features:
@@ -85,66 +88,78 @@ class PromptedSegmentation(nn.Module):
             assert batch.images is not None
             features = self.prefix(batch.images, batch.sizes)
         with self.autocast():
+            # float32: the cache may hold float16, and autocast casts again where it wants to.
             return self.model.suffix(Features(tuple(one.float() for one in features.maps)))
 
     @torch.no_grad()
     def prefix(self, images: Tensor, sizes: Sequence[Size]) -> Features:
         """The maps of images (B, 3, S, S) uint8 at the cut, which hold no gradient; on a CPU one image at a time."""
-        images = images.to(self.model.device, non_blocking=True)
+        images = images.to(self.model.device, non_blocking=True)  # uint8 until here: a quarter of the bytes of float32
         parts = []
         with self.autocast():
+            # At least one pass: a batch of no images still needs maps, with B = 0.
             for start in range(0, max(1, len(images)), self.images_per_pass):
                 some = slice(start, start + self.images_per_pass)
                 parts.append(self.model.prefix(images[some], sizes[some]).maps)
         maps = tuple(torch.cat(same) for same in zip(*parts, strict=True))
         return Features(maps if self.features_dtype is None else tuple(one.to(self.features_dtype) for one in maps))
 
-    def rounds(
-        self, features: Features, session: InteractiveSession, compare: Compare, count: int | None = None
+    def run_rounds(
+        self, features: Features, session: InteractiveSession, compare: Compare, num_rounds: int | None = None
     ) -> Iterator[tuple[Prediction, Comparison]]:
         """Decodes the prompts of a session, yields the prediction, and steps to the prompts that correct its errors.
 
-        compare: brings the best candidate and the ground truth into one frame · count: of rounds; None for all
+        compare: brings the best candidate and the ground truth into one frame · num_rounds: None for all that are left
         """
         index = session.batch.image_index
-        for _ in range(count or session.prompter.rounds):
+        for _ in range(num_rounds or session.prompter.rounds - session.round):
             prompts = session.prompts
             with self.autocast():
+                # A single point is ambiguous: three candidates. Everything else: one.
                 prediction = self.model.decode(features, prompts, index, prompts.ambiguous)
             comparison = compare(prediction.best(), session.gt)
             yield prediction, comparison
+            # The corrective click comes after the yield: its caller has used the prediction by then.
             if not session.is_last_round:
                 session.step(prediction.best(), comparison)
 
     @torch.no_grad()
     def predict(self, batch: Batch, prompter: Prompter, chunk: int | None = None) -> Iterator[PredictedImage]:
-        """Yields the masks of each image that has objects, as they are after the last round.
+        """Yields the final masks of each image that has objects.
 
         chunk: objects decoded at a time; None for the device's default
         """
         features = self.encode(batch)
-        for index, original in enumerate(batch.originals):
-            one, own_features = batch.image(index), features.image(index)
-            count, device = one.num_objects, one.image_index.device
-            if not count:
-                continue
-            masks = torch.empty(count, *original.size, dtype=torch.bool, device=device)
-            pred_iou = torch.empty(count, device=device)
-            ious = torch.empty(count, prompter.rounds, dtype=torch.float64)
-            prompts = []
-            compare = partial(self._compare_in_original, input_size=one.sizes[0], size=original.size)
-            for who, members in prompter.split(one, EVALUATION_SEED):
-                for part in members.to(device).split(chunk or self.objects_per_pass):
-                    session = InteractiveSession(who, one.select(part), EVALUATION_SEED)
-                    rounds = self.rounds(own_features, session, compare)
-                    for turn, (prediction, comparison) in enumerate(rounds):  # noqa: B007 (the last one counts)
-                        if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
-                            ious[part.cpu(), turn:] = comparison.iou()[:, None]
-                    masks[part], pred_iou[part] = comparison.predicted, prediction.best().pred_iou[:, 0].float()
-                    prompts.append((part, scale_prompts(session.prompts, one.sizes[0], original.size)))
-            yield PredictedImage(index, masks, pred_iou, prompts, ious if prompter.rounds > 1 else None)
+        for index in range(len(batch.originals)):
+            # One image at a time: only then do its objects share an original frame.
+            one_image = batch.image(index)
+            if one_image.num_objects:
+                yield self._predict_image(index, features.image(index), one_image, prompter, chunk)
+
+    def _predict_image(
+        self, index: int, features: Features, batch: Batch, prompter: Prompter, chunk: int | None
+    ) -> PredictedImage:
+        """The predictions for a batch of one image, `index` in its own batch, with its features."""
+        size, input_size, device = batch.originals[0].size, batch.sizes[0], batch.image_index.device
+        masks = torch.empty(batch.num_objects, *size, dtype=torch.bool, device=device)
+        pred_iou = torch.empty(batch.num_objects, device=device)
+        ious = torch.empty(batch.num_objects, prompter.rounds, dtype=torch.float64)
+        prompts = []
+        compare = partial(self._compare_in_original, input_size=input_size, size=size)
+        for own_prompter, members in prompter.split(batch, EVALUATION_SEED):
+            # A chunk of objects runs through all of its rounds before the next one starts, so memory holds one chunk.
+            for part in members.to(device).split(chunk or self.objects_per_pass):
+                session = InteractiveSession(own_prompter, batch.select(part), EVALUATION_SEED)
+                for round_index, (prediction, comparison) in enumerate(self.run_rounds(features, session, compare)):
+                    if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
+                        ious[part.cpu(), round_index:] = comparison.iou()[:, None]
+                    best, predicted = prediction.best(), comparison.predicted  # in the end those of the last round
+                masks[part], pred_iou[part] = predicted, best.pred_iou[:, 0].float()
+                prompts.append((part, scale_prompts(session.prompts, input_size, size)))
+        return PredictedImage(index, masks, pred_iou, prompts, ious if prompter.rounds > 1 else None)
 
     def _compare_in_original(self, prediction: Prediction, gt: GroundTruth, input_size: Size, size: Size) -> Comparison:
+        # Upsampled, then thresholded, as SamPredictor does.
         masks = self.model.postprocess(prediction.logits.float(), input_size, size)[:, 0] > 0
         return Comparison(masks, gt.masks, gt.valid, gt.scale)
 
@@ -166,5 +181,5 @@ class PromptedSegmentation(nn.Module):
 
     @property
     def objects_per_pass(self) -> int:
-        """200 MB each at an input side of 1024 with the backward pass."""
+        """The default size of a chunk: in float32, 200 MB an object at an input side of 1024 with the backward pass."""
         return 8 if self.model.device.type == "cpu" else 16

@@ -40,6 +40,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             input side or another base checkpoint; or names or shapes do not fit. The model is unchanged then.
     """
     tensors, metadata = _read_tensors(path)
+    # All checks come before the first copy, so that a refused file leaves the model as it was.
     for key, ours in _identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
             raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
@@ -117,7 +118,7 @@ def _mismatch(key: str, theirs: object, ours: object) -> str:
 
 
 def _write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}  # safetensors refuses views
     metadata = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": _digest(tensors)}
     try:
         with atomic_path(path) as temporary:
@@ -158,5 +159,6 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
+        # As bytes: NumPy has no bfloat16.
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

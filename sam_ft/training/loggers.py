@@ -48,6 +48,7 @@ class RunLog:
     def __init__(self, directory: Path, tracker: Tracker | None, settings: dict):
         self._path = directory / "metrics.jsonl"
         self._file_warned = False
+        # None on the other processes: every method below does nothing then.
         self._tracker = tracker if distributed.is_main() else None
         if self._tracker is not None:
             self._guard(self._tracker.start, directory, directory.name, settings)
@@ -91,7 +92,7 @@ class RunLog:
     def _guard(self, call: Callable, *arguments: object) -> None:
         try:
             call(*arguments)
-        except Exception as error:
+        except Exception as error:  # a tracker may raise any type, and must not end the run
             log.warning("logger: %s: %s; the run continues with metrics.jsonl only", type(error).__name__, error)
             self._tracker = None
 
@@ -108,6 +109,7 @@ def _append(path: Path, line: bytes) -> None:
 def _keep_lines(path: Path, last_step: int) -> None:
     lines = path.read_text(errors="replace").splitlines()
     with atomic_path(path) as temporary:
+        # An incomplete line has step infinity, so it is dropped too.
         temporary.write_text("".join(line + "\n" for line in lines if _step_of(line) <= last_step))
 
 
@@ -141,6 +143,7 @@ class Wandb:
             mode = self._choose_mode(mode)
         try:
             self._run = self._init(mode, directory, name, settings)
+        # The server accepted a connection but not the run: such as a revoked key, or a timeout.
         except (wandb.errors.Error, OSError) as error:
             log.warning("wandb: %s; logging offline", str(error).splitlines()[0])
             mode = "offline"
@@ -159,15 +162,16 @@ class Wandb:
             settings=self._wandb.Settings(
                 init_timeout=self.timeout,
                 finish_timeout=FINISH_SECONDS,
-                finish_timeout_raises=True,
-                console="off",
-                disable_git=True,
+                finish_timeout_raises=True,  # otherwise a timeout looks like success
+                console="off",  # the run has its own log
+                disable_git=True,  # nothing of the user's repository is uploaded
             ),
         )
 
     def _choose_mode(self, wanted: str) -> str:
         settings = self._wandb.setup().settings
         url = urlsplit(settings.base_url)
+        # A key from the environment or the settings, or from netrc, where `wandb login` stores it.
         if not (settings.api_key or settings.identity_token_file or _has_netrc_key(url.netloc)):
             if wanted == "online":
                 log.warning("wandb: mode=online, but there is no key for %s; logging offline", url.netloc)
@@ -195,11 +199,12 @@ class Wandb:
                 self._run.finish(exit_code=int(failed))
                 finished.set()
 
-        worker = threading.Thread(target=finish, daemon=True)
+        worker = threading.Thread(target=finish, daemon=True)  # daemon: does not keep the process alive
         worker.start()
         worker.join(FINISH_SECONDS + 5)  # in case its own timeout fails
         if not finished.is_set():
             log.warning("wandb: upload not finished; `wandb sync %s` later", Path(self._run.dir).parent)
+        # Still in wandb's finish: its exit hook would wait as well.
         if worker.is_alive():
             self._end_service()
 

@@ -28,12 +28,12 @@ def adamw(
     check_betas(betas)
     check_factors([name for name, _ in model.named_parameters()], lr_factors)
     groups = parameter_groups(model, lr, lr_factors, weight_decay)
-    return torch.optim.AdamW(
-        groups, lr=lr, betas=(betas[0], betas[1]), fused=True
-    )  # one kernel instead of ten per parameter
+    # fused: one kernel instead of ten per parameter
+    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)
 
 
 def check_betas(betas: tuple[float, float]) -> None:
+    # type() and not isinstance: true is an int to Python.
     valid = isinstance(betas, list | tuple) and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in betas)
     if not valid or len(betas) != 2:
         raise ValueError(f"betas={betas}; expected two numbers from 0 to below 1, such as [0.9,0.999]")
@@ -62,6 +62,7 @@ def parameter_groups(
     Weight decay applies to matrices and convolution kernels, not to biases, norms, learned tokens (nn.Embedding) and
     position embeddings.
     """
+    # By identity: their names have no common ending.
     tokens = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     positions = ("pos_embed", "rel_pos_h", "rel_pos_w", "attention_biases")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -86,7 +87,8 @@ class WarmupCosine:
         """step: 0 to total_steps - 1"""
         warmup = max(1, round(self.warmup_fraction * total_steps))
         if step < warmup:
-            return (step + 1) / warmup
+            return (step + 1) / warmup  # + 1: the first step already learns
+        # From just above 0 at the first step after warmup to 1 at the last one.
         progress = (step - warmup + 1) / max(1, total_steps - warmup)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
@@ -110,6 +112,6 @@ def check_warmup(fraction: float) -> None:
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     """Sets the lr of every group to its initial value times `factor`; returns the base lr times `factor`."""
     for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
+        group.setdefault("initial_lr", group["lr"])  # at the first call, before anything has scaled it
         group["lr"] = group["initial_lr"] * factor
     return optimizer.defaults["lr"] * factor

@@ -23,6 +23,7 @@ def wrap(task: nn.Module) -> nn.Module:
     """
     if distributed.world_size() == 1:
         return task
+    # device_ids must be absent for a module on a CPU.
     device = distributed.device()
     return DistributedDataParallel(task, device_ids=[device] if device.type == "cuda" else None, **_OPTIONS)
 

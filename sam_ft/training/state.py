@@ -49,6 +49,7 @@ class TrainState:
     def update(self, epoch: int, found: Evaluation, monitor: str) -> bool:
         """Ends an epoch; → whether it is the best so far."""
         self.epoch = epoch
+        # A tie is no improvement: the earlier weights stay. nan never improves.
         improved = found.scores[monitor] > self.best[monitor]
         if improved:
             self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch

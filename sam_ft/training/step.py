@@ -48,6 +48,7 @@ def train_step(
     Losses are summed and divided by the number of objects in the whole global batch. DistributedDataParallel then
     divides by the number of processes, hence the factor. A gradient that is not finite leaves the weights as they are.
     """
+    # Known before the first backward pass: every loss is divided by the objects of the whole global batch.
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return None
@@ -56,6 +57,7 @@ def train_step(
     for number, batch in enumerate(micro_batches, 1):
         passes = split_into_passes(unwrap(wrapped), batch, prompter, seed, chunk)
         while passes:
+            # Gradients add up over passes; processes average them once, in the last pass of the last micro-batch.
             given = passes.pop(0)  # free the inputs of each pass once it has run
             with gradient_sync(wrapped, enabled=number == len(micro_batches) and not passes):
                 found = wrapped(*given)
@@ -65,14 +67,16 @@ def train_step(
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for p in trained:  # unused parameters get a zero gradient, so 1 and N processes take the same step
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    # The norm is one number over all parameters; it stays on the device.
     norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, as their gradients are
     result = StepResult(objects, norm, {name: torch.cat([some[name] for some in losses]) for name in losses[0]}, images)
+    # A fused optimizer skips the step on the device, and `read_back` raises later. Others must know it now.
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the kernel skips: no read-back
     elif not isfinite(norm):
         raise_not_finite(result)
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)  # frees the gradients until the next step
     return result
 
 
@@ -90,6 +94,7 @@ def split_into_passes(
     batch = batch.to(device, non_blocking=True)
     if not learns:
         batch = replace(batch, images=None, features=task.encode(batch))
+    # A session for each prompter and chunk of objects; an encoder that learns is not split, as it must run only once.
     sessions = []
     for who, objects in groups:
         for part in objects.split(len(objects) + 1 if learns else chunk or task.objects_per_pass):
@@ -100,6 +105,7 @@ def split_into_passes(
     passes: list[Pass] = []
     for session in sessions:
         rounds = session.prompter.rounds
+        # Detached rounds share no graph: each has its own backward pass, and the session goes on from pass to pass.
         passes += [(batch, [session], 1)] * rounds if session.prompter.detach else [(batch, [session], None)]
     return passes
 
@@ -114,11 +120,13 @@ def read_back(results: Sequence[StepResult]) -> list[dict[str, float]]:
     """
     if not results:
         return []
+    # (1 + number of losses,) for each step.
     sums = [torch.stack([one.grad_norm, *(values.sum() for values in one.losses.values())]) for one in results]
     numbers = torch.stack(sums).tolist()
     for result, (norm, *_) in zip(results, numbers, strict=True):
         if not isfinite(norm):
             raise_not_finite(result)
+    # The norm is the same on all processes; the losses are sums over each one's objects.
     totals = distributed.sum_over_ranks([total for _, *own in numbers for total in own])
     found = []
     for result, (norm, *own) in zip(results, numbers, strict=True):
@@ -129,6 +137,7 @@ def read_back(results: Sequence[StepResult]) -> list[dict[str, float]]:
 
 def raise_not_finite(result: StepResult) -> None:
     """Stops all processes and names the images of the bad losses; those of the step if only a gradient is bad."""
+    # One name for each object, in the order of result.losses.
     names = [names[image] for names, index in result.images for image in index.tolist()]
     bad = [name for name, loss in zip(names, result.losses["loss"].tolist(), strict=True) if not isfinite(loss)]
     bad, names = distributed.all_gather(bad), distributed.all_gather(names)
