@@ -69,7 +69,7 @@ def build_sam(model_type: str, image_size: int | None = None, spec: ModelSpec | 
         image_size=side,
         normalize=spec.normalize,
     )
-    return sam.eval()
+    return sam.eval()  # and stays so in training, see `adapt.Freeze`
 
 
 def _build_encoder(spec: ModelSpec, side: int) -> ImageEncoder:

@@ -96,6 +96,7 @@ def download(url: str, target: Path, digest: str, size: int) -> Path:
             if found != digest:
                 part.unlink()
                 raise _Unavailable(f"the download has SHA-256 {found}, expected {digest}, and was removed")
+            # Renamed only once its digest is right: a `target` that exists needs no check.
             with files.atomic_path(target) as temporary:
                 part.replace(temporary)
     except (_Unavailable, OSError) as error:
@@ -123,7 +124,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
         try:
             _transfer(url, part, start, size)
         except _ConnectionFailed as error:
-            failures = 1 if _file_size(part) > start else failures + 1
+            failures = 1 if _file_size(part) > start else failures + 1  # bytes have come: count anew
             if failures > len(RETRY_DELAYS):
                 raise _Unavailable(f"{error} ({_file_size(part)} of {size} bytes are here)") from None
             time.sleep(RETRY_DELAYS[failures - 1])
@@ -138,7 +139,7 @@ def _transfer(url: str, part: Path, start: int, size: int) -> None:
                 raise _Unavailable(f"asked for the bytes from {start} on, the server sent those from {first} on")
         else:  # 200: the server does not support ranges and sends the whole file
             start, total = 0, response.headers.get("Content-Length", str(size))
-        if total not in (str(size), "*"):
+        if total not in (str(size), "*"):  # "*": the server does not know
             raise _Unavailable(f"the server offers {total} bytes, expected {size}: the page of a proxy?")
         with (
             open(part, "ab" if start else "wb") as file,
@@ -167,6 +168,7 @@ def _open(url: str, part: Path, start: int) -> http.client.HTTPResponse:
         if error.code == 416:  # the file ends before `start`, so the bytes so far are of another file
             part.unlink()
             raise _ConnectionFailed(reason) from None
+        # 5xx and 429 (too many requests) may pass; any other code will come again.
         raise (_ConnectionFailed if error.code >= 500 or error.code == 429 else _Unavailable)(reason) from None
     except (OSError, http.client.HTTPException) as error:
         cause = getattr(error, "reason", error)

@@ -63,6 +63,7 @@ def attention(
     bias: (B or 1, heads, Q, P), added to the logits; a CPU has no fused kernel for a bias of three dimensions
     scale: of the logits, 1 / √C by default → (B, heads, Q, C)
     """
+    # Torch picks the kernel: flash, memory-efficient or plain, by device, number format and bias.
     if len(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     # For an empty batch some fused kernels fail (pytorch issue 133780), and on a CPU the bias gets no gradient,
@@ -93,6 +94,7 @@ class _InnerProducts(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         few, many = (tensor.to(grad.dtype) for tensor in ctx.saved_tensors)
         need_few, need_many = ctx.needs_input_grad
+        # grad: (M, A, P); the gradient of `many` is a mixture of `few` with these weights.
         return grad @ many if need_few else None, mixtures(grad, few) if need_many else None
 
 
@@ -125,7 +127,7 @@ def to_windows(x: Tensor, side: int, padding: Tensor | None = None) -> Tensor:
     x: (B, H, W, C) · padding: (C,), zeros by default → (B · windows, side, side, C), the windows of an image row by row
     """
     batch, height, width, channels = x.shape
-    rows, columns = -(-height // side), -(-width // side)
+    rows, columns = -(-height // side), -(-width // side)  # rounded up
     if (rows * side, columns * side) != (height, width):
         fill = x.new_zeros(channels) if padding is None else padding
         padded = fill.expand(batch, rows * side, columns * side, channels).clone()

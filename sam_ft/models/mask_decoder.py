@@ -51,15 +51,19 @@ class MaskDecoder(nn.Module):
         image_index: (M,) int64 in [0, B)
         → logits (M, C, 4s, 4s) and pred_iou (M, C), float32; C is 3 if multimask else 1
         """
+        # Tokens of each object: 1 for the IoU, 4 for the masks, then its prompts: (M, 5 + K, dim).
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
+        # Each object gets its own copy of its image's embedding, with its mask prompt added: (M, s², dim).
         image = _pixels(embedding).contiguous()[image_index] + _pixels(dense)
         # Only the heads of the returned masks run: the others must get no gradient, not even zeros.
         mask_ids = range(1, self.num_mask_tokens) if multimask else range(1)
         tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, num_outputs=1 + mask_ids.stop)
 
+        # The hypernetworks turn each mask token into weights of the dim / 8 upscaled channels: (M, C, dim / 8).
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, 1 + i]) for i in mask_ids], dim=1)
         logits = self._weigh_upscaled(image, weights, embedding.shape[-1])
+        # The head predicts all 4 candidates at once; C of them are returned.
         pred_iou = self.iou_prediction_head(tokens[:, 0])[:, mask_ids.start : mask_ids.stop]
         # float32 also under autocast: logits are upsampled, thresholded and summed over many pixels.
         return Prediction(logits=logits.float(), pred_iou=pred_iou.float())
@@ -70,9 +74,9 @@ class MaskDecoder(nn.Module):
         image: (M, s², dim) · weights: (M, C, dim / 8) → logits (M, C, 4s, 4s)
         """
         upscale, norm, gelu, upscale_again, _ = self.output_upscaling
-        x = _to_subpixels(image, upscale)
+        x = _to_subpixels(image, upscale)  # (M, s², 4, dim / 4)
         x = gelu(norm(x.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # permuted views, for LayerNorm2d
-        x = gelu(_to_subpixels(x, upscale_again))
+        x = gelu(_to_subpixels(x, upscale_again))  # (M, s², 4, 4, dim / 8)
         logits = inner_products(weights, x.flatten(1, 3))
         # (y, x) of the pixel, of its subpixel, of that one's subpixel: put into image order now that the map is narrow
         logits = logits.unflatten(2, (side, side, 2, 2, 2, 2)).permute(0, 1, 2, 4, 6, 3, 5, 7)
@@ -90,4 +94,5 @@ def _to_subpixels(x: Tensor, upscale: nn.Module) -> Tensor:
     x: (..., in) → (..., 4, out)
     """
     weight, bias = upscale.get_parameter("weight"), upscale.get_parameter("bias")
+    # weight: (in, out, 2, 2) → (4 · out, in), with the subpixels row by row.
     return F.linear(x, weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)).unflatten(-1, (4, len(bias)))

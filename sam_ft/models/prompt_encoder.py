@@ -23,8 +23,10 @@ class PromptEncoder(nn.Module):
         self.pe_layer = RandomFourierPosition(embed_dim // 2)
         # Background point, object point, top left corner, bottom right corner.
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
+        # For padding points, which are no position.
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
         self.mask_downscaling = nn.Sequential(
+            # From 4s to s: a mask prompt has the side of the decoder's logits.
             nn.Conv2d(1, mask_in_chans // 4, kernel_size=2, stride=2),
             LayerNorm2d(mask_in_chans // 4),
             nn.GELU(),
@@ -46,6 +48,7 @@ class PromptEncoder(nn.Module):
             if prompts.boxes is None:
                 # SAM was trained with one padding point wherever there is no box.
                 sparse.append(self.not_a_point_embed.weight.expand(num_objects, 1, -1))
+        # Two corners for each box, after the points, as in SAM.
         if prompts.boxes is not None:
             sparse.append(self._embed_boxes(prompts.boxes))
         if not sparse:
@@ -56,6 +59,7 @@ class PromptEncoder(nn.Module):
         """The positions of the pixels of the image embedding: (1, embed_dim, s, s)."""
         side = self.image_embedding_size
         centers = (torch.arange(side, device=self.no_mask_embed.weight.device) + 0.5) / side
+        # Cell centers in [0, 1], the same scale that points have after division by S.
         y, x = torch.meshgrid(centers, centers, indexing="ij")
         return self.pe_layer(torch.stack([x, y], dim=-1)).permute(2, 0, 1)[None]
 
@@ -71,6 +75,7 @@ class PromptEncoder(nn.Module):
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         """boxes: (M, 4) x0, y0, x1, y1 in the input frame → (M, 2, embed_dim)"""
         corners = torch.cat([self._type_embedding(2), self._type_embedding(3)])
+        # A box is two points, its corners, each with its own type embedding.
         return self._embed_coordinates(boxes.reshape(len(boxes), 2, 2)) + corners
 
     def _type_embedding(self, index: int) -> Tensor:
@@ -86,6 +91,7 @@ class PromptEncoder(nn.Module):
         if masks is not None:
             return self.mask_downscaling(masks)
         side = self.image_embedding_size
+        # a view: nothing is copied
         return self.no_mask_embed.weight[:, :, None, None].expand(num_objects, -1, side, side)
 
 
@@ -105,6 +111,7 @@ class RandomFourierPosition(nn.Module):
         """coordinates: (..., 2) x, y in [0, 1] → (..., 2 · num_frequencies) float32"""
         # Always float32: half precision would shift positions by several pixels.
         with torch.autocast(coordinates.device.type, enabled=False):
+            # [0, 1] → [-1, 1], projected on random frequencies of unit variance.
             projected = (2 * coordinates.float() - 1) @ self.positional_encoding_gaussian_matrix.float()
             angles = 2 * math.pi * projected
             return torch.cat([angles.sin(), angles.cos()], dim=-1)

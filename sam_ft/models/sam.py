@@ -44,6 +44,7 @@ class Sam(nn.Module):
         self.image_size = image_size
         self.normalize = normalize
         self.base_sha256: str | None = None
+        # ImageNet's, for values of 0 to 255. Not persistent: the official state dicts do not hold them.
         mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
         self.register_buffer("pixel_std", std[:, None, None], persistent=False)
@@ -74,6 +75,7 @@ class Sam(nn.Module):
         if self.normalize == "imagenet":
             pixels = (pixels - self.pixel_mean) / self.pixel_std
         else:
+            # Over the image without its padding, all channels together.
             low = pixels.masked_fill(~inside, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
             high = pixels.masked_fill(~inside, -torch.inf).amax(dim=(1, 2, 3), keepdim=True)
             pixels = (pixels - low) / (high - low).clamp(min=1e-8)
@@ -99,6 +101,7 @@ class Sam(nn.Module):
         → logits (M, C, 4s, 4s) over the padded input and pred_iou (M, C); C is 3 if multimask else 1
         """
         side = (self.mask_side, self.mask_side)
+        # Mask prompts are 256 wide for SAM; a model at another input side has another grid.
         if prompts.masks is not None and prompts.masks.shape[-2:] != side:
             prompts = replace(prompts, masks=F.interpolate(prompts.masks, side, mode="bilinear", align_corners=False))
         sparse, dense = self.prompt_encoder(prompts, num_objects=len(image_index))
@@ -110,6 +113,7 @@ class Sam(nn.Module):
 
         logits: (N, C, 4s, 4s) → (N, C, H, W) of `original_size`
         """
+        # Two resizes with a crop of the padding between them, as in SamPredictor: a single one gives other edges.
         side = (self.image_size, self.image_size)
         logits = F.interpolate(logits, side, mode="bilinear", align_corners=False)
         logits = logits[..., : input_size[0], : input_size[1]]

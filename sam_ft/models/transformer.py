@@ -31,6 +31,7 @@ class TwoWayTransformer(nn.Module):
             tokens, image = layer(tokens, image, token_pe, image_pe)
         # No attention among tokens follows, so only those that the decoder reads are kept.
         tokens, token_pe = tokens[:, :num_outputs], token_pe[:, :num_outputs]
+        # The paper's last attention from the tokens to the image, after all blocks.
         tokens = tokens + self.final_attn_token_to_image(tokens + token_pe, image + image_pe, image)
         return self.norm_final_attn(tokens), image
 
@@ -54,6 +55,7 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_image_to_token = ImageToToken(dim, num_heads, inner_dim=dim // 2)
 
     def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
+        # Step 1 of the paper: self-attention among the tokens.
         if self.first:
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
@@ -61,11 +63,14 @@ class TwoWayBlock(nn.Module):
             tokens = tokens + self.self_attn(query, query, tokens)
         tokens = self.norm1(tokens)
 
+        # Step 2: attention from the tokens to the image.
         image_key = image + image_pe
         tokens = tokens + self.cross_attn_token_to_image(tokens + token_pe, image_key, image)
         tokens = self.norm2(tokens)
+        # Step 3: the MLP on each token.
         tokens = self.norm3(tokens + self.mlp(tokens))
 
+        # Step 4: attention from the pixels to the tokens. `image` has not changed, so `image_key` holds.
         image = image + self.cross_attn_image_to_token(image_key, tokens + token_pe, tokens)
         return tokens, self.norm4(image)
 
@@ -88,7 +93,7 @@ class Attention(nn.Module):
             self._split(self.k_proj(key)),
             self._split(self.v_proj(value)),
         )
-        return self.out_proj(attention(*heads).transpose(1, 2).flatten(2))
+        return self.out_proj(attention(*heads).transpose(1, 2).flatten(2))  # heads joined: (M, Q, inner_dim)
 
     def _split(self, x: Tensor) -> Tensor:
         """(M, Q, inner_dim) → (M, heads, Q, inner_dim / heads)"""
@@ -110,8 +115,10 @@ class CrossAttention(Attention):
     def _logits(self, tokens: Tensor, pixels: Tensor, of_tokens: nn.Linear, of_pixels: nn.Linear) -> Tensor:
         """tokens: (M, T, dim) · pixels: (M, P, dim) → (M, heads, T, P): with P last, a softmax over T is fast too"""
         projected = self._split(of_tokens(tokens))
+        # The scale 1 / √(inner_dim / heads), on the few numbers of the tokens and not on the logits.
         projected = projected * projected.shape[3] ** -0.5
-        folded = torch.einsum("mhtc,hcd->mhtd", projected, self._by_head(of_pixels.weight))
+        folded = torch.einsum("mhtc,hcd->mhtd", projected, self._by_head(of_pixels.weight))  # Uᵀ(W t + b)
+        # (W t + b) · c, one number for all pixels
         bias = torch.einsum("mhtc,hc->mht", projected, self._by_head(of_pixels.bias))
         return inner_products(folded.flatten(1, 2), pixels).unflatten(1, bias.shape[1:]) + bias[..., None]
 
@@ -125,9 +132,12 @@ class TokenToImage(CrossAttention):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: (M, T, dim) tokens · key, value: (M, P, dim) pixels → (M, T, dim)"""
+        # (M, heads, T, P): for each token and head, a distribution over the pixels.
         weights = self._logits(query, key, self.q_proj, self.k_proj).softmax(dim=3)
+        # Averages of unprojected pixels, (M, heads, T, dim); the projection follows, once for each token and head.
         averages = (weights.flatten(1, 2) @ value).unflatten(1, weights.shape[1:3])
         heads = torch.einsum("mhtd,hcd->mthc", averages, self._by_head(self.v_proj.weight))
+        # The weights of a head sum to 1, so the bias of the values passes through the average.
         return self.out_proj(heads.flatten(2) + self.v_proj.bias)
 
 
@@ -136,7 +146,9 @@ class ImageToToken(CrossAttention):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """query: (M, P, dim) pixels · key, value: (M, T, dim) tokens → (M, P, dim)"""
+        # (M, heads, T, P) again, but for each pixel and head a distribution over the tokens.
         weights = self._logits(key, query, self.k_proj, self.q_proj).softmax(dim=2)
+        # v_proj and each head's columns of out_proj applied to the tokens: (M, heads, T, dim).
         values = torch.einsum("mhtc,hcd->mhtd", self._split(self.v_proj(value)), self._by_head(self.out_proj.weight.T))
         # A pixel's weights sum to 1 in each head, so each value carries its share of the bias: no pass over the pixels.
         values = values + self.out_proj.bias / self.num_heads

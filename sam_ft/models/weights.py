@@ -70,6 +70,7 @@ def read_state_dict(path: str | Path) -> StateDict:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # the readers raise almost any type on damaged bytes
         raise CheckpointError(f"{path} ({_describe_size(path)}) {_diagnose(path, error)}") from None
+    # Training scripts wrap the state dict once or twice.
     for key in ("model", "state_dict"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
@@ -105,6 +106,7 @@ def load_base_weights(model: Sam, path: str | Path) -> None:
         # precision, so it only selects the tensors to check in full.
         if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {name} holds values that are not finite; the file cannot be used")
+    # A file with an official name must be that file, and not an altered one.
     digest = files.sha256(path)
     for published in OFFICIAL.values():
         if path.name == published.name and digest != published.sha256:
@@ -126,10 +128,11 @@ def _interpolate_positions(state: StateDict, wanted: StateDict) -> tuple[StateDi
     """
     resized, changes = dict(state), []
     name = "image_encoder.pos_embed"  # (1, grid, grid, width)
+    # Other ranks are left for `_check_state_dict` to refuse.
     if name in state and name in wanted and state[name].ndim == 4 == wanted[name].ndim:
         old, new = state[name].shape[1:3], wanted[name].shape[1:3]
         if old != new:
-            channels_first = state[name].float().permute(0, 3, 1, 2)
+            channels_first = state[name].float().permute(0, 3, 1, 2)  # float32: a file may hold half precision
             table = F.interpolate(channels_first, size=tuple(new), mode="bicubic", align_corners=False)
             resized[name] = table.permute(0, 2, 3, 1).to(state[name].dtype)
             changes.append(f"pos_embed {old[0]}x{old[1]} -> {new[0]}x{new[1]} (bicubic)")
@@ -164,6 +167,7 @@ def _check_state_dict(model: Sam, state: StateDict, path: Path, looks_like: str 
     differences = {kind: names for kind, names in differences.items() if names}
     if not differences:
         return
+    # The verdict is the first that fits: another model of this project, a known foreign file, a part of a model.
     hints = [hint for part, hint in FOREIGN_NAMES.items() if any(part in name for name in state)]
     if looks_like == model.model_type:
         verdict = f"looks like {looks_like}, but altered"

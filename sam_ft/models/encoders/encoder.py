@@ -42,6 +42,7 @@ class ImageEncoder(nn.Module):
     @property
     def cut(self) -> int:
         """The number of units in the prefix: 0 if the first one learns, all of them if nothing learns."""
+        # Found anew at each call: what learns may change, as by `adapt.Freeze`.
         learning = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         units = self.units()
         return next((i for i, unit in enumerate(units) if any(map(unit.holds, learning))), len(units))
@@ -49,7 +50,7 @@ class ImageEncoder(nn.Module):
     def prefix(self, images: Tensor, cut: int | None = None) -> Features:
         """images: (B, 3, S, S) normalized → the map at the cut; `cut` replaces the encoder's own."""
         cut = self.cut if cut is None else cut
-        return Features((self(images, 0, cut) if cut else images,))
+        return Features((self(images, 0, cut) if cut else images,))  # without a prefix, the pixels are the map
 
     def suffix(self, features: Features, cut: int | None = None) -> Features:
         """features: of `prefix`, with the same `cut` → (embedding (B, out_channels, s, s),)"""

@@ -82,7 +82,7 @@ class Stem(nn.Module):
     def __init__(self, dim: int, stem: Literal["conv", "pixel"]) -> None:
         super().__init__()
         kernel, stride = (3, 2) if stem == "conv" else (1, 1)
-        self.stride = stride**2
+        self.stride = stride**2  # two convolutions
         self.seq = nn.Sequential(ConvNorm(3, dim // 2, kernel, stride), Gelu(), ConvNorm(dim // 2, dim, kernel, stride))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -148,8 +148,10 @@ class TinyViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
+        # Windows are padded with zeros before their layer norm, as in MobileSAM; SAM's ViT pads after it.
         windows = self.attn(to_windows(x.permute(0, 2, 3, 1), self.window_size))
         x = x + from_windows(windows, height, width).permute(0, 3, 1, 2)
+        # It mixes neighboring windows, and has no residual.
         x = self.local_conv(x)
         return in_bands(self._add_mlp, x)
 
@@ -187,6 +189,7 @@ class WindowAttention(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         """windows: (B, side, side, dim) → the same"""
         batch, side, _, dim = windows.shape
+        # In LeViT's layout each head holds its q, k and v side by side; a ViT's holds all q, then all k, then all v.
         qkv = self.qkv(self.norm(windows)).reshape(batch, side * side, self.num_heads, 3, dim // self.num_heads)
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B, heads, side², dim / heads)
         # Looked up on every call: a kept copy would be stale after training or loading weights.
@@ -199,5 +202,6 @@ def _distance_index(side: int) -> Tensor:
     """(side², side²) int64: index into the bias table for each pair of cells, |Δrow| · side + |Δcolumn|."""
     place = torch.arange(side)
     distance = (place[:, None] - place[None, :]).abs()
+    # (row, column) of a query × (row, column) of a key
     index = distance[:, None, :, None] * side + distance[None, :, None, :]
     return index.reshape(side * side, side * side)

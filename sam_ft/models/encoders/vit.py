@@ -32,6 +32,7 @@ class ImageEncoderViT(ImageEncoder):
         super().__init__()
         side = image_size // patch_size
         self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        # A vector for each patch, so weights fit one input side; `weights` interpolates for others.
         self.pos_embed = nn.Parameter(torch.zeros(1, side, side, embed_dim))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         self.blocks = nn.ModuleList(
@@ -42,6 +43,7 @@ class ImageEncoderViT(ImageEncoder):
 
     def units(self) -> list[Unit]:
         blocks = [Unit((f"blocks.{i}",), block) for i, block in enumerate(self.blocks)]
+        # The cut can lie between any two blocks.
         return [Unit(("patch_embed", "pos_embed"), self._embed), *blocks, Unit(("neck",), self.neck)]
 
     def _embed(self, images: Tensor) -> Tensor:
@@ -75,6 +77,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden_dim=4 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        # (B, s, s, dim), a view: channels are last in memory.
         x = x.permute(0, 2, 3, 1)
         x = x + self.attn(self.norm1(x))
         return in_chunks(self._add_mlp, x).permute(0, 3, 1, 2)
@@ -109,9 +112,12 @@ class RelPosAttention(nn.Module):
         windows = to_windows(self.qkv(x), side, padding=self.qkv(x.new_zeros(x.shape[3])))
         windows = windows.reshape(len(windows), side * side, 3, self.num_heads, self.head_dim)
         q, k, v = windows.permute(2, 0, 3, 1, 4).unbind(0)  # each (B · windows, heads, side², head_dim)
+        # The terms of rows and columns, (B · windows, heads, side², side) each; as in SAM, their queries are not
+        # scaled.
         q_map = q.unflatten(2, (side, side))
         rows = torch.einsum("bnyxc,ykc->bnyxk", q_map, _relative(self.rel_pos_h)).flatten(2, 3)
         columns = torch.einsum("bnyxc,xkc->bnyxk", q_map, _relative(self.rel_pos_w)).flatten(2, 3)
+        # In parts without a gradient on a CPU, at once elsewhere; equal up to rounding.
         attend = _attend_in_parts if predicts_on_cpu(x) else _attend_at_once
         out = attend(q, k, v, rows, columns).transpose(1, 2).reshape(-1, side, side, x.shape[3])
         return self.proj(from_windows(out, x.shape[1], x.shape[2]).contiguous())
@@ -130,6 +136,7 @@ def _attend_in_parts(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Ten
         one = slice(head, head + 1)
         for i in range(0, q.shape[2], 1024):
             some = slice(i, i + 1024)
+            # (B, 1, 1024, side, side), then the last two as side² keys, row by row.
             bias = (rows[:, one, some, :, None] + columns[:, one, some, None, :]).flatten(3)
             out[:, one, some] = attention(q[:, one, some], k[:, one], v[:, one], bias)
     return out
@@ -149,7 +156,7 @@ def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tens
     places = F.pad(_one_hot_places(side, k), (0, spare))
     k = torch.cat([k, places.expand(batch, heads, -1, -1)], dim=3)
     v = F.pad(v, (0, 2 * side + spare))
-    return attention(q, k, v, scale=1.0)[..., :head_dim]
+    return attention(q, k, v, scale=1.0)[..., :head_dim]  # q holds the scale; cuts the padding of v
 
 
 def _relative(table: Tensor) -> Tensor:
