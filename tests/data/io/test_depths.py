@@ -304,7 +304,7 @@ def test_all_odd_formats_are_read():
     from pathlib import Path
 
     files = [path for path in (Path(os.environ["SAM_FT_DATA"]) / "odd_formats").rglob("*.*") if path.is_file()]
-    assert len(files) == 11
+    assert files
     for path in files:
         image = read_image(path)
         assert read_size(path) == image.shape[:2]
