@@ -36,6 +36,7 @@ class Freeze:
             ConfigError: a pattern matches no parameter, or nothing is left to train.
         """
         names = [name for name, _ in model.named_parameters()]
+        # Refused, because a mistyped pattern would silently train less.
         for pattern in (*self.train, *self.freeze):
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ConfigError(
@@ -43,6 +44,7 @@ class Freeze:
                     f"{', '.join(sorted({name.split('.')[0] + '.' for name in names}))}"
                 )
         for name, parameter in model.named_parameters():
+            # Set on every parameter, both ways: a second call with other patterns leaves nothing of the first.
             parameter.requires_grad = _matches(name, self.train) and not _matches(name, self.freeze)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise ConfigError(f"adapt.freeze={self.freeze} leaves nothing to train; remove a pattern")

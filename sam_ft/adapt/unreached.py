@@ -37,6 +37,7 @@ def freeze_unreached(model: Sam, prompter: Prompter) -> list[str]:
 
 def reached_parameters(model: Sam, prompter: Prompter) -> set[str]:
     """Names of the parameters outside of the image encoder that get a gradient from prompts of `prompter`."""
+    # A copy, so that neither weights nor gradients of the model change.
     probe = Sam(
         ImageEncoder(),  # of no units: it is not run
         deepcopy(model.prompt_encoder),
@@ -45,6 +46,7 @@ def reached_parameters(model: Sam, prompter: Prompter) -> set[str]:
         model.image_size,
     ).to(model.device)
     batch = _dummy_batch(model.image_size)
+    # Leaves the random numbers of the run as they are.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         # a layer that starts at zero would hide those before it
@@ -55,6 +57,7 @@ def reached_parameters(model: Sam, prompter: Prompter) -> set[str]:
         for prompts in prompter.examples(batch):
             prompts, index = prompts.to(model.device), batch.image_index.to(model.device)
             prediction = probe.decode(features, prompts, index, prompts.ambiguous)
+            # Random weights of the outputs: gradients of their plain sum could cancel.
             weights = torch.randn(prediction.logits.shape).to(model.device)
             ((weights * prediction.logits).sum() + prediction.pred_iou.sum()).backward()
     return {name for name, p in probe.named_parameters() if p.grad is not None and bool(p.grad.any())}

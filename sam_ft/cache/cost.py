@@ -21,6 +21,7 @@ def explain_cost(cache: EmbeddingCache, dataset: TrainingSet, encode: Encode, im
         started = time.perf_counter()
         image = torch.zeros(1, 3, side, side, dtype=torch.uint8)
         float(encode(image, [(side, side)]).maps[-1].sum())  # waits for the device
+    # One image, times this process's share.
     seconds = (time.perf_counter() - started) * images / distributed.world_size()
     log.info(
         "cache: off for the training images, because %s changes them at random. Encoding them takes about %.0f s of "

@@ -64,8 +64,9 @@ class EmbeddingCache:
             )
             self.enabled = False
         if self.enabled:
+            # A folder for each prefix, so entries of other weights or number formats are never found.
             name = f"{prefix_digest(model, compute_dtype)}-{self._dtype_name}"
-            numbers = sum(math.prod(shape) for shape in prefix_shapes(model))
+            numbers = sum(math.prod(shape) for shape in prefix_shapes(model))  # of the maps of one image
             self._folder = EntryFolder(self._space, name, numbers * DTYPES[self._dtype_name].itemsize + HEADER_BYTES)
 
     @property
@@ -108,17 +109,22 @@ class EmbeddingCache:
         self, dataset: TrainingSet | EvaluationSet, views: Collection[View], workers: int, title: str
     ) -> list[View]:
         """Gives the data set the keys of the views; → those to encode, the same list on all processes."""
+        # Views whose key no earlier epoch has found.
         new = sorted(set(views) - dataset.keys.keys())
         keys = find_keys(dataset, new, self._index, workers, title) if new else {}
         known = {view: key for view in views if (key := dataset.keys.get(view))}
+        # Files of earlier epochs that are gone, such as a damaged one that `read` has deleted.
         lost = distributed.broadcast_from_main(lambda: self._folder.lost(set(known.values())))
         if lost:
             log.warning("%s: %d cached embeddings are gone or damaged; encoding them again", title, len(lost))
             keys |= {view: key for view, key in known.items() if key in lost}
         if not keys:
             return []
+        # Only the main process deletes and reserves; all processes get its plan.
         kept, missing = distributed.broadcast_from_main(lambda: self._folder.plan(set(keys.values())))
+        # "": no room, so batches with this view are read as pixels in every epoch.
         dataset.keys |= {view: key if key in kept else "" for view, key in keys.items()}
+        # By key: two views with the same pixels have one entry, which is written once.
         view_of = {key: view for view, key in keys.items()}
         return [view_of[key] for key in missing]
 
@@ -135,6 +141,7 @@ class EmbeddingCache:
         images = ViewImages(dataset.split, dataset.image_size, with_pixels=True)
         changed: list[View] = []  # since their keys were found
         for items in walk(images, share(views), per_pass, workers, f"{title}: encoding"):
+            # Their key stands for the old pixels, so nothing may be written under it.
             changed += [item.view for item in items if item.key != dataset.keys[item.view]]
             # another run may have been faster
             items = [item for item in items if item.view not in changed and not self._folder.holds(item.key)]

@@ -18,6 +18,7 @@ HEADER_BYTES = 256  # of a file besides its numbers, about
 
 def write_entry(path: Path, features: Features) -> None:
     """Writes the features of one image, B = 1. Raises: OSError, SafetensorError"""
+    # Stored in their memory order, which safetensors does not keep by itself; `read_entry` restores it.
     orders = [_memory_order(one[0]) for one in features.maps]
     maps = [one[0].detach().permute(order).cpu().contiguous() for one, order in zip(features.maps, orders, strict=True)]
     notes = {f"order{i}": " ".join(map(str, order)) for i, order in enumerate(orders)}
@@ -41,6 +42,7 @@ def read_entry(path: Path) -> Features | None:
         return None
     except Exception:  # damaged bytes come out of the reader as almost any type
         pass
+    # Reached by damaged entries only.
     with suppress(OSError):
         path.unlink(missing_ok=True)
     return None

@@ -31,6 +31,7 @@ class EntryFolder:
     def read(self, keys: Sequence[str]) -> Features | None:
         """The features of a batch of images; None if one of them is missing or damaged."""
         parts = []
+        # A batch is read in full or not at all: it holds either features or pixels.
         for key in keys:
             features = read_entry(self._path(key))
             if features is None:
@@ -56,6 +57,7 @@ class EntryFolder:
         """The same as `Space.plan` for the files of these keys; if files cannot be written, it plans none."""
         if not self.failure:
             try:
+                # The space knows files of all folders by their path below its root.
                 key_of = {self._file(key): key for key in keys}
                 kept, missing = self._space.plan(key_of.keys(), self._entry_bytes)
                 return Plan({key_of[name] for name in kept}, [key_of[name] for name in missing])

@@ -33,8 +33,10 @@ class SideIndex:
         """Id → key of those that the index has; the last line of an id counts."""
         wanted, found = set(ids), {}
         with suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
+            # A larger one was not written by `add`.
             if os.fstat(file.fileno()).st_size <= LARGEST:
                 for line in file:
+                    # 40 hex digits each, a space between; the whole line is compared, so its checksum must fit.
                     if line[:40] in wanted and line == _line(line[:40], line[41:81]):
                         found[line[:40]] = line[41:81]
         return found
@@ -51,6 +53,7 @@ class SideIndex:
                 size = file.tell()
             if size > LARGEST:
                 with open(self._path, "rb") as file:
+                    # It may begin within a line, whose checksum then fails.
                     file.seek(size - LARGEST // 2)
                     newest = file.read()
                 with atomic_path(self._path, sync=False) as path:

@@ -16,6 +16,7 @@ def prefix_digest(model: Sam, compute_dtype: torch.dtype) -> str:
     encoder, digest = model.image_encoder, hashlib.blake2b(digest_size=10)
     kind = (PREPROCESSING, model.model_type, model.image_size, model.normalize, str(compute_dtype), model.device.type)
     digest.update(repr((*kind, encoder.cut)).encode())
+    # Names in order, so that the digest does not depend on that of the modules.
     for name, tensor in sorted(encoder.prefix_state().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -36,6 +37,7 @@ class _Prefix(nn.Module):
 def prefix_shapes(model: Sam) -> list[tuple[int, ...]]:
     """The shapes of the maps of one image at the cut, found without computing them (torch's device "meta")."""
     prefix = _Prefix(model.image_encoder)
+    # Tensors with a shape and no memory: the call below costs nothing.
     state = {name: tensor.to("meta") for name, tensor in [*prefix.named_parameters(), *prefix.named_buffers()]}
     image = torch.empty(1, 3, model.image_size, model.image_size, device="meta")
     return [tuple(one.shape[1:]) for one in functional_call(prefix, state, (image,))]

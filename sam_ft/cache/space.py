@@ -44,15 +44,17 @@ class Space:
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock"):
             present = _present(self.root)
+            # The time stamp of a file is its last use.
             for name in present.keys() & set(own):
                 with suppress(FileNotFoundError):
                     os.utime(self.root / name)
             missing = sorted(set(own) - present.keys())
             random.Random(os.getpid()).shuffle(missing)  # two runs that begin together help each other
+            # As many of the missing as fit; the others are encoded each time.
             room = self._make_room(present, own, len(missing) * entry_bytes)
             fitting = missing[: int(room // entry_bytes)]
             kept = set(own) - set(missing[len(fitting) :])
-            if self._lease is None or not self._lease.exists():
+            if self._lease is None or not self._lease.exists():  # someone may have deleted the folder
                 self._lease = Lease(self.root)
             self._lease.add(dict.fromkeys(kept, entry_bytes))
         if len(fitting) < len(missing):
@@ -66,9 +68,10 @@ class Space:
     def _make_room(self, present: dict[str, tuple[float, int]], own: Collection[str], wanted: int) -> float:
         """Deletes the least recently used files until `wanted` bytes fit, if they can; → bytes there is room for."""
         in_use = Lease.all_in_use(self.root)
+        # Files that living runs are about to write.
         promised = sum(size for name, size in in_use.items() if name not in present and name not in own)
         room = self.max_gb * 1e9 - promised - sum(size for _, size in present.values())
-        for name, (_, size) in sorted(present.items(), key=lambda entry: entry[1]):
+        for name, (_, size) in sorted(present.items(), key=lambda entry: entry[1]):  # oldest first
             if room >= wanted or not wanted:
                 break
             if name not in in_use and name not in own:
@@ -111,6 +114,7 @@ class Lease:
         for lock_path in (root / "in_use").glob("*.lock"):
             list_path = lock_path.with_suffix("")
             try:
+                # The lock of a living run is held; one that can be taken belonged to a dead one.
                 with FileLock(lock_path, timeout=0):
                     list_path.unlink(missing_ok=True)
                 lock_path.unlink(missing_ok=True)

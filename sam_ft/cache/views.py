@@ -51,10 +51,12 @@ class ViewImages(Dataset):
         return or_error(lambda batch: [self._view(view) for view in batch], views)
 
     def _view(self, view: View) -> ViewImage:
+        # View before resize, as in training, so that the pixels are the same.
         image = dihedral(self.split[view[0]].image, view[1]).contiguous()
         size = resized_size((image.shape[1], image.shape[2]), self.side)
         image = resize_image(image, size)
         key = pixels_key(image)
+        # The key is a few bytes to send from a worker, the pixels 3 MB at an input side of 1024.
         if not self.with_pixels:
             return ViewImage(view, key, size, None)
         return ViewImage(view, key, size, F.pad(image, (0, self.side - size[1], 0, self.side - size[0])))
@@ -85,7 +87,9 @@ def find_keys(
         images = ViewImages(dataset.split, dataset.image_size, with_pixels=False)
         for items in walk(images, unknown, 4, workers, f"{title}: looking for embeddings"):
             keys |= {item.view: item.key for item in items}
+        # without an id: a file too young to be known
         index.add({ids[view]: keys[view] for view in unknown if view in ids})
+    # Every process needs all keys: in the next epoch it may get any image.
     return dict(distributed.all_gather(list(keys.items())))
 
 
@@ -108,6 +112,7 @@ def walk(
             yield items
             bar.update(len(items))
             done, now = done + len(items), time.perf_counter()
+            # In a log file, where tqdm shows nothing.
             if bar.disable and now - logged >= SILENCE and done < len(views):
                 logged = now
                 left = tqdm.format_interval((now - started) / done * (len(views) - done))
