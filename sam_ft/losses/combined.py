@@ -50,15 +50,17 @@ class Combined:
 
         masks, valid: (M, S, S) bool
         """
+        # One candidate: nothing to choose.
         if prediction.logits.shape[1] == 1:
             logits = upsample(prediction.logits[:, 0], masks.shape[-1])
             iou = hard_iou(logits, masks, valid)[:, None]
         else:
+            # Only the best candidate is upsampled with a graph.
             best, iou = self.best_candidate(prediction, masks, valid)
             rows = torch.arange(len(best), device=best.device)
             logits = upsample(prediction.logits[rows, best], masks.shape[-1])
         terms = {name: term(logits, masks, valid) for name, term in self.terms.items()}
-        head = DISTANCES[self.iou_head](prediction.pred_iou.float() - iou).mean(1)
+        head = DISTANCES[self.iou_head](prediction.pred_iou.float() - iou).mean(1)  # (M,): mean over C
         total = self.weighted_sum(terms) + self.iou_head_weight * head
         return {"loss": total, **{name: value.detach() for name, value in terms.items()}, "iou_head": head.detach()}
 
@@ -103,5 +105,6 @@ def hard_iou(logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
     """The IoU of thresholded masks and ground truth on valid pixels, (M,) float32; 0 where both are empty."""
     predicted = (logits > 0) & valid
     intersection = (predicted & masks).flatten(1).sum(1, dtype=torch.float32)
+    # float32 counts are exact up to 2^24 pixels, an input side of 4096.
     union = ((predicted | masks) & valid).flatten(1).sum(1, dtype=torch.float32)
     return intersection / union.clamp(min=1)

@@ -14,6 +14,7 @@ class Dice:
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         intersection, predicted, gt = soft_areas(logits, masks, valid)
+        # clamp: without valid pixels the loss is 1 and has no gradient, instead of 0 / 0.
         return 1 - 2 * intersection / (predicted + gt).clamp(min=1e-6)
 
 
@@ -45,6 +46,7 @@ class Tversky:
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         intersection, predicted, gt = soft_areas(logits, masks, valid)
+        # gt - intersection: soft false negatives; predicted - intersection: soft false positives.
         errors = self.beta * (gt - intersection) + (1 - self.beta) * (predicted - intersection)
         return 1 - intersection / (intersection + errors).clamp(min=1e-6)
 
@@ -60,6 +62,7 @@ class Lovasz:
         self.weight = weight
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+        # The weights are constants of the gradient: the extension is linear while the order of errors stays.
         errors = ((1 - signed_logits(logits, masks)).relu() * valid.float()).flatten(1)
         return (errors * lovasz_grad(errors.detach(), (masks & valid).flatten(1))).sum(1)
 
@@ -72,12 +75,13 @@ def lovasz_grad(errors: Tensor, gt: Tensor) -> Tensor:
     """
     order = errors.argsort(1, descending=True)
     gt_sorted = gt.gather(1, order).float()
+    # After the first k pixels of falling error became wrong: what is left of the intersection, and the union.
     intersection = gt_sorted.sum(1, keepdim=True) - gt_sorted.cumsum(1)
     union = intersection + torch.arange(1, errors.shape[1] + 1, device=errors.device, dtype=gt_sorted.dtype)
     # A false negative takes 1 from the intersection, a false positive adds 1 to the union. In closed form, because the
     # difference of successive IoUs would be lost in rounding for an object of a million pixels.
     grad = torch.where(gt_sorted > 0, 1 / union, intersection / (union * (union - 1).clamp(min=1)))
-    return torch.empty_like(grad).scatter_(1, order, grad)
+    return torch.empty_like(grad).scatter_(1, order, grad)  # back from sorted to pixel order
 
 
 def soft_areas(logits: Tensor, masks: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

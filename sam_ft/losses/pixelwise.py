@@ -38,7 +38,9 @@ class Focal:
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
         logits = signed_logits(logits, masks)
+        # alpha on object pixels, 1 - alpha on the background, without a branch.
         balance = masks.float().mul_(2 * self.alpha - 1).add_(1 - self.alpha)
+        # sigmoid(-x) = 1 - p
         return -masked_mean((-logits).sigmoid() ** self.gamma * log_sigmoid(logits) * balance, valid)
 
 
@@ -60,6 +62,7 @@ class BoundaryBce:
         self.width = width
 
     def __call__(self, logits: Tensor, masks: Tensor, valid: Tensor) -> Tensor:
+        # Near the edge: an object pixel within reach, and a background pixel too.
         reach = max(1, round(self.width * masks.shape[-1] / 1024))
         near = dilate(masks & valid, reach) & dilate(~masks & valid, reach) & valid
         return -masked_mean(log_sigmoid(signed_logits(logits, masks)), near)

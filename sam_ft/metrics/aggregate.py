@@ -42,7 +42,9 @@ def aggregate(
     """
     base = ("label", "area", "iou", "dice", "precision", "recall", "pred_iou", *extra_names)
     names = images[0].keys() if images else base
+    # Columns over all objects of the split: {"iou": [...], "area": [...], ...}.
     objects = {name: list(chain.from_iterable(image[name] for image in images)) for name in names}
+    # By name and not by label: two labels may have one name.
     class_names = [classes.get(label) for label in objects["label"]]
     group_names = ("iou", "dice", *extra_names)
     groups = {
@@ -54,8 +56,10 @@ def aggregate(
             for name, (low, high) in SIZES.items()
         },
     }
+    # Empty sizes are left out; empty classes stay, to show what the split lacks.
     groups["size"] = {name: group for name, group in groups["size"].items() if group["objects"]}
 
+    # Means over objects, over images and over classes.
     scores = {name: _mean(objects[name]) for name in ("iou", "dice", "precision", "recall")}
     for name in ("iou", "dice"):
         scores[f"{name}_per_image"] = _mean([_mean(image[name]) for image in images])
@@ -63,6 +67,7 @@ def aggregate(
         for name in ("iou", "dice"):
             means = (group[name] for group in groups["class"].values())
             scores[f"{name}_per_class"] = _mean([mean for mean in means if mean is not None])
+    # The calibration of pred_iou: its error, and whether it ranks objects as their IoU does.
     pred_iou, iou = objects["pred_iou"], objects["iou"]
     scores["pred_iou_mae"] = _mean([abs(a - b) for a, b in zip(pred_iou, iou, strict=True)])
     scores["pred_iou_spearman"] = spearman(pred_iou, iou)
@@ -77,7 +82,7 @@ def _group(objects: Mapping[str, list], names: Iterable[str], is_member: Sequenc
 
 
 def _mean(values: Sequence[float]) -> float:
-    return fsum(values) / len(values) if values else nan
+    return fsum(values) / len(values) if values else nan  # fsum rounds once, so the order of values does not matter
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float:
@@ -88,11 +93,12 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     if len(a) < 2 or not np.isfinite([a, b]).all():
         return nan
     x, y = (_ranks(values) - (len(a) + 1) / 2 for values in (a, b))  # centered: ranks have this mean, ties or not
-    scale = sqrt(fsum(x * x) * fsum(y * y))
+    scale = sqrt(fsum(x * x) * fsum(y * y))  # 0 if all ranks of one side are tied
     return fsum(x * y) / scale if scale else nan
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
     """Ranks from 1 for the smallest; ties get the mean of the ranks they span."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    # cumsum is the last rank of a group of ties; the mean of its ranks lies (count - 1) / 2 before that.
     return (np.cumsum(counts) - (counts - 1) / 2)[place]

@@ -46,6 +46,7 @@ class AveragePrecision:
         ignore: (H, W) bool, COCO's crowd region: an unmatched mask counts for nothing if at least the threshold's
             fraction of it (0.50 or 0.75) lies there
         """
+        # Encoded now: the run lengths of all images fit in memory, their masks may not.
         regions = [] if ignore is None or not ignore.any() else encode_masks(ignore[None])
         self._images.append((name, rles, scores.tolist(), encode_masks(gt), regions))
 
@@ -63,10 +64,12 @@ class AveragePrecision:
         with redirect_stdout(StringIO()):  # pycocotools prints its progress
             evaluator = COCOeval(_to_coco(gt + ignored, len(images)), _to_coco(predicted, len(images)), "segm")
             params = evaluator.params
+            # One limit above the number of predictions, and one range of all areas: nothing is left out.
             params.iouThrs, params.maxDets = [0.5, 0.75], [max(1, len(predicted))]
             params.areaRng, params.areaRngLbl = [[0, float("inf")]], ["all"]
             evaluator.evaluate()
             evaluator.accumulate()
+        # precision: (IoU threshold, recall threshold, category, area range, limit); the mean is over recall.
         ap50, ap75 = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1).tolist() if gt else (math.nan, math.nan)
         return {"ap50": ap50, "ap75": ap75, "masks_per_image": len(predicted) / len(images)}
 

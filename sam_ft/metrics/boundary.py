@@ -41,6 +41,7 @@ class BoundaryIou:
         height, width = gt.shape[-2:]
         dilation = max(1, round(self.dilation_ratio * sqrt(height**2 + width**2)))
         ious = []
+        # The crop does not change the result: background surrounds it as the image's border did.
         for pair in zip(predicted.numpy(), gt.numpy(), strict=True):
             predicted_boundary, gt_boundary = (mask_to_boundary(mask, dilation) for mask in crop_to_union(*pair))
             intersection = np.count_nonzero(predicted_boundary & gt_boundary)
@@ -54,4 +55,5 @@ def mask_to_boundary(mask: NDArray[np.uint8], dilation: int) -> NDArray[np.bool_
     mask: (h, w) 0 or 1 → (h, w) bool
     """
     kernel = np.ones((2 * dilation + 1, 2 * dilation + 1), np.uint8)
+    # Erosion by a square leaves the inside; border value 0 makes the image's border background.
     return mask > cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

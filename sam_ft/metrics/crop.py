@@ -10,6 +10,6 @@ def crop_to_union(predicted: NDArray[np.bool_], gt: NDArray[np.bool_]) -> tuple[
 
     predicted, gt: (H, W) bool → (h, w) uint8 each
     """
-    x, y, width, height = cv2.boundingRect((predicted | gt).view(np.uint8))
+    x, y, width, height = cv2.boundingRect((predicted | gt).view(np.uint8))  # 0, 0, 0, 0 where both are empty
     rows, columns = slice(y, y + height), slice(x, x + width)
     return predicted[rows, columns].astype(np.uint8), gt[rows, columns].astype(np.uint8)

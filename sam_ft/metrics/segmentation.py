@@ -93,8 +93,10 @@ class SegmentationMetrics:
         for an empty prediction), "recall", "pred_iou", those of the extra metrics, and with clicks "iou_click_1" to
         "iou_click_R", "NoC@85" and "NoC@90".
         """
+        # Only from the prediction: no gt mask holds ignored pixels.
         if ignore is not None:
             predicted = predicted & ~ignore
+        # (N,) int64 on the CPU: float32 would round areas above 2^24 pixels.
         intersection, predicted_area, area = areas(predicted & gt), areas(predicted), areas(gt)
         scores = {
             "area": area,
@@ -104,13 +106,14 @@ class SegmentationMetrics:
             "recall": intersection.double() / area,
             "pred_iou": pred_iou.double().cpu(),
         }
+        # Extra metrics compute with NumPy and OpenCV, on the CPU.
         if self.extra_metrics:
             predicted, gt = predicted.cpu(), gt.cpu()
         for metric in self.extra_metrics:
             scores |= metric(predicted, gt)
         if click_ious is not None:
             scores |= _click_scores(click_ious.cpu())
-        if len(area):
+        if len(area):  # an image without objects has no mean
             columns = {name: values.tolist() for name, values in scores.items()}
             self._images.append({"label": labels.tolist(), **columns})
         return scores
@@ -133,6 +136,6 @@ def _click_scores(ious: Tensor) -> dict[str, Tensor]:
     columns = {f"iou_click_{click}": column.double() for click, column in enumerate(ious.unbind(1), 1)}
     for percent in (85, 90):
         reached = ious >= percent / 100  # in the IoUs' own precision, where 0.9 equals 0.9
-        first = reached.int().argmax(dim=1) + 1
+        first = reached.int().argmax(dim=1) + 1  # argmax takes the first of equals
         columns[f"NoC@{percent}"] = torch.where(reached.any(dim=1), first, ious.shape[1]).double()
     return columns

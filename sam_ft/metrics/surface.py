@@ -12,7 +12,7 @@ from sam_ft.metrics.crop import crop_to_union
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import distance_to_zero
 
-CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))  # a pixel and its 4 neighbors
 
 
 class SurfaceDistance:
@@ -49,6 +49,7 @@ class SurfaceDistance:
         if not predicted.any():
             return 0.0, hypot(*gt.shape)
         predicted_edges, gt_edges = (mask_edges(mask) for mask in crop_to_union(predicted, gt))
+        # From each predicted edge pixel to the gt's outline, and the reverse.
         directed = surface_distances(predicted_edges, gt_edges), surface_distances(gt_edges, predicted_edges)
         within = sum(np.count_nonzero(distances <= self.tolerance) for distances in directed)
         nsd = within / sum(len(distances) for distances in directed)
@@ -60,6 +61,7 @@ def mask_edges(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     mask: (h, w) 0 or 1 → (h, w) bool
     """
+    # The mask without its inside; border value 0 makes the image's border background.
     return mask > cv2.erode(mask, CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
 
 
