@@ -111,6 +111,7 @@ class TrainingSet(Dataset):
         return or_error(self.batch, draws)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
+        # All from the cache or all as pixels: a batch holds no mixture.
         features = features_of(self.read_features, [draw.key for draw in draws])
         samples = [self._sample(draw, with_pixels=features is None) for draw in draws]
         return collate(samples, self.image_size, features)
@@ -118,9 +119,11 @@ class TrainingSet(Dataset):
     def _sample(self, draw: Draw, with_pixels: bool) -> Sample:
         sample = self.split[draw.image] if with_pixels else self.split.annotations(draw.image)
         seed = derive_seed(self.seed, draw.epoch, sample.name)
+        # A random subset in the order of the image, before masks are augmented and resized: that costs by the object.
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
             sample = sample.select(order[: self.max_objects].sort().values)
+        # With a view, the features or pixels of that view and nothing else.
         augmented = self.augment(sample, seed) if draw.view is None else dihedral_sample(sample, draw.view)
         return resize_longest_side(augmented, self.image_size)
 
@@ -149,6 +152,7 @@ class EvaluationSet(Dataset):
         features = features_of(self.read_features, [self.keys.get((image, 0), "") for image in images])
         read = self.split.__getitem__ if features is None else self.split.annotations
         samples = [read(image) for image in images]
+        # Scores are taken in the original frame, so its masks go along.
         originals = [Original(sample.masks, sample.ignore, sample.size) for sample in samples]
         return collate(
             [resize_for_evaluation(sample, self.image_size) for sample in samples], self.image_size, features, originals

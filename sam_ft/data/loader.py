@@ -41,6 +41,7 @@ class TrainingBatches(Sampler):
         micro_batch_size: int | None,
         seed: int,
     ) -> None:
+        # The largest share of a process; rounded up, as others may have one image less.
         share = -(-batch_size // distributed.world_size())
         self.micro_batch_size = min(micro_batch_size or share, share)
         self.per_step = -(-share // self.micro_batch_size)
@@ -62,8 +63,10 @@ class TrainingBatches(Sampler):
         order = torch.randperm(len(self.images), generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
+            # Shuffled before it is shared out: global batches are the same for any number of processes.
             own = batch[distributed.rank() :: distributed.world_size()]
             share = [self.draw(self.epoch, self.images[place]) for place in own]
+            # Slices beyond the end are empty, so every process yields as many lists.
             for micro in range(self.per_step):
                 yield share[micro * self.micro_batch_size : (micro + 1) * self.micro_batch_size]
 
@@ -91,6 +94,7 @@ class TrainingLoader:
 
     def epoch(self, epoch: int) -> Iterator[list[Batch]]:
         self._batches.epoch = epoch
+        # The loader's batches are micro-batches; every `per_step` of them are one step.
         batches = iter(self._loader)
         while micro_batches := list(islice(batches, self._batches.per_step)):
             yield micro_batches
@@ -108,6 +112,7 @@ class Loader(DataLoader):
 
 def evaluation_loader(dataset: EvaluationSet, images_per_batch: int, workers: int) -> Loader:
     """Yields this process's share of the images, each image on exactly one process and never twice."""
+    # No padding to equal shares: a repeated image would count twice in the scores.
     share = range(distributed.rank(), len(dataset), distributed.world_size())
     batches = [list(share[i : i + images_per_batch]) for i in range(0, len(share), images_per_batch)]
     return make_loader(dataset, batches, workers)
@@ -117,7 +122,7 @@ def make_loader(dataset: Dataset, batches: Iterable[list], workers: int, persist
     """A loader of the batches that `dataset.__getitems__` makes of each list of indices."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     cores = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    workers = min(workers, cores // processes)
+    workers = min(workers, cores // processes)  # 0: in this process
     return Loader(
         dataset,
         batch_sampler=batches,

@@ -43,6 +43,7 @@ def resize_image(image: Tensor, size: Size) -> Tensor:
     """
     if tuple(image.shape[-2:]) == size:
         return image
+    # Pillow and not torch: its antialiased filter rounds differently, and SamPredictor uses it.
     pixels = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     resized = np.array(pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous()
@@ -81,6 +82,7 @@ class Augment:
         """Which of the 8 views of `dihedral` a seed draws; only if nothing is `not_cacheable`."""
         if not self.transforms:
             return 0
+        # Six different pixels in a 2 × 3 picture: all 8 views of it differ, so it shows which one was drawn.
         marker = torch.arange(6, dtype=torch.uint8).reshape(1, 2, 3)
         moved, _ = self._apply(marker, None, seed)
         return next(view for view in range(8) if torch.equal(dihedral(marker, view), moved))
@@ -90,12 +92,14 @@ class Augment:
             return sample
         if not self.not_cacheable:
             return dihedral_sample(sample, self.view(seed))
+        # The ignore mask moves along as one more mask.
         masks = sample.masks if sample.ignore is None else torch.cat([sample.masks, sample.ignore[None]])
         # as bytes, since not every kernel of torchvision takes bool; no objects, since some fail on an empty tensor
         image, moved = self._apply(sample.image, masks.view(torch.uint8) if len(masks) else None, seed)
         size = (image.shape[-2], image.shape[-1])
         if moved is None:
             return replace(sample, image=image, size=size, masks=sample.masks.new_zeros(0, *size))
+        # Apart again: (N, H, W) and (1, H, W), or (0, H, W) without one.
         masks, ignore = (moved > 0).split([len(sample.masks), len(masks) - len(sample.masks)])
         ignored = None if sample.ignore is None else ignore[0]
         return drop_empty(replace(sample, image=image, size=size, masks=masks, ignore=ignored))
@@ -138,6 +142,7 @@ class QuarterTurn(nn.Module):
 
     def forward(self, *pictures: Tensor | None) -> tuple[Tensor | None, ...]:
         """Turns all pictures (..., H, W) alike; each keeps its type, image or mask."""
+        # Both numbers are always drawn, so that later transforms do not depend on the outcome.
         turns = int(torch.randint(1, 4, ()))
         turns = turns if float(torch.rand(())) < self.p else 0
         return tuple(

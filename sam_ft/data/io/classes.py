@@ -26,6 +26,7 @@ class ClassMap:
     def from_config(cls, classes: Mapping[str, Code], ignore_index: Code | None = None) -> "ClassMap":
         """Raises: ConfigError when `classes` maps no names, mixes ids and colors, or has a repeated or invalid code."""
         _check_mapping(classes)
+        # By the option that holds each code, for the errors below; the code to ignore is checked with the others.
         given = {f"data.classes.{name}": code for name, code in classes.items()}
         if ignore_index is not None:
             given["data.ignore_index"] = ignore_index
@@ -51,6 +52,7 @@ class ClassMap:
 
     def format_code(self, code: int) -> str:
         """A code as data.classes has it."""
+        # unpacks what `_pack_code` packed
         return str([code >> 16, code >> 8 & 255, code & 255] if self.are_colors else code)
 
     def __str__(self) -> str:
@@ -61,6 +63,7 @@ def _check_mapping(classes: Any) -> None:
     """Raises: ConfigError when ids are missing, or are the keys."""
     if isinstance(classes, Mapping):
         names = list(classes.values())
+        # {1: crop} instead of {crop: 1}: the error shows it the right way round.
         if names and all(isinstance(name, str) for name in names) and all(str(key).isdigit() for key in classes):
             came = ", ".join(f"{key}: {name}" for key, name in classes.items())
             turned = ", ".join(f"{name}: {key}" for key, name in classes.items())
@@ -85,6 +88,7 @@ def _is_color(code: Any) -> TypeGuard[Sequence[int]]:
 def _pack_code(key: str, code: Code) -> int:
     if _is_color(code):
         if len(code) == 3 and all(type(part) is int and 0 <= part <= 255 for part in code):
+            # 24 bits, so that a mask of colors becomes one of integers.
             return code[0] << 16 | code[1] << 8 | code[2]
     elif type(code) is int and 0 <= code <= 65535:
         return code

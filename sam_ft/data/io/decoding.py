@@ -48,6 +48,7 @@ def read_header(path: Path, page: int | None = None) -> Header:
     with _errors_as_data_error(path):
         if is_tiff(path):
             with open_tiff_page(path, page) as tiff:
+                # Pillow converts all other pages, such as palettes, to 8 bits.
                 dtype = np.dtype(tiff.dtype if has_plain_values(tiff) else np.uint8)
                 return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
         with _open_with_pillow(path, page) as image:
@@ -78,6 +79,7 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
             image.load()  # `verify` passes truncated files
             if _is_deep_png(path):
                 return _apply_orientation(_decode_deep_png(path), image.getexif().get(ExifTags.Base.Orientation))
+            # Pillow turns its own images; arrays are turned by `_apply_orientation`.
             image = ImageOps.exif_transpose(image)
             if image.mode == "F" or image.mode.startswith("I"):
                 return np.array(image).astype(dtype)  # a TIFF's short or unsigned integers arrive as long signed ones
@@ -90,6 +92,7 @@ def _errors_as_data_error(path: Path) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata does not change a pixel
+            # Pillow only warns at its limit of pixels, and raises at twice the limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except DataError:
@@ -115,6 +118,7 @@ def _is_deep_png(path: Path) -> bool:
     """Whether a PNG has 16 bits and colors or alpha; Pillow would cut it to 8 bits."""
     with open(path, "rb") as file:
         head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, color type
+    # RGB, gray with alpha, RGBA
     return head[:8] == b"\x89PNG\r\n\x1a\n" and head[24] == 16 and head[25] in (2, 4, 6)
 
 
@@ -146,6 +150,7 @@ def _header(stored: Size, dtype: np.dtype, orientation: int | None) -> Header:
 
 def _apply_orientation(values: NDArray, orientation: int | None) -> NDArray:
     """Turns and mirrors an array by its EXIF orientation; values other than 1 to 8 change nothing."""
+    # EXIF 5 to 8 swap rows and columns first; then the rows, the columns or both are reversed.
     if orientation in SIDEWAYS:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

@@ -35,6 +35,7 @@ def read_image(path: Path, intensity: str = "percentile", page: int | None = Non
     picture = decode(path, page)
     if isinstance(picture, Image.Image):
         return _to_rgb(path, picture)
+    # (H, W, bands): colors or gray, then perhaps alpha, which is cut off.
     values = np.atleast_3d(picture)
     values = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
     if values.dtype != np.uint8:
@@ -69,6 +70,7 @@ def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]
     low, high = _intensity_limits(path, values, intensity)
     if low == high:  # constant image
         return np.zeros(values.shape, np.uint8)
+    # In place: an image of float64 is eight times as large as its result.
     scaled = values.astype(np.float64)
     scaled -= low
     scaled *= 255

@@ -31,6 +31,7 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
             f"{path}: the mask is stored as {kind}; expected one channel of integers. "
             "Save it as an 8-bit PNG with 0 and 255, or integer ids"
         )
+    # Gray stored as RGB is accepted, colors are not.
     if values.ndim == 3:
         values = values[..., : 1 if values.shape[-1] == 2 else 3]  # without alpha
         if (values != values[..., :1]).any():
@@ -56,11 +57,13 @@ def read_binary_mask(
     if ignore_index is not None:
         _refuse_jpeg(path, f"data.ignore_index={ignore_index} cannot be found in it")
     values = read_mask(path, page)
+    # Without the value to ignore.
     present = [value for value in unique_values(values) if value != ignore_index]
     jpeg = _is_jpeg(path)
     if set(present) <= {0, 255} or (set(present) <= {0, 1} and not jpeg):
         kept, ignored = _split_ignored(values, ignore_index)
         return kept > 0, ignored, False
+    # Not exact: perhaps lossy, with values near 0 and 255, and gray edges.
     if ignore_index is None and _is_lossy(values, jpeg):
         return values > 127, None, True
     shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
@@ -100,6 +103,7 @@ def read_class_mask(path: Path, classes: ClassMap, page: int | None = None) -> t
     """
     codes = read_class_codes(path, classes.are_colors, page)
     kept, ignored = _split_ignored(codes, classes.ignored)
+    # From codes to positions: ids may have gaps, colors are 24 bits.
     places = np.zeros(codes.shape, np.uint16)
     for place, code in enumerate(classes.codes, 1):
         places[codes == code] = place
@@ -127,6 +131,7 @@ def read_class_codes(path: Path, colors: bool, page: int | None = None) -> NDArr
             f"{path}: the mask has more than 8 bits per value; expected colors of 8 bits, as in data.classes"
         )
     rgb = read_image(path, page=page)
+    # The same packing as in `ClassMap`.
     return rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
 
 
@@ -165,11 +170,13 @@ def _is_lossy(values: NDArray[np.integer], jpeg: bool) -> bool:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 255 or (high < 255 - JPEG_ERROR and not (jpeg and low == high <= JPEG_ERROR)):
         return False
+    # The most frequent value near 0 is the black of this JPEG.
     black = int(np.bincount(values.ravel().astype(np.uint8), minlength=JPEG_ERROR + 1)[: JPEG_ERROR + 1].argmax())
     white, between = (values >= 192).sum(), ((values >= 64) & (values < 192)).sum()
     gray = (values > JPEG_ERROR) & (values < 255 - JPEG_ERROR)
     if not (jpeg or gray.any()):
         black = 0
+    # Pixels in between, and those that equal both neighbors: areas, which a blurred edge lacks.
     soft = (gray | ((values <= JPEG_ERROR) & (values != black)))[:-1, :-1]
     same = (values[:-1, :-1] == values[1:, :-1]) & (values[:-1, :-1] == values[:-1, 1:])
     return bool(between <= white and (soft & same).sum() <= soft.sum() / 2)

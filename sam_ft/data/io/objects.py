@@ -55,6 +55,7 @@ def read_objects(path: Path, rules: Rules) -> ObjectMap:
     if rules.objects == "classes":
         return _read_classes(path, rules)
     mask, ignored, lossy = read_binary_mask(path, rules.ignored_id, rules.page)
+    # "whole": the mask is its own id image, with the single id 1.
     ids = label_components(mask, rules.min_area) if rules.objects == "components" else mask.astype(np.uint8)
     return ObjectMap(ids, None, ignored, lossy)
 
@@ -64,12 +65,14 @@ def _read_classes(path: Path, rules: Rules) -> ObjectMap:
     labels = np.array([0, *rules.class_map.labels])
     if not rules.components_per_class:
         return ObjectMap(places, labels, ignored)
+    # Components of all classes are numbered on: those of a class begin after those of the classes before.
     ids, label_of = np.zeros(places.shape, np.int64), [0]
     for place in unique_values(places):
         if place:
             parts = label_components(places == place, rules.min_area)
             ids += np.where(parts, parts + len(label_of) - 1, 0)
             label_of += [labels[place]] * int(parts.max())
+    # Components below min_area: neither object nor background.
     specks = (places > 0) & (ids == 0)
     if specks.any():
         ignored = specks if ignored is None else specks | ignored
@@ -84,6 +87,7 @@ def label_components(mask: NDArray[np.bool_], min_area: int) -> NDArray[np.integ
     _, ids, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= min_area
     keep[0] = False  # the background
+    # OpenCV's number of each component → its number among the kept ones, 0 if it is not.
     numbers = np.where(keep, np.cumsum(keep), 0)
     return numbers[ids]
 
@@ -117,6 +121,7 @@ def missing_classes_error(masks: Sequence[Path], rules: Rules) -> ConfigError:
     found = sorted({code for mask in codes for code in unique_values(mask) if code})
     named = [code for code in found if colors or code != rules.ignored_id]
     ignore = ""
+    # 255 beside small ids, as in PASCAL VOC and Cityscapes, is void.
     if not colors and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:
         named.remove(255)
         ignore = " data.ignore_index=255 (255 is nearly always void; if here it is a class, name it like the others)"

@@ -33,6 +33,7 @@ def open_tiff_page(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
     """
     with tifffile.TiffFile(path) as file:
         pages = len(file.pages)
+        # Only the header is read; `read_tiff_values` reads the pixels.
         tiff = file.pages[check_page(path, pages, page) if pages > 1 else 0]
         assert isinstance(tiff, tifffile.TiffPage)
         bands, pixels = tiff.samplesperpixel, tiff.imagelength * tiff.imagewidth
@@ -68,6 +69,7 @@ def can_decompress(path: Path, tiff: tifffile.TiffPage) -> bool:
     """
     if tiff.compression in tifffile.TIFF.DECOMPRESSORS:
         return True
+    # Pillow can decompress JPEG and more, but keeps other types than bytes only in a single band.
     if tiff.dtype != np.uint8 and (tiff.samplesperpixel > 1 or tiff.dtype not in LOSSLESS_IN_PILLOW):
         codec = tifffile.COMPRESSION(tiff.compression).name
         raise DataError(
@@ -82,8 +84,9 @@ def read_tiff_values(tiff: tifffile.TiffPage) -> NDArray:
     values = tiff.asarray()
     if tiff.axes not in ("YX", "YXS", "SYX") or values.dtype.kind not in "uif":
         raise ValueError(f"its axes are {tiff.axes} and its values {values.dtype}; expected a plain image")
-    if tiff.axes == "SYX":
+    if tiff.axes == "SYX":  # planar: one plane for each band
         values = np.moveaxis(values, 0, -1)
+    # ~x of an unsigned number is its largest value minus x.
     inverted = tiff.photometric == WHITE_IS_ZERO and values.dtype.kind == "u"
     return np.invert(values) if inverted else values
 
