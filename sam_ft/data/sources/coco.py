@@ -44,6 +44,7 @@ class Coco:
         if on_bad not in ("stop", "skip"):
             raise ConfigError(f"data.on_bad={on_bad} is not known; expected stop or skip")
         check_min_area(min_area)
+        # Of a text, `in` would find parts of names.
         if isinstance(categories, str) or (categories is not None and not categories):
             raise ConfigError(f"data.categories={categories}; expected a list of names such as [person,dog], or null")
         if not self.root.is_dir():

@@ -55,11 +55,14 @@ def read_coco(file: Path, folder: Path, categories: Sequence[str] | None, min_ar
     Raises: DataError when the file is no COCO instance JSON, or lacks one of `categories`.
     """
     content = load_json(file)
+    # Categories and images first: an annotation is only valid if both of its ids are.
     known = read_categories(file, content["categories"])
     classes = select_categories(file, known, categories)
     problems: Problems = defaultdict(list)
     valid = check_images(content["images"], problems)
+    # id → position, of images that are valid and have a file.
     usable = {key: place for place, key in enumerate(k for k in valid if has_file(folder, valid[k][0], problems))}
+    # Also those of invalid images: their annotations are no problem of their own.
     ids = {image["id"] for image in content["images"] if present(image, "id")}
     places: list[int] = []
     labels: list[int] = []
@@ -71,6 +74,7 @@ def read_coco(file: Path, folder: Path, categories: Sequence[str] | None, min_ar
             category, image = known_id(entry, "category_id", known), known_id(entry, "image_id", ids)
             if category not in classes or image not in valid:  # an invalid image is a problem of its own
                 continue
+            # Rasterized once, here; the samples only decode run lengths.
             mask = segmentation_to_rle(entry.get("segmentation"), valid[image][1])
         except InvalidEntry as error:
             add_invalid(problems, "annotations", name, error)
@@ -81,13 +85,14 @@ def read_coco(file: Path, folder: Path, categories: Sequence[str] | None, min_ar
         elif image in usable:
             places.append(usable[image])
             labels.append(category)
-            objects.append(entry.get("iscrowd") != 1 and area >= min_area)
+            objects.append(entry.get("iscrowd") != 1 and area >= min_area)  # else ignored
             masks.append(mask["counts"])
     order = np.argsort(np.array(places, np.int64), kind="stable")  # keeps the file's order within an image
     return CocoFile(
         files=[valid[key][0] for key in usable],
         sizes=[valid[key][1] for key in usable],
         classes=classes,
+        # The sorted positions; image i begins where i would be inserted.
         starts=np.searchsorted(np.array(places, np.int64)[order], np.arange(len(usable) + 1)),
         labels=np.array(labels, np.int64)[order],
         objects=np.array(objects, bool)[order],

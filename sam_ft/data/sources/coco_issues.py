@@ -37,6 +37,7 @@ def error_lines(file: Path, problems: Problems, totals: Mapping[str, int], on_ba
     """
     if not problems:
         return []
+    # Images and annotations are counted apart, each against its own total.
     counts = {kind: sum(len(which) for (of, _), which in problems.items() if of == kind) for kind in totals}
     found = " and ".join(f"{counts[kind]} of {totals[kind]} {kind}" for kind in totals if counts[kind])
     lines = [

@@ -49,6 +49,7 @@ def load_json(file: Path) -> dict[str, list]:
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds a {type(content).__name__} {EXPECTED}")
     lists = [key for key in ("images", "annotations", "categories") if isinstance(content.get(key), list)]
+    # Other formats show in their top keys, or in those of an annotation.
     first = content["annotations"][:1] if "annotations" in lists else []
     keys = {*content, *(key for entry in first if isinstance(entry, dict) for key in entry)}
     other = [f". This looks like {name}" for key, name in OTHER_FORMATS.items() if key in keys]
@@ -94,6 +95,7 @@ def check_images(entries: list, problems: Problems) -> dict[Hashable, tuple[str,
         try:
             if not present(entry, "id") or not present(entry, "file_name") or not isinstance(entry["file_name"], str):
                 raise InvalidEntry("have no id or no file_name")
+            # The size is needed before the image is read, to rasterize its polygons.
             if not all(_is_side(entry.get(side)) for side in ("height", "width")):
                 raise InvalidEntry("have no height and width in whole pixels")
             if ids[entry["id"]] > 1:
@@ -125,6 +127,7 @@ def unique_annotations(entries: list, problems: Problems) -> Iterator[tuple[str,
     problems: receives these
     """
     ids = Counter(entry["id"] for entry in entries if present(entry, "id"))
+    # None: tqdm hides itself where the output is no terminal.
     hidden = None if distributed.is_main() else True
     for position, entry in enumerate(tqdm(entries, "reading annotations", leave=False, disable=hidden)):
         name = str(entry["id"]) if present(entry, "id") else f"annotations[{position}]"

@@ -33,6 +33,7 @@ def segmentation_to_rle(segmentation: Any, size: Size) -> dict[str, Any]:
         raise InvalidEntry(
             "have a polygon of under 3 points or an odd number of coordinates (expected x, y, x, y, x, y, ...)"
         )
+    # The parts of an object become one mask, their union.
     mask = rle.merge(rle.frPyObjects(parts, *size))
     if not rle.area(mask) and all(_is_outside(part, size) for part in parts):
         raise InvalidEntry("lie wholly outside their image (expected pixels from the top left corner)")
@@ -48,6 +49,7 @@ def _compress_rle(segmentation: dict[str, Any], size: Size) -> dict[str, Any]:
     else:
         runs = _number_array(counts) if isinstance(counts, list) else None
     pixels = size[0] * size[1]
+    # A compressed RLE is decoded to be checked, since the C code of pycocotools checks nothing.
     if runs is None or runs.dtype.kind == "f" or (runs < 0).any() or (runs > pixels).any() or runs.sum() != pixels:
         raise InvalidEntry("have a damaged RLE (expected run lengths that add up to height * width)")
     if isinstance(counts, str):
@@ -62,6 +64,7 @@ def _decode_counts(text: bytes) -> NDArray[np.int64] | None:
     the sign. From the fourth on, a number is the difference to the run two before. Source: rleToString in
     pycocotools' maskApi.c.
     """
+    # Array operations on all characters at once, since a Python loop would be slow.
     digits = np.frombuffer(text, np.uint8).astype(np.int64) - ord("0")
     if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
         return None
@@ -69,10 +72,13 @@ def _decode_counts(text: bytes) -> NDArray[np.int64] | None:
     number = np.cumsum(last) - last  # index of the number that each digit belongs to
     first = np.flatnonzero(np.diff(number, prepend=-1))
     shift = 5 * (np.arange(len(digits)) - first[number])
-    if shift.max() > 30:
+    if shift.max() > 30:  # more than 7 digits, which no run has
         return None
     runs = np.add.reduceat((digits & 31) << shift, first)
+    # The sign bit counts as minus 2 to the power of the number's bits (two's complement).
     runs -= ((digits[last] >> 4) & 1) << (shift[last] + 5)
+    # Undoes the differences, which are to the run two before: odd and even runs apart.
+    # The first three are stored as they are.
     runs[1::2] = np.cumsum(runs[1::2])
     runs[2::2] = np.cumsum(runs[2::2])
     return runs

@@ -111,6 +111,7 @@ class CocoSplit:
 
         Warns of images whose orientation their size does not show. Raises: DataError that lists all issues.
         """
+        # Threads: most of the time is waiting for the disk.
         with ThreadPoolExecutor(8) as pool:
             checks = pool.map(self._check_header, range(len(self)))
             found = list(tqdm(checks, "reading image sizes", len(self), leave=False, disable=None))
@@ -124,6 +125,7 @@ class CocoSplit:
                 "%s",
                 *(self.folder, len(turned), join_names(turned)),
             )
+        # Differences of the running count at the images' starts: objects of each image, without a loop.
         before = np.concatenate([[0], np.cumsum(self.content.objects)])  # objects before each annotation
         objects = np.diff(before[self.content.starts])
         empty = [name for name, count in zip(self.names, objects, strict=True) if not count]
@@ -139,6 +141,7 @@ class CocoSplit:
         own = np.arange(content.starts[index], content.starts[index + 1])
         kept = own[content.objects[own]]
         masks = torch.from_numpy(self._decode(kept, size))
+        # Crowds and small objects; where an object covers them, its pixels count.
         ignore = torch.from_numpy(self._decode(own[~content.objects[own]], size)).any(0) & ~masks.any(0)
         return Sample(
             image=image,
@@ -175,6 +178,7 @@ class CocoSplit:
         if (height, width) == (h, w):
             return
         message = f"{path}: the image is {w} x {h} pixels but {self.file.name} says {width} x {height}"
+        # Height and width exchanged, and EXIF says why.
         if (height, width) == (w, h) and read_header(path).orientation in SIDEWAYS:
             raise DataError(
                 f"{message}, which is its size without its EXIF orientation: it was annotated as it is stored; remove "

@@ -117,6 +117,7 @@ class FileSplit:
         Raises: DataError that lists all files that cannot be used.
         """
         all_counts = count_files(self.items, self.rules)
+        # Stops at files that cannot be used, or leaves them out; the counts below are of the others.
         stop_or_skip([counts.issue for counts in all_counts if counts.issue is not None], len(self), self.rules)
         bad = [item.name for item, counts in zip(self.items, all_counts, strict=True) if counts.issue is not None]
         good = [(item, counts) for item, counts in zip(self.items, all_counts, strict=True) if counts.issue is None]
@@ -139,6 +140,7 @@ class FileSplit:
         masks = np.concatenate([own for own, _ in pairs])
         labels = np.concatenate([own for _, own in pairs])
         if item.labels:
+            # A label for each mask file → one for each of its objects.
             labels = np.repeat(item.labels, [len(own) for own, _ in pairs])
         elif len(maps) > 1 and self.rules.objects != "classes":  # each file numbers its own objects
             labels = np.arange(1, len(masks) + 1)

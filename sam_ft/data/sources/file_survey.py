@@ -43,6 +43,7 @@ def count_files(items: Sequence[SampleFiles], rules: Rules) -> list[FileCounts]:
 
     Images are decoded too where their pixels may be invalid (floats), and always with on_bad="skip".
     """
+    # Every n-th image, spread over the whole split.
     step = -(-len(items) // SAMPLED)
     counted = [rules.objects == "whole" and position % step == 0 for position in range(len(items))]
     with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter's lock
@@ -54,6 +55,7 @@ def _count(item: SampleFiles, rules: Rules, components: bool) -> FileCounts:
     """components: whether those of its masks are counted."""
     try:
         header = read_header(item.image, rules.page)
+        # Only decoding finds a truncated file, or nan among floats.
         if rules.on_bad == "skip" or header.dtype.kind == "f":
             read_image(item.image, rules.intensity, rules.page)
         maps = read_masks(item, rules, header.size)

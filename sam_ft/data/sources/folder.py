@@ -72,9 +72,11 @@ class Folder:
         return FileSplit(self._items(name, issues), self.rules)
 
     def _items(self, split: str, issues: list[Issue] | None = None) -> list[SampleFiles]:
+        # Folders first, then lists, then the hash.
         if self._has_both("train", "val"):
             return find_pairs(self.root / split, self.image_folder, self.mask_folder, None, issues)
         if self._has_both("train.txt", "val.txt"):
+            # Names with an image or a mask: `find_pairs` reports those that lack the other.
             known = {*files_by_stem(self.root, self.image_folder), *files_by_stem(self.root, self.mask_folder)}
             lists = {which: read_list(self.root / f"{which}.txt", known, issues) for which in ("train", "val")}
             shared = sorted({*lists["train"]} & {*lists["val"]})
@@ -90,6 +92,7 @@ class Folder:
                     f"{LEAK_ADVICE}"
                 )
             return find_pairs(self.root, self.image_folder, self.mask_folder, lists[split], issues)
+        # All pairs, of both splits; the hash chooses.
         pairs = find_pairs(self.root, self.image_folder, self.mask_folder, None, issues)
         choose = "name the images in train.txt and val.txt"
         return split_by_hash(pairs, split, self.val_fraction, self.seed, (self.root, choose))
@@ -97,6 +100,7 @@ class Folder:
     def _has_both(self, train: str, val: str) -> bool:
         """Whether both exist. Raises: DataError when only one does."""
         existing = [name for name in (train, val) if (self.root / name).exists()]
+        # Otherwise a mistyped name would fall through to the split by hash.
         if len(existing) == 1:
             missing = val if existing == [train] else train
             others = sorted(

@@ -66,6 +66,7 @@ def group_issues(issues: Sequence[Issue]) -> list[IssueGroup]:
     """Groups issues with the same advice, and issues without advice by their problem."""
     alike: dict[tuple[str, ...], list[Issue]] = {}
     for issue in issues:
+        # Not by problem, which may hold a number or name of its own.
         key = (issue.level, issue.kind, issue.location, issue.advice or issue.problem)
         alike.setdefault(key, []).append(issue)
     groups = []

@@ -40,6 +40,7 @@ def find_pairs(
     Raises: DataError that lists all missing, surplus and ambiguous partners together.
     """
     images, masks = files_by_stem(root, image_folder), files_by_stem(root, mask_folder)
+    # Sorted, so that positions are the same on every machine.
     names = sorted(images.keys() | masks.keys()) if only is None else sorted(only)
     problems = [
         (f"without a mask in {mask_folder}/", [n for n in names if n not in masks]),
@@ -72,6 +73,7 @@ def _pairing_issues(
 ) -> list[Issue]:
     """One issue for each file that `find_pairs` refuses, and a note for each file that it does not read."""
     issues = []
+    # The same checks from both sides: each image needs a mask, each mask an image.
     sides = ((image_folder, images, "mask", mask_folder, masks), (mask_folder, masks, "image", image_folder, images))
     for folder, own, partner, other_folder, others in sides:
         location = str(root / folder)
@@ -116,6 +118,7 @@ def read_list(path: Path, known: set[str], issues: list[Issue] | None = None) ->
     Raises: DataError that lists the unknown and the repeated names.
     """
     lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    # A suffix is cut only from names that are unknown with it: stems may hold a dot.
     names = [line if line in known or Path(line).suffix.lower() not in SUFFIXES else Path(line).stem for line in lines]
     unknown = [name for name in names if name not in known]
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -155,6 +158,7 @@ def split_by_hash(
     where: the file or folder, and advice for choosing the split by hand, for the error
     Raises: DataError when one split is empty; with a fraction of 1 only "val" must have items.
     """
+    # The hash is uniform in [0, 2^63): below the fraction of it lies val.
     chosen = [item for item in items if (derive_seed(seed, item.name) < val_fraction * 2**63) == (split == "val")]
     if not chosen or (len(chosen) == len(items) and val_fraction < 1):
         empty = split if not chosen else {"train": "val", "val": "train"}[split]

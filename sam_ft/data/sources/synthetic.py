@@ -87,10 +87,12 @@ def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.
     medium = 0.03 * _smooth_noise(rng, 6) + 0.015 * _smooth_noise(rng, 1.5)
     scene = 0.5 + medium + halo - rim + cytoplasm + nucleus
 
+    # The light: brighter to one side, darker to the edges, with wide blotches.
     y, x = np.mgrid[-1 : 1 : IMAGE_SIDE * 1j, -1 : 1 : IMAGE_SIDE * 1j].astype(np.float32)
     angle = rng.uniform(0, 2 * np.pi)
     light = 1 + 0.25 * (x * np.cos(angle) + y * np.sin(angle)) - 0.2 * (x**2 + y**2) + 0.08 * _smooth_noise(rng, 60)
     seen = cv2.GaussianBlur((scene * light).astype(np.float32), (0, 0), 0.9)
+    # The camera: photon noise, which grows with the light, and read-out noise, which does not.
     photons = 900.0
     noisy = rng.poisson(np.clip(seen, 0.02, None) * photons) / photons + rng.normal(0, 0.012, seen.shape)
     return np.clip(noisy * 255, 0, 255).astype(np.uint8), ids.astype(np.uint16)
@@ -105,6 +107,7 @@ def _cell_shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
     radii = rng.uniform(17, 32) * rng.uniform(0.75, 1.3, rng.integers(12, 26))
     centers: list[NDArray[np.float64]] = []
     for radius in radii:
+        # Up to 40 tries to place a cell beside another; a cell that finds no place is left out.
         for _ in range(40):
             place = rng.uniform(0.04 * IMAGE_SIDE, 0.96 * IMAGE_SIDE, 2)
             # close enough to touch, far enough that each keeps most of its body
@@ -117,6 +120,7 @@ def _cell_shapes(rng: np.random.Generator) -> tuple[Picture, NDArray[np.int64]]:
     center = np.array(centers, np.float32)[:, :, None, None]
     dx, dy = x - center[:, 0], y - center[:, 1]  # (n, S, S)
     theta = np.arctan2(dy, dx)
+    # The radius in each direction: a circle with waves of 2, 3, 4 and 7 lobes.
     outline = np.ones_like(theta)
     for wave, strength in ((2, 0.20), (3, 0.10), (4, 0.06), (7, 0.03)):
         phase, size = rng.uniform((0, 0), (2 * np.pi, strength), (n, 2)).astype(np.float32).T[:, :, None, None]

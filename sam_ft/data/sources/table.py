@@ -56,6 +56,7 @@ class Table:
         columns = Columns(image_column, mask_column, split_column, label_column)
         self.rows, self.unread_columns = read_rows(self.table, columns)
         self.label_ids: dict[str, int] = {}
+        # All rows have a label or none has: the column is there or not.
         has_labels = self.rows[0].label is not None
         if has_labels and objects == "classes":
             raise ConfigError(
@@ -63,6 +64,7 @@ class Table:
                 "the masks; choose other objects, or remove the column"
             )
         if has_labels:
+            # The classes then name labels of the table, and not values in the masks.
             self.label_ids, classes = _label_ids(self.rows, classes), None
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
 
@@ -101,10 +103,12 @@ class Table:
 
     def _items(self, rows: list[Row]) -> dict[SampleFiles, str | None]:
         """{image with its masks: split}, in the order of the table."""
+        # By path: rows of one image may be anywhere in the table.
         found: dict[Path, tuple[SampleFiles, str | None]] = {}
         for row in rows:
             path = path_of(self.table, row.image)
             item, _ = found.get(path, (SampleFiles(path.stem, path, ()), None))
+            # One label for each mask, in the order of masks.
             labels = () if row.label is None else (*item.labels, self.label_ids[row.label])
             found[path] = replace(item, masks=(*item.masks, path_of(self.table, row.mask)), labels=labels), row.split
         stems = Counter(item.name for item, _ in found.values())

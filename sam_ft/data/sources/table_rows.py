@@ -42,6 +42,7 @@ def read_rows(table: Path, columns: Columns) -> tuple[list[Row], list[str]]:
     Raises: DataError when it is no table, lacks a column or spells it differently, or has no rows.
     """
     try:
+        # utf-8-sig: spreadsheet programs put a byte-order mark before the header.
         text = table.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); set data.table to a .csv or .tsv file") from None
@@ -95,9 +96,11 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str], issues: li
             known = f"; data.classes has {', '.join(labels)}" if row.label else ""
             add_issue(row, f"the label is {row.label or 'empty'}{known}")
         image, mask = path_of(table, row.image), path_of(table, row.mask)
+        # The same pair twice would give an object twice.
         first = seen.setdefault((image, mask), row.line)
         if first != row.line and row.image and row.mask:
             add_issue(row, f"has the image and the mask of line {first}", "remove one of them")
+        # An image in both splits would be trained on and scored.
         other = split_of.setdefault(image, row)
         if row.image and row.split != other.split:
             add_issue(
