@@ -65,15 +65,18 @@ def generate_masks(
     from torchvision.ops import nms  # torchvision takes two seconds to import, which only AMG should pay
 
     model = task.model
+    # The grid is laid over the original image, as in the official generator, then moved to the input frame.
     points = scale_points(build_point_grid(points_per_side, original_size), original_size, input_size)
     data = MaskData([], torch.zeros(0), torch.zeros(0), torch.zeros(0, 4), -math.inf)
     for batch in points.to(model.device).split(points_per_batch or task.objects_per_pass):
         labels = torch.ones(len(batch), 1, dtype=torch.int64, device=batch.device)
-        prompts = Prompts(points=batch[:, None], point_labels=labels)
+        prompts = Prompts(points=batch[:, None], point_labels=labels)  # one point for each object
         with task.autocast():
             prediction = model.decode(features, prompts, torch.full_like(labels[:, 0], image), multimask=True)
+        # Each of the three candidates is a mask of its own: (3 · points, 4s, 4s) and (3 · points,).
         logits, pred_iou = prediction.logits.float().flatten(0, 1), prediction.pred_iou.float().flatten()
         data.highest_pred_iou = max(data.highest_pred_iou, float(pred_iou.max()))
+        # The cheap filter first: only masks that pass it are upsampled.
         keep = pred_iou > pred_iou_thresh
         _add_stable_masks(
             data, model, logits[keep], pred_iou[keep].cpu(), input_size, original_size, stability_score_thresh
@@ -81,6 +84,7 @@ def generate_masks(
     # official boxes end at the last pixel, not one past it, which changes their IoU
     official_boxes = data.boxes.clone()
     official_boxes[:, 2:] = (official_boxes[:, 2:] - 1).clamp(min=0)
+    # Non-maximum suppression by pred_iou over all batches of points, also of other candidates of one point.
     keep = nms(official_boxes, data.pred_iou, box_nms_thresh)
     rles = [data.rles[index] for index in keep.tolist()]
     return MaskData(rles, data.pred_iou[keep], data.stability_score[keep], data.boxes[keep], data.highest_pred_iou)
@@ -96,12 +100,14 @@ def _add_stable_masks(
     stability_score_thresh: float,
 ) -> None:
     """Adds the stable masks among logits (N, 4s, 4s), upsampling only as many at a time as fit in memory."""
+    # The larger of the two frames that `postprocess` goes through decides.
     masks_per_pass = max(1, PIXELS_PER_PASS // max(model.image_size**2, original_size[0] * original_size[1]))
     for low_res, ious in zip(logits.split(masks_per_pass), pred_iou.split(masks_per_pass), strict=True):
         high_res = model.postprocess(low_res[:, None], input_size, original_size)[:, 0]
         stability_score = calculate_stability_score(high_res)
         stable = stability_score >= stability_score_thresh
         masks = (high_res > 0)[stable.to(high_res.device)]
+        # Kept as run lengths: some thousand masks of an image would not fit in memory.
         data.rles += encode_masks(masks)
         data.pred_iou = torch.cat([data.pred_iou, ious[stable]])
         data.stability_score = torch.cat([data.stability_score, stability_score[stable]])
@@ -147,5 +153,6 @@ def evaluate_amg(
             data = generate_masks(task, features, image, size, original.size, points_per_side, points_per_batch)
             metric.update(name, data.rles, data.pred_iou, original.masks, original.ignore)
             highest_pred_ious.append(data.highest_pred_iou)
+    # Processes may have different numbers of images.
     total, images = distributed.sum_over_ranks([sum(highest_pred_ious), len(highest_pred_ious)])
     return {**metric.compute(), "highest_pred_iou": total / images if images else math.nan}

@@ -41,11 +41,12 @@ def evaluate(
     `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
     wrapper's forward would wait for the others.
     """
-    metric.reset()
+    metric.reset()  # it may hold the images of an earlier evaluation
     rows = []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
+        # Images without objects yield nothing: they have no score.
         for predicted in task.predict(batch, prompter, chunk):
             original, objects = batch.originals[predicted.image], batch.objects_of(predicted.image)
             own = metric.update(
@@ -56,6 +57,7 @@ def evaluate(
                 original.ignore,
                 predicted.click_ious,
             )
+            # (N,) each; one row of every column is an object.
             columns = {"object": batch.object_index[objects], "label": batch.labels[objects], **own}
             for values in zip(*(column.tolist() for column in columns.values()), strict=True):
                 rows.append({"name": batch.names[predicted.image], **dict(zip(columns, values, strict=True))})

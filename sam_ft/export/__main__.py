@@ -25,6 +25,7 @@ def export_command(cfg: DictConfig) -> None:
         export, suffix = FORMATS[cfg.format]
         run = load_run(cfg.run)
         model = build(run.cfg.model)
+        # The base weights with the trained ones on top: the file holds all of them.
         load_partial_weights(model, run.directory / "checkpoints/best.safetensors")
         path = Path(cfg.output or run.directory / "export" / f"{model.model_type}_{run.directory.name}{suffix}")
         path = path.expanduser()

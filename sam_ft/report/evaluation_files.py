@@ -17,6 +17,7 @@ def join_rows(results: Results) -> list[dict]:
     rows: dict[tuple, dict] = {}
     for place, (prompt, result) in enumerate(results.items()):
         for which, evaluation in result.items():
+            # A key without the model: the row of an object receives its zero-shot and its tuned columns.
             for row in distributed.all_gather(evaluation.rows):
                 common = {"prompt": prompt, **{key: row[key] for key in keys}}
                 own = rows.setdefault((place, row["name"], row["object"]), common)
@@ -30,6 +31,7 @@ def write_scores(path: Path, facts: Mapping[str, object], results: Results, amg:
         name: {which: {**evaluation.scores, "groups": evaluation.groups} for which, evaluation in result.items()}
         for name, result in results.items()
     }
+    # The scores of the first prompt stand at the top too, in the same place for one prompt and for several.
     scores = {**facts, "prompt": next(iter(prompts)), **next(iter(prompts.values()))}
     scores |= {"prompts": prompts} if len(prompts) > 1 else {}
     scores |= {"amg": amg} if amg else {}
@@ -39,7 +41,7 @@ def write_scores(path: Path, facts: Mapping[str, object], results: Results, amg:
 
 def write_rows(path: Path, rows: Sequence[dict]) -> None:
     """objects.csv, with empty cells where a prompt lacks a column of another one, as those of clicks."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key in row))  # all columns in the order of their first row
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()

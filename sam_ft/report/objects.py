@@ -30,11 +30,13 @@ def draw_worst_and_best(
     """
     which = "tuned_iou" if "tuned_iou" in rows[0] else "zero_shot_iou"
     ranked = sorted(rows, key=lambda row: row[which])
+    # No object stands in both parts, unless there is only one.
     count = min(count, len(ranked) // 2) or 1
     parts = {"lowest IoU": ranked[:count], "highest IoU": ranked[max(count, len(ranked) - count) :]}
     chosen = list(chain(*parts.values()))
     places = {name: index for index, name in enumerate(dataset.split.names)}
     drawn: dict[tuple[str, int], list[Panel]] = {}
+    # Predicted anew, an image at a time: masks of a whole split would not fit in memory.
     for name in {row["name"] for row in chosen}:
         wanted = [row for row in chosen if row["name"] == name]
         batch = dataset.batch([places[name]]).to(task.model.device)
@@ -54,6 +56,7 @@ def draw_worst_and_best(
 
 def _object_panels(image: Tensor, gt: Tensor, predicted: Tensor, row: dict, iou: float) -> list[Panel]:
     """Ground truth and prediction on a cut-out three times the size of the object."""
+    # The box of ground truth and prediction together, with a margin of its longer side.
     x0, y0, x1, y1 = masks_to_boxes((gt | predicted)[None])[0].int().tolist()
     margin = max(x1 - x0, y1 - y0, 8)
     height, width = gt.shape

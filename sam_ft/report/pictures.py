@@ -40,7 +40,7 @@ def draw_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Ten
     groups: (n,) indices of some objects, and their prompts in the frame of the image
     A box has the color of the object in `draw_masks`; object points are green, background points red.
     """
-    width = max(1, round(max(image.shape[-2:]) / 400))
+    width = max(1, round(max(image.shape[-2:]) / 400))  # of lines, in pixels of the image
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     pen = ImageDraw.Draw(picture)
     for indices, prompts in groups:
@@ -66,6 +66,7 @@ def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:
     """
     picture = image.float()
     for mask, outline, color in zip(masks, mask_outlines(masks), _colors(len(masks)), strict=True):
+        # (3, 1, 1) float32.
         paint = torch.tensor(color, dtype=torch.float32)[:, None, None]
         picture = torch.where(mask, (1 - alpha) * picture + alpha * paint, picture)
         picture = torch.where(outline, paint, picture)
@@ -74,6 +75,7 @@ def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:
 
 def mask_outlines(masks: Tensor) -> Tensor:
     """The pixels of each mask with a 4-neighbor outside it: (N, H, W) bool → (N, H, W) bool."""
+    # Padding counts as outside, so an object at the border of the image has an outline there.
     padded = torch.nn.functional.pad(masks, (1, 1, 1, 1))
     inner = padded[:, 2:, 1:-1] & padded[:, :-2, 1:-1] & padded[:, 1:-1, 2:] & padded[:, 1:-1, :-2]
     return masks & ~inner
@@ -85,6 +87,7 @@ def save_sheet(path: Path, sections: Mapping[str, Sequence[Sequence[Panel]]], in
     sections: {heading: rows}; the heading may be empty · inches: side of a panel
     """
     columns = max(len(row) for rows in sections.values() for row in rows)
+    # 0.3 inches for the titles of a row, 0.4 for a heading.
     heights = [(inches + 0.3) * len(rows) + (0.4 if heading else 0) for heading, rows in sections.items()]
     figure = Figure(figsize=(inches * columns, sum(heights)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)  # no display, no global state

@@ -44,11 +44,13 @@ class RunReport:
     ) -> None:
         self._cfg = cfg
         self._pictures = SamplePictures(directory, val_set, task, cfg.pictures, prompter, cfg.eval_chunk)
+        # Steps whose numbers are still on the device.
         self._pending: list[tuple[int, float, StepResult]] = []
         self._bar: tqdm | None = None
         reset_peak()
         model = task.model
         log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, model.device, parameter_table(model))
+        # Last, since it starts the tracker, which may contact a server.
         self._run_log = RunLog(directory, tracker, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
     def __enter__(self) -> "RunReport":
@@ -71,7 +73,7 @@ class RunReport:
     def zero_shot(self, state: TrainState, prompt: str) -> None:
         """Logs the scores of the model before its first step. prompt: the choice of eval_prompt"""
         log.info("zero-shot, scored with prompt@eval_prompt=%s: %s", prompt, _short(state.zero_shot))
-        self._run_log.rewind(-1)
+        self._run_log.rewind(-1)  # removes all lines, of a start that ended before its first epoch
         self._run_log.log(0, {"epoch": 0, **_validation(state.zero_shot, state.zero_shot_classes)})
 
     def stalled(self) -> None:
@@ -86,8 +88,10 @@ class RunReport:
         hidden = None if distributed.is_main() else True
         with tqdm(total=loader.steps, desc=f"epoch {epoch}", leave=False, disable=hidden) as self._bar:
             for micro_batches in loader.epoch(epoch):
+                # The loop of train.py takes the step here.
                 yield micro_batches
                 self._bar.update()
+            # Before the bar closes: the steps since the last read-back.
             self._flush()
         seconds = time.perf_counter() - started
         self._trained = {
@@ -108,6 +112,7 @@ class RunReport:
     def _flush(self) -> None:
         found = read_back([result for *_, result in self._pending])
         for (step, rate, _), values in zip(self._pending, found, strict=True):
+            # Means of steps weighted by their objects: the mean over the objects of the epoch.
             self._loss += values["loss"] * values["objects"]
             self._objects += values["objects"]
             self._run_log.log(step, {"epoch": self._epoch, "lr": rate, **_prefixed("train", values)})
@@ -118,6 +123,7 @@ class RunReport:
     def epoch(self, state: TrainState, found: Evaluation, improved: bool) -> None:
         """Logs an epoch that has been validated, and draws pictures if it is the best so far."""
         if improved:
+            # None but on the main process.
             for picture in self._pictures.draw(state.epoch):
                 self._run_log.picture(state.step, "predictions", picture)
         mark = "  * best" if improved else ""

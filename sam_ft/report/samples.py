@@ -62,6 +62,7 @@ class SamplePictures:
         for index in images:
             batch = self._dataset.batch([index]).to(self._task.model.device)
             for predicted in self._task.predict(batch, self._prompter, self._chunk):
+                # On the CPU: these predictions stay until the end of the run.
                 yield index, predicted._replace(masks=predicted.masks.cpu())
 
     def _save(self, name: str, rows: Sequence[Sequence[Panel]]) -> list[Path]:
@@ -82,6 +83,7 @@ def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
 
 
 def _panel(title: str, sample: Sample, predicted: PredictedImage) -> Panel:
+    # Ignored pixels count in no score.
     iou = _mean_iou(predicted.masks if sample.ignore is None else predicted.masks & ~sample.ignore, sample.masks)
     return f"{title}, IoU {iou:.3f}", draw_masks(stretch_contrast(sample.image), predicted.masks)
 

@@ -36,6 +36,7 @@ SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "la
 
 def score_table(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None = None) -> str:
     """One row per metric: zero-shot | tuned | change; zero-shot only, without a tuned model."""
+    # Counts stand below the table.
     names = [name for name in zero_shot if name not in ("objects", "images")]
     rows = [[TITLES.get(name, name), *_score_cells(zero_shot, tuned, name)] for name in names]
     table = format_table(["", *_score_columns("", tuned)], rows)
@@ -111,8 +112,10 @@ def _score_columns(title: str, tuned: Mapping | None) -> list[str]:
 
 def _score_cells(zero_shot: Mapping[str, float], tuned: Mapping[str, float] | None, name: str) -> list[str]:
     """zero-shot, and with a tuned model its score and the change; nan (null in JSON) is undefined."""
+    # None: a class without objects.
     before, after = (nan if scores is None or scores[name] is None else scores[name] for scores in (zero_shot, tuned))
     values = [f"{before:.4f}", *([f"{after:.4f}", f"{after - before:+.4f}"] if tuned else [])]
+    # Python writes a sign before nan too.
     return [value.replace("+nan", "nan") for value in values]
 
 
