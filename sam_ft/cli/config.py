@@ -40,6 +40,7 @@ def _default_name() -> str:
     return f"{choices['model']}-{choices['data']}"
 
 
+# For ${default_name:} in conf/train.yaml.
 OmegaConf.register_new_resolver("default_name", _default_name, replace=True)
 
 
@@ -85,6 +86,7 @@ def check_signature(node: Any, arguments: dict[str, Any], where: str = "") -> No
         return
     where = where or str(node["_target_"])
     options = {key: value for key, value in node.items() if key not in ("_target_", "_convert_", "_recursive_")}
+    # Names and number of options first, then the type of each.
     signature = inspect.signature(_import_target(node["_target_"], where))
     try:
         signature.bind(**{**options, **arguments})
@@ -135,5 +137,6 @@ def run_directory(cfg: DictConfig) -> Path:
     check_paths(cfg, ("run_dir",))
     if not is_sweep_job():
         return Path(cfg.run_dir).expanduser()
+    # Hydra numbers the jobs; the program makes the folder.
     sweep = HydraConfig.get().sweep
     return Path(sweep.dir, sweep.subdir).expanduser()

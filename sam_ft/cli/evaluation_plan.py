@@ -49,6 +49,7 @@ def _without_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
     missing = [key for key in ("data", "model") if key not in given]
     if missing:
         raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
+    # Without a run: the metric and the cache that train.py has by default.
     nodes = OmegaConf.create({"metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"}, "cache": CACHE})
     nodes.merge_with(given)
     return EvaluationPlan(
@@ -103,6 +104,7 @@ def make_output_folder(output: Path) -> None:
     """Finds out before the first image is scored whether the scores can be written at the end. Raises: ConfigError"""
     try:
         output.mkdir(parents=True, exist_ok=True)
+        # mkdir passes for an existing folder that cannot be written to.
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another output=") from None

@@ -64,6 +64,7 @@ def describe_unknown_setting(name: str, known: Collection[Any], settings: Mappin
     others = [command for script, command in SCRIPTS.items() if name in setting_names(CONF / f"{script}.yaml")]
     inner = _nested_names(last, settings)
     close = closest_name(last, [str(key) for key in known])
+    # From the surest hint to the vaguest: an option of another choice, one deeper down, a close name.
     if having := _choices_with(above, last):
         hint = f"; choose {' or '.join(having)} first"
     elif inner:

@@ -58,12 +58,15 @@ def explain_hydra_error(error: CompactHydraException | ValueError, example: str 
         return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
     if isinstance(error, OverrideParseException):
         return _explain_parse_error(error, example)
+    # prompt=box, where only prompt@train_prompt and prompt@eval_prompt exist.
     if found := re.match(
         r"Could not override '(.+)'\.\nDid you mean to override (?:one of )?(.+)\?\n.*?=(.*)", str(error)
     ):
         return describe_mounted_group(found[1], found[3], found[2].split(", "))
+    # epochs=1,2 without -m.
     if found := re.match("Ambiguous value for argument '(.+)'\n", str(error)):
         return _explain_commas(*found[1].partition("=")[::2])
+    # A value where a group or a list is expected.
     if found := re.match("Error merging override (.+)", str(error)):
         name = found[1].split("=")[0]
         expected = "a list, [A,B]" if getattr(cause, "object_type", None) is list else "settings by name, {NAME: VALUE}"

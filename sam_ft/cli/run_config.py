@@ -72,6 +72,7 @@ def make_paths_absolute(settings: dict, resolve: bool = False) -> None:
         ("data", "table", "???"),
         ("model", "checkpoint", "official"),
     ):
+        # A section may be missing or null.
         part = settings.get(section)
         value = part.get(option) if isinstance(part, dict) else None
         if isinstance(part, dict) and isinstance(value, str) and value != keyword:
@@ -85,7 +86,7 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
     Raises:
         ConfigError: naming up to five settings that differ.
     """
-    old, new = deepcopy(old), deepcopy(new)
+    old, new = deepcopy(old), deepcopy(new)  # they are changed in place below
     for settings in (old, new):
         make_paths_absolute(settings, resolve=True)
     changes = _changed_settings(old, new)

@@ -42,12 +42,14 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     check_train_settings(cfg)
     directory = run_directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
+    # Under torchrun a crash is not the end of a run while restarts are left.
     restarts_left = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) - _restarts()
     try:
+        # The main process alone holds the lock, and makes the directory for all.
         distributed.broadcast_from_main(lambda: _prepare(directory, lock, cfg))
         with log_to(directory / "train.log"):
             yield directory
-        restarts_left = 0
+        restarts_left = 0  # it ended well: no restart follows
     except KeyboardInterrupt as stop:
         if done := _epochs_done(directory):
             stop.args = (f"go on after epoch {done}{', but without overwrite=true' if cfg.overwrite else ''}",)

@@ -31,9 +31,11 @@ def check_setting_names(cfg: DictConfig) -> None:
     """
     script = _script_config()
     known, groups, values = setting_names(script), config_groups(script), plain_settings(cfg)
+    # Hydra refuses unknown names itself, but not those that are added with +.
     overrides = HydraConfig.get().overrides.task
     added = [text.lstrip("+").partition("=") for text in overrides if text.startswith("+")]
     for name, _, value in added:
+        # +prompt=box, where the group is prompt@train_prompt.
         mounted = [typed for typed in groups.values() if typed.startswith(f"{name}@")]
         if mounted:
             raise ConfigError(describe_mounted_group(name, value, mounted))
@@ -43,6 +45,7 @@ def check_setting_names(cfg: DictConfig) -> None:
     for name in names:
         if name not in known:
             raise ConfigError(describe_unknown_setting(name, known, values))
+    # A group is settings by name, or null; never a bare value.
     for group in groups:
         if not isinstance(values.get(group, {}), dict | None):
             raise ConfigError(list_choices(f"{group}={values[group]}", group))

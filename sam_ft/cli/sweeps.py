@@ -37,6 +37,6 @@ def describe_best_job(jobs: list[dict], monitor: str) -> str:
     jobs: the lines of sweep.jsonl, some of which may have failed
     """
     best = max((job for job in jobs if "best" in job), key=lambda job: job["best"].get(monitor, float("-inf")))
-    shared = set.intersection(*(set(job["overrides"]) for job in jobs))
+    shared = set.intersection(*(set(job["overrides"]) for job in jobs))  # overrides that all jobs have
     own = " ".join(setting for setting in best["overrides"] if setting not in shared)
     return f"best of {len(jobs)} jobs so far: job {best['job']}, {monitor} {best['best'][monitor]:.4f}, {own}"

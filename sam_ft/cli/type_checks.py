@@ -27,7 +27,7 @@ def check_type(name: str, value: Any, annotation: Any, suggest: bool = True) -> 
     Raises:
         ConfigError: naming the option, the value and the expected types.
     """
-    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)  # Optional[int] and int | None
     parts = typing.get_args(annotation) if union else (annotation,)
     expected = [_yaml_type(part) for part in parts]
     # Hydra itself reports a missing value, by its full name
@@ -39,6 +39,7 @@ def check_type(name: str, value: Any, annotation: Any, suggest: bool = True) -> 
         suggestion = _suggest_quotes(name, value, expected) if suggest else ""
         raise ConfigError(f"{name}={'null' if value is None else value} was given; expected {words}{suggestion}")
     if isinstance(value, list):
+        # Sequence[str] → str, for each item.
         for item_annotation in typing.get_args(parts[expected.index(list)]):
             for index, item in enumerate(value):
                 check_type(f"{name}.{index}", item, item_annotation, suggest=False)

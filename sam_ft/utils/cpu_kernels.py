@@ -41,6 +41,7 @@ def keep_freed_memory() -> None:
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
+    # No block is mapped by itself; the heap is trimmed only above 2 GB free at its end, and grows by 64 MB.
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
@@ -76,9 +77,10 @@ def upsample_fast(logits: Tensor, side: int) -> Tensor:
     The gradient of `upsample_plain` takes a CPU five times as long.
     """
     for _ in range(2):
+        # Images of h channels, last in memory, w high and one pixel wide: their height is stretched.
         channels_last = logits.transpose(1, 2).contiguous().unsqueeze(2).permute(0, 3, 1, 2)
         stretched = F.interpolate(channels_last, (side, 1), mode="bilinear", align_corners=False)
-        logits = stretched.permute(0, 2, 3, 1).squeeze(2)
+        logits = stretched.permute(0, 2, 3, 1).squeeze(2)  # (M, side, h): transposed for the other axis
     return logits
 
 
@@ -96,6 +98,7 @@ def dilate_fast(masks: Tensor, reach: int) -> Tensor:
     side = masks.shape[-1]
     reach = min(reach, side)
     for axis in (1, 2):
+        # The reach doubles: after steps of 1, 2 and 4 a pixel has spread by 7.
         done = 0
         while done < reach:
             step = min(done + 1, reach - done)  # a longer one would leave gaps beside pixels at the border
@@ -123,12 +126,13 @@ class _LogSigmoid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
+        # min(x, 0) - log(1 + exp(-|x|)), in which exp never overflows.
         return x.abs().neg_().exp_().add_(1).log_().neg_().add_(x.clamp(max=0))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return x.neg().sigmoid_().mul_(grad)
+        return x.neg().sigmoid_().mul_(grad)  # d/dx log sigmoid(x) = sigmoid(-x)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -174,10 +178,12 @@ def in_bands(function: Callable[[Tensor], Tensor], x: Tensor, reach: int = 0, st
 
 def in_bands_fast(function: Callable[[Tensor], Tensor], x: Tensor, reach: int = 0, stride: int = 1) -> Tensor:
     """Runs one image and `ROWS` rows at a time: each band is computed with `reach` more rows, then cut."""
+    # Image by image: the memory of one band stays that of a single image.
     if len(x) > 1:
         return torch.cat([in_bands_fast(function, image, reach, stride) for image in x.split(1)])
     bands = []
     for y in range(0, x.shape[2], ROWS):
+        # At the border of the map there are no more rows; the function pads there itself.
         top = max(y - reach, 0)
         band = function(x[:, :, top : y + ROWS + reach])
         bands.append(band[:, :, (y - top) // stride : (y - top + ROWS) // stride])

@@ -52,6 +52,7 @@ def process_group() -> Iterator[None]:
     """
     if not torch.cuda.is_available():
         keep_freed_memory()
+    # Variables that torchrun sets for each process.
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         yield
         return
@@ -67,6 +68,7 @@ def process_group() -> Iterator[None]:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agent_hosts_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     hosts_store = os.environ["RANK"] == "0" and not agent_hosts_store
+    # The store in which ranks find each other: torchrun's agent hosts it, or else rank 0.
     store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=hosts_store))
     dist.init_process_group(
         backend="nccl" if gpus else "gloo",
@@ -113,7 +115,7 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
             outcome = (function(), None)
         except UserError as mistake:
             outcome = (None, mistake)
-    value, error = all_gather([outcome])[0]
+    value, error = all_gather([outcome])[0]  # that of rank 0
     if error is not None:
         raise error if is_main() else SystemExit(error.exit_code)  # printed once
     return value  # type: ignore[return-value]

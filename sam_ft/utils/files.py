@@ -54,7 +54,7 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
         if sync:
             _sync(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, path)  # also where `path` exists, on every system
         if sync:
             _sync(path.parent)
     finally:

@@ -27,6 +27,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     height, width = masks.shape[-2:]
     x0, y0 = columns.argmax(dim=1), rows.argmax(dim=1)
     x1, y1 = width - columns.flip(1).argmax(dim=1), height - rows.flip(1).argmax(dim=1)
+    # Of an empty mask every argmax is 0, which gives the whole image: set to 0, 0, 0, 0.
     boxes = torch.stack([x0, y0, x1, y1], dim=1).float()
     return boxes * columns.any(dim=1)[:, None]
 
@@ -95,6 +96,7 @@ def fit_boxes(boxes: Tensor, sizes: Sequence[Size] | Tensor, min_side: float = 1
 
     boxes: (N, 4) · sizes: (N, 2) height, width of each box's image, each at least `min_side` → (N, 4)
     """
+    # (N, 2) width, height, to compare with x, y.
     limits = torch.as_tensor(sizes, dtype=boxes.dtype, device=boxes.device).reshape(-1, 2).flip(1)
     low = torch.minimum(boxes[:, :2], boxes[:, 2:]).clamp(min=0).minimum(limits)
     high = torch.maximum(boxes[:, :2], boxes[:, 2:]).clamp(min=0).minimum(limits)
@@ -113,7 +115,9 @@ def pick_pixels(regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
     """
     ranks = regions.flatten(1).cumsum(1, dtype=torch.int32)
     counts = ranks[:, -1:]
+    # Ranks from 1; rounding in float32 may give n itself, hence the minimum.
     wanted = (shares * counts).to(torch.int32).minimum(counts - 1) + 1
+    # The first pixel at which the running count reaches the rank, which is a pixel of the region.
     places = torch.searchsorted(ranks, wanted).clamp(max=ranks.shape[1] - 1)
     width = regions.shape[-1]
     return torch.stack([places % width, places // width], dim=2), counts[:, 0] > 0
@@ -144,8 +148,9 @@ def deepest_pixel(region: NDArray[np.bool_]) -> tuple[int, int, float]:
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if not len(rows):
         return 0, 0, 0.0
+    # Cropped to the region, with a border of one pixel that counts as outside.
     cut = region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     padded = np.pad(cut.astype(np.uint8), 1)
     depth = distance_to_zero(padded)
     y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return int(columns[0] + x - 1), int(rows[0] + y - 1), float(depth[y, x])
+    return int(columns[0] + x - 1), int(rows[0] + y - 1), float(depth[y, x])  # - 1: of the padding

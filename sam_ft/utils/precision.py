@@ -17,6 +17,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision} is not one of {', '.join(PRECISIONS)}")
+    # Emulated bfloat16 would be slower than float32.
     has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     low = precision == "bfloat16" or (precision == "auto" and has_bfloat16)
     return torch.bfloat16 if low else torch.float32

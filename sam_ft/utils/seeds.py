@@ -9,4 +9,4 @@ def derive_seed(*parts: object) -> int:
     `derive_seed(seed, epoch, name)` gives each image its own random stream for any number of workers and ranks.
     """
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits: torch's seeds are signed
