@@ -22,6 +22,7 @@ def find_missing_objects(contents: SplitContents, split: str) -> list[Issue]:
 
 def find_multi_component_masks(contents: SplitContents, split: str) -> list[Issue]:
     """A note where each mask is one object but masks have several connected components on average."""
+    # Masks without any component are empty, which is an issue of its own.
     counts = [count for sample in contents.samples for count in sample.components if count]
     hint = components_hint(sum(counts) / len(counts)) if counts else None
     return [] if hint is None else [Issue(split, "", *hint, "note", "data set")]
@@ -31,6 +32,7 @@ def find_absent_classes(train: SplitContents, val: SplitContents) -> list[Issue]
     """Classes without objects in one of the splits, or in both."""
     if train.split is None or val.split is None:
         return []
+    # (True, True) is no issue, so it is not listed.
     absent = {  # (in train, in val): splits without objects, level, advice
         (False, True): ("train", "warning", "it is scored but cannot be learned; add images that show it"),
         (True, False): ("val", "warning", "it is learned but gets no score; add images that show it"),
@@ -73,6 +75,7 @@ def find_duplicates(contents: SplitContents, split: str) -> list[Issue]:
 
 def find_leaks(train: SplitContents, val: SplitContents) -> list[Issue]:
     """Images of val with the same pixels as one of train."""
+    # reversed: of duplicates the first one stays
     trained = {key: name for name, key in reversed(_names_and_keys(train))}
     problem, splits = "has the same pixels in train and in val", "train and val"
     pairs = [f"{trained[key]} = {name}" for name, key in _names_and_keys(val) if key in trained]

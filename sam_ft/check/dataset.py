@@ -45,10 +45,11 @@ def check_dataset(data, input_side: int) -> CheckResult:
         result.add(name, issues)
         if contents.split is not None:
             result.add(name, read_split(contents, contents.split, name, input_side))
+    # After both splits were read, even if one of them could not be opened.
     for name, contents in result.splits.items():
         result.add(name, find_missing_objects(contents, name) + find_small_objects(contents, name, input_side))
         result.add(name, find_multi_component_masks(contents, name) + find_duplicates(contents, name))
     train, val = result.splits.values()
     for issue in find_absent_classes(train, val) + find_leaks(train, val):
-        result.issues[issue] = issue.location.split(" and ")
+        result.issues[issue] = issue.location.split(" and ")  # "train and val": an issue of both
     return result

@@ -17,6 +17,7 @@ def as_text(result: CheckResult) -> str:
     """The report: counts, classes, sizes of objects, then issues by level."""
     blocks = [_align([["", "pairs", "usable", "empty", "objects"], *_count_rows(result)])]
     if classes := _class_counts(result):
+        # Classes without objects are listed among the issues.
         rows = [[name, *map(str, counts.values())] for name, counts in classes.items() if any(counts.values())]
         blocks.append(_align([["objects of class", *result.splits], *rows]))
     sizes = [_size_row(name, contents) for name, contents in result.splits.items()]

@@ -77,6 +77,7 @@ def read_split(contents: SplitContents, split: Split, name: str, input_side: int
         samples = pool.map(lambda index: _read_sample(split, index, input_side), range(len(split)))
         contents.samples = list(tqdm(samples, f"{name}: reading", len(split), leave=False, disable=None))
     issues = [issue for sample in contents.samples for issue in sample.issues]
+    # With on_bad=skip, training would leave these out as well: warnings then, and no errors.
     bad = len(split) - len(contents.usable)
     if hasattr(split, "can_skip") and split.can_skip(bad):
         left_out = "left out (data.on_bad=skip)"
@@ -98,6 +99,7 @@ def _read_sample(split: Split, index: int, input_side: int) -> SampleContents:
     sample, issues = examine_sample(split, index)
     if sample is None:
         return SampleContents(issues)
+    # In the input frame, where the model sees them.
     boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, resized_size(sample.size, input_side))
     box_sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
     components = []

@@ -28,7 +28,7 @@ def draw_samples(path: Path, result: CheckResult, prompter: Prompter, seed: int 
         for number in range(count):
             sample = None
             if contents.split is not None:
-                sample, _ = examine_sample(contents.split, usable[number * len(usable) // count])
+                sample, _ = examine_sample(contents.split, usable[number * len(usable) // count])  # spread evenly
             if sample is not None:
                 panels.append(_sample_panel(name, sample, result.input_side, prompter, seed))
     if panels:
@@ -39,6 +39,7 @@ def draw_samples(path: Path, result: CheckResult, prompter: Prompter, seed: int 
 
 def _sample_panel(split: str, sample: Sample, input_side: int, prompter: Prompter, seed: int) -> Panel:
     count = len(sample.masks)
+    # First to the model's input, then to the panel: details that the model loses are lost here too.
     sample = resize_longest_side(sample, input_side)
     size = sample.size if max(sample.size) <= PANEL_SIDE else resized_size(sample.size, PANEL_SIDE)
     picture = draw_masks(stretch_contrast(resize_image(sample.image, size)), resize_masks(sample.masks, size))
