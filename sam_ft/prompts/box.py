@@ -35,6 +35,7 @@ class Box(Prompter):
             return Prompts(boxes=batch.boxes)
         boxes = grow_boxes(batch.boxes, self.scale)
         if self.jitter > 0:
+            # SAM, appendix A: at most 20 pixels of its 1024 input.
             max_shift = self.max_jitter * batch.image_size / 1024
             boxes = jitter_boxes(boxes, self.jitter * normal(batch, seed, "box", 4), max_shift)
         return Prompts(boxes=fit_boxes(boxes, batch.object_sizes()))

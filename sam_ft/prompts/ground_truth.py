@@ -34,6 +34,7 @@ def ground_truth(batch: Batch) -> GroundTruth:
     Raises:
         ValueError: an evaluation batch of several images, which have no frame in common; take `batch.image(index)`
     """
+    # Training: in the input frame, where padding is not valid. Evaluation: in the original frame, without padding.
     if not batch.originals:
         return GroundTruth(batch.masks, batch.valid_pixels(), (batch.image_size, batch.image_size))
     if len(batch.originals) > 1:
@@ -71,7 +72,9 @@ class Comparison:
 
     def iou(self) -> Tensor:
         """(M,) float64 on the CPU."""
+        # Ignored pixels are in neither part of the union.
         overlap = areas(self.predicted & self.gt & self.valid)
+        # nan if prediction and gt are both empty on valid pixels.
         return overlap / (overlap + areas(self.false_negatives) + areas(self.false_positives)).double()
 
 
@@ -84,4 +87,5 @@ def compare_on_grid(prediction: Prediction, gt: GroundTruth) -> Comparison:
     middle = slice(cell // 2, None, cell)
     predicted = prediction.logits[:, 0] > 0
     masks, valid = gt.masks[:, middle, middle], gt.valid[:, middle, middle]
+    # The middle of cell x is the pixel x · cell + cell // 2 of the input frame: scale and offset.
     return Comparison(predicted, masks, valid, gt.scale * cell, cell // 2)

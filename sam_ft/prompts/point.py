@@ -43,6 +43,7 @@ class Point(Prompter):
             regions.append((background_near(gt), shares[:, self.positive :]))
         picked, found = zip(*(self._pick(*region) for region in regions), strict=True)
         labels = torch.ones_like(shares, dtype=torch.int64)
+        # (M, K): 1 for points of the object, then 0 for background, -1 where a region had no pixel left.
         labels[:, self.positive :] = 0
         labels = torch.where(torch.cat(found, dim=1), labels, -1)
         return Prompts(points=torch.cat(picked, dim=1) * gt.scale, point_labels=labels)
@@ -54,7 +55,7 @@ class Point(Prompter):
             return pixels, any_there[:, None].expand_as(shares)
         picked = np.zeros((*shares.shape, 2), np.int64)
         found = np.zeros(shares.shape, bool)
-        for number, region in enumerate(regions.cpu().numpy().copy()):
+        for number, region in enumerate(regions.cpu().numpy().copy()):  # copy: clicked pixels are cleared in it
             for place in range(picked.shape[1]):
                 x, y, depth = deepest_pixel(region)
                 region[y, x] = False
@@ -65,6 +66,7 @@ class Point(Prompter):
 def background_near(gt: GroundTruth) -> Tensor:
     """(M, H, W) bool: valid background in the box around each object, grown by `NEAR`."""
     y, x = (torch.arange(side, device=gt.masks.device) for side in gt.masks.shape[-2:])
+    # (M, 1) each, to compare with all columns x and rows y.
     x0, y0, x1, y1 = grow_boxes(masks_to_boxes(gt.masks), NEAR)[:, :, None].unbind(1)
     columns, rows = (x >= x0) & (x < x1), (y >= y0) & (y < y1)
     return rows[:, :, None] & columns[:, None, :] & gt.valid & ~gt.masks
