@@ -1,4 +1,4 @@
-"""The five nouns of the project. Read this file first.
+"""The data classes of the project. Read this file first.
 
 B images of a batch · M objects of the whole batch · N objects of one image · K points · C candidate masks
 S input side of the model · s side of the image embedding
@@ -41,7 +41,7 @@ class _TensorFields:
                 return type(value)(visit(item) for item in value)
             return value
 
-        noun: Any = self  # every noun is a dataclass, which this base class cannot express
+        noun: Any = self  # every subclass is a dataclass, which this base class cannot express
         return replace(noun, **{f.name: visit(getattr(noun, f.name)) for f in fields(noun)})
 
 
@@ -50,7 +50,8 @@ class Sample:
     """One image with its objects, all in one frame: the original one as read, the input frame once resized.
 
     image: (3, H, W) uint8 RGB; (3, 0, 0) where its features are cached and no pixels are needed
-    masks: (N, H, W) bool, each non-empty · labels: (N,) int64 class or instance ids
+    masks: (N, H, W) bool, each non-empty; (N, 0, 0) in the input frame of evaluation
+    labels: (N,) int64 class or instance ids
     size: (H, W) of the frame, also where the pixels or the masks are left out
     object_index: (N,) int64, rank of each object in its image before any were left out
     boxes: (N, 4) float32 x0, y0, x1, y1, tight round each mask before it was resized, so that an object smaller than
@@ -260,7 +261,7 @@ def collate(
         images=images,
         features=features,
         masks=padded((sum(counts),), masks_side, torch.bool, [sample.masks for sample in samples]),
-        boxes=joined([s.boxes for s in samples if s.boxes is not None], torch.zeros(0, 4)),
+        boxes=joined([_boxes(s) for s in samples], torch.zeros(0, 4)),
         labels=joined([s.labels for s in samples], no_ids),
         object_index=joined([s.object_index for s in samples], no_ids),
         image_index=torch.repeat_interleave(torch.arange(len(samples)), torch.tensor(counts, dtype=torch.int64)),
@@ -269,3 +270,9 @@ def collate(
         ignore=ignore,
         originals=list(originals),
     )
+
+
+def _boxes(sample: Sample) -> Tensor:
+    if sample.boxes is None:
+        raise ValueError(f"{sample.name} has no boxes; resize it to the input frame before it joins a batch")
+    return sample.boxes

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sam_ft.data.transforms import resize_longest_side
 from sam_ft.types import Features, Original, Prediction, Prompts, collate
 from tests.support.batches import evaluation, sample, training
 
@@ -84,9 +85,14 @@ def test_features_of_one_image_are_a_part_of_all_maps():
     features = Features(maps)
     assert features.embedding is maps[1]
     assert all(torch.equal(one, whole[1:2]) for one, whole in zip(features.image(1).maps, maps, strict=True))
-    batch = collate([A, B, NONE], 64, features)
+    batch = collate([resize_longest_side(sample, 64) for sample in (A, B, NONE)], 64, features)
     assert batch.images is None
     assert torch.equal(batch.image(2).features.embedding, maps[1][2:])
+
+
+def test_a_sample_that_was_not_resized_is_refused():
+    with pytest.raises(ValueError, match="a has no boxes"):
+        collate([A], 64)
 
 
 def test_moving_a_batch_moves_the_tensors_in_lists_and_nested_nouns():

@@ -17,12 +17,12 @@ T = TypeVar("T")
 class Splits(NamedTuple):
     """Both splits without unusable samples.
 
-    trainable: positions of the training images that hold objects
+    train_images: positions of the training images that hold objects
     """
 
     train: Split
     val: Split
-    trainable: list[int]
+    train_images: list[int]
 
 
 def open_splits(data: Any) -> Splits:

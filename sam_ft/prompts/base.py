@@ -14,7 +14,7 @@ class Prompter:
 
     The prompts of an object depend on the seed, its image's name and its index in the image, see `noise`.
 
-    rounds: predictions for the same objects, each with prompts that correct the one before
+    rounds: number of predictions for the same objects, each with prompts that correct the one before
     detach: stop the gradient where a prediction becomes part of the next prompt
     """
 
@@ -25,7 +25,13 @@ class Prompter:
         raise NotImplementedError
 
     def next(
-        self, batch: Batch, seed: int, turn: int, prompts: Prompts, prediction: Prediction, comparison: Comparison
+        self,
+        batch: Batch,
+        seed: int,
+        round_index: int,
+        prompts: Prompts,
+        prediction: Prediction,
+        comparison: Comparison,
     ) -> Prompts:
         """The prompts of round 1, 2, ... from the last ones, the prediction for them (C = 1) and its errors."""
         raise NotImplementedError

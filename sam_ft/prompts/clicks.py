@@ -9,7 +9,7 @@ from torch import Tensor
 from sam_ft.prompts.base import Prompter
 from sam_ft.prompts.box import Box
 from sam_ft.prompts.ground_truth import Comparison, ground_truth
-from sam_ft.prompts.mask import SIDE
+from sam_ft.prompts.mask import MASK_SIDE
 from sam_ft.prompts.mixed import Mixed
 from sam_ft.prompts.noise import uniform
 from sam_ft.prompts.point import Point
@@ -64,31 +64,37 @@ class Clicks(Prompter):
         return self.first(batch, seed)
 
     def next(
-        self, batch: Batch, seed: int, turn: int, prompts: Prompts, prediction: Prediction, comparison: Comparison
+        self,
+        batch: Batch,
+        seed: int,
+        round_index: int,
+        prompts: Prompts,
+        prediction: Prediction,
+        comparison: Comparison,
     ) -> Prompts:
         prompts = replace(prompts, masks=prediction.logits)
-        if turn in self.without_click(seed):
+        if round_index in self.mask_only_round_indices(seed):
             return prompts
         if self.sampling == "uniform":
-            pixels, labels = uniform_clicks(comparison, uniform(batch, seed, f"click {turn}", 1))
+            pixels, labels = uniform_clicks(comparison, uniform(batch, seed, f"click {round_index}", 1))
         else:
             pixels, labels = center_clicks(comparison)
-        return with_click(prompts, comparison.to_input(pixels), labels)
+        return append_click(prompts, comparison.to_input(pixels), labels)
 
     def examples(self, batch: Batch) -> Iterator[Prompts]:
         yield from self.first.examples(batch)
         if self.rounds == 1:
             return
         gt = ground_truth(batch)
-        logits = torch.ones(batch.num_objects, 1, SIDE, SIDE, device=gt.masks.device)
+        logits = torch.ones(batch.num_objects, 1, MASK_SIDE, MASK_SIDE, device=gt.masks.device)
         for prompts in self.first.examples(batch):
             # a click on the object, one on background, and padding where nothing is wrong
             for predicted in (torch.zeros_like(gt.masks), torch.ones_like(gt.masks), gt.masks):
                 comparison = Comparison(predicted, gt.masks, gt.valid, gt.scale)
                 pixels, labels = center_clicks(comparison)
-                yield with_click(replace(prompts, masks=logits), comparison.to_input(pixels), labels)
+                yield append_click(replace(prompts, masks=logits), comparison.to_input(pixels), labels)
 
-    def without_click(self, seed: int) -> set[int]:
+    def mask_only_round_indices(self, seed: int) -> set[int]:
         """The rounds that add no click; the same for all objects of a training step."""
         if not self.mask_only_rounds:
             return set()
@@ -134,16 +140,16 @@ def center_clicks(comparison: Comparison) -> tuple[Tensor, Tensor]:
     """(M, 2) x, y of the pixel deepest inside the false negatives or positives, and (M,) its label 1 or 0, or -1."""
     pixels, labels = [], []
     false_negatives, false_positives = comparison.false_negatives, comparison.false_positives
-    for negatives, positives in zip(false_negatives.cpu().numpy(), false_positives.cpu().numpy(), strict=True):
-        *inside, depth_inside = deepest_pixel(negatives)
-        *outside, depth_outside = deepest_pixel(positives)
-        pixels.append(inside if depth_inside > depth_outside else outside)
-        labels.append(-1 if depth_inside == depth_outside == 0 else int(depth_inside > depth_outside))
+    for fn, fp in zip(false_negatives.cpu().numpy(), false_positives.cpu().numpy(), strict=True):
+        *fn_pixel, fn_depth = deepest_pixel(fn)
+        *fp_pixel, fp_depth = deepest_pixel(fp)
+        pixels.append(fn_pixel if fn_depth > fp_depth else fp_pixel)
+        labels.append(-1 if fn_depth == fp_depth == 0 else int(fn_depth > fp_depth))
     device = false_negatives.device
     return torch.tensor(pixels, device=device).reshape(-1, 2), torch.tensor(labels, dtype=torch.int64, device=device)
 
 
-def with_click(prompts: Prompts, points: Tensor, labels: Tensor) -> Prompts:
+def append_click(prompts: Prompts, points: Tensor, labels: Tensor) -> Prompts:
     """The same prompts with one more point for each object: points (M, 2) in the input frame, labels (M,)."""
     points, labels = points[:, None], labels[:, None]
     if prompts.points is not None and prompts.point_labels is not None:

@@ -48,7 +48,7 @@ class Mixed(Prompter):
                     groups += [(who, objects[part]) for who, part in inner]
                 else:
                     groups.append((prompter, objects))
-        return groups or self.prompters[0].split(batch, seed)
+        return groups or self.drawn[0].split(batch, seed)  # no objects
 
     def __call__(self, batch: Batch, seed: int) -> Prompts:
         raise TypeError("Mixed has several prompters; call split")

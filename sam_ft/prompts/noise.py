@@ -16,9 +16,9 @@ _GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, as a signed number
 
 
 def uniform(batch: Batch, seed: int, purpose: str, count: int) -> Tensor:
-    """(M, count) float32 in [0, 1): `count` numbers for each object, others for each `purpose`.
+    """(M, count) float32 in [0, 1): `count` numbers for each object, independent for each `purpose`.
 
-    Source: the generator SplitMix64 (Steele, Lea and Flood 2014), entered at a place of its own for each object.
+    Source: the generator SplitMix64 (Steele, Lea and Flood 2014), with a state of its own for each object.
     """
     device = batch.image_index.device
     names = torch.tensor([derive_seed(seed, purpose, name) for name in batch.names], dtype=torch.int64)

@@ -8,7 +8,7 @@ from sam_ft.types import Batch, Prediction
 
 
 class InteractiveSession:
-    """The rounds about the objects of a batch.
+    """State of the rounds for the objects of a batch; a prompter of one round has a session of one.
 
     prompts: of the present round, which counts from 0
     """

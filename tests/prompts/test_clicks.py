@@ -55,7 +55,7 @@ def test_eleven_rounds_are_one_prompt_eight_clicks_and_two_rounds_with_the_last_
     seen = set()
     for seed in range(50):
         (clicks, _), *_ = Iterative().split(batch(sample("a")), seed)
-        alone = clicks.without_click(seed)
+        alone = clicks.mask_only_round_indices(seed)
         assert len(alone) == 2
         assert max(alone) == 10
         seen |= alone
