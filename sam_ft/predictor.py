@@ -83,6 +83,7 @@ class Predictor:
         prompts = self._to_input_frame(size, boxes, points, point_labels, mask_input)
         count = next(len(p) for p in (prompts.boxes, prompts.points, prompts.masks) if p is not None)
         if not count:
+            # The image is not encoded: (0, C, H, W), (0, C), (0, C, 4s, 4s).
             shape, side = (0, 3 if multimask_output else 1), self.model.mask_side
             return (
                 np.zeros((*shape, *size), bool),
@@ -90,6 +91,7 @@ class Predictor:
                 np.zeros((*shape, side, side), np.float32),
             )
         self._set_image(image)
+        # one image, so all objects lie on image 0
         index = torch.zeros(count, dtype=torch.int64, device=self.model.device)
         with self._task.autocast():
             prediction = self.model.decode(self._features, prompts, index, multimask_output)
@@ -141,6 +143,7 @@ class Predictor:
         if points is not None and labels is not None and points.shape[:2] != labels.shape:
             shapes = tuple(points.shape), tuple(labels.shape)
             raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
+        # mask_input has no frame of pixels and stays
         return scale_prompts(prompts, size, resized_size(size, self.model.image_size))
 
     def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:

@@ -151,6 +151,7 @@ class Batch(_TensorFields):
     def select(self, objects: Tensor) -> "Batch":
         """The same images with some of their objects only: (n,) int64 ascending positions on the axis M."""
         picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_index")}
+        # Originals hold the masks of their own image only, so positions on M become positions in the image.
         index, originals = self.image_index[objects], []
         for image, original in enumerate(self.originals):
             first = torch.searchsorted(self.image_index, image)  # of the image's objects
@@ -181,6 +182,7 @@ class Batch(_TensorFields):
         """(M, S, S) bool, true where the input frame holds neither padding nor pixels to ignore."""
         side = torch.arange(self.image_size, device=self.masks.device)
         sizes = self.object_sizes()
+        # (M, S, 1) & (M, 1, S): rows and columns that are not padding.
         valid = (side < sizes[:, :1])[:, :, None] & (side < sizes[:, 1:])[:, None, :]
         return valid if self.ignore is None else valid & ~self.ignore[self.image_index]
 
@@ -239,6 +241,7 @@ def collate(
     counts = [len(sample.object_index) for sample in samples]
     masks_side = 0 if originals else image_size  # in evaluation, masks in the input frame would only fill memory
 
+    # Writes each part into the top left corner of its place, zero elsewhere.
     def padded(shape: tuple[int, ...], side: int, dtype: torch.dtype, parts: Sequence[Tensor]) -> Tensor:
         whole = torch.zeros(*shape, side, side, dtype=dtype)
         for place, part in zip(whole.split([len(part) for part in parts]), parts, strict=True):
@@ -253,7 +256,7 @@ def collate(
         images = padded((len(samples), 3), image_size, torch.uint8, [sample.image[None] for sample in samples])
     ignore = None
     if not originals and any(sample.ignore is not None for sample in samples):
-        none = torch.zeros(1, 0, 0, dtype=torch.bool)
+        none = torch.zeros(1, 0, 0, dtype=torch.bool)  # padded to all false
         parts = [none if sample.ignore is None else sample.ignore[None] for sample in samples]
         ignore = padded((len(samples),), image_size, torch.bool, parts)
     no_ids = torch.zeros(0, dtype=torch.int64)

@@ -31,6 +31,7 @@ def open_splits(data: Any) -> Splits:
     Raises:
         DataError: listing all problems of either.
     """
+    # Every process opens the splits; one reads all masks, and the others get its counts.
     train, val = _all_or_error([lambda: data.split("train"), lambda: data.split("val")])
     found = distributed.broadcast_from_main(
         lambda: _all_or_error([lambda: survey_split(train, "train"), lambda: survey_split(val, "val")])
@@ -59,6 +60,7 @@ def survey_split(split: Split, name: str) -> Survey:
     found = split.survey()
     without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
     log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
+    # Once is enough: both splits are read by the same rules.
     if name == "train" and (hint := components_hint(found.components)):
         log.info("%s: %s; %s", name, *hint)
     if not found.objects:

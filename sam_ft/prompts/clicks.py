@@ -72,6 +72,7 @@ class Clicks(Prompter):
         prediction: Prediction,
         comparison: Comparison,
     ) -> Prompts:
+        # All earlier points and boxes stay; the mask prompt is always that of the last round.
         prompts = replace(prompts, masks=prediction.logits)
         if round_index in self.mask_only_round_indices(seed):
             return prompts
@@ -99,6 +100,7 @@ class Clicks(Prompter):
         if not self.mask_only_rounds:
             return set()
         generator = torch.Generator().manual_seed(derive_seed(seed, "without click"))
+        # Rounds 1 to rounds - 2 in random order: round 0 has its own prompt, and the last is always without a click.
         order = torch.randperm(self.rounds - 2, generator=generator) + 1
         return {self.rounds - 1, *order[: self.mask_only_rounds - 1].tolist()}
 
@@ -122,6 +124,7 @@ class Iterative(Mixed):
     ) -> None:
         if not 0 <= point_probability <= 1:
             raise ValueError(f"point_probability={point_probability}; expected a number from 0 to 1")
+        # A mixture of two interactive sessions, each object with its own draw of the two.
         begin = (Box(jitter, max_jitter), Point())
         later = (rounds, mask_only_rounds, "uniform", detach)
         super().__init__([Clicks(first, *later) for first in begin], [1 - point_probability, point_probability])
@@ -130,6 +133,7 @@ class Iterative(Mixed):
 def uniform_clicks(comparison: Comparison, shares: Tensor) -> tuple[Tensor, Tensor]:
     """(M, 2) x, y of one wrong pixel, each as likely if `shares` (M, 1) are uniform, and (M,) its label 1, 0, or -1."""
     false_negatives = comparison.false_negatives
+    # Both kinds of errors in one region, so the larger one is hit more often.
     pixels, any_wrong = pick_pixels(false_negatives | comparison.false_positives, shares)
     pixels = pixels[:, 0]
     on_object = false_negatives[torch.arange(len(pixels), device=pixels.device), pixels[:, 1], pixels[:, 0]]
@@ -144,6 +148,7 @@ def center_clicks(comparison: Comparison) -> tuple[Tensor, Tensor]:
         *fn_pixel, fn_depth = deepest_pixel(fn)
         *fp_pixel, fp_depth = deepest_pixel(fp)
         pixels.append(fn_pixel if fn_depth > fp_depth else fp_pixel)
+        # Equally deep: a background point. Nothing wrong: a padding point.
         labels.append(-1 if fn_depth == fp_depth == 0 else int(fn_depth > fp_depth))
     device = false_negatives.device
     return torch.tensor(pixels, device=device).reshape(-1, 2), torch.tensor(labels, dtype=torch.int64, device=device)

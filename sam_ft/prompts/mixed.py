@@ -33,17 +33,20 @@ class Mixed(Prompter):
         self.rounds = max(prompter.rounds for prompter in self.drawn)
 
     def split(self, batch: Batch, seed: int) -> list[tuple[Prompter, Tensor]]:
+        # (M,) numbers in [0, 1), each falling into the share of one prompter.
         if self.per == "object":
             shares = uniform(batch, seed, "mixed", 1)[:, 0]
         else:
             shares = torch.full_like(batch.image_index, derive_seed(seed, "mixed") / 2**63, dtype=torch.float64)
         limits = torch.tensor(np.cumsum(self.weights) / sum(self.weights), device=shares.device)
+        # right: a prompter of weight 0 is never chosen, not even by a number that equals its limit.
         chosen = torch.searchsorted(limits[:-1], shares.double(), right=True)
         groups: list[tuple[Prompter, Tensor]] = []
         for index, prompter in enumerate(self.prompters):
             objects = torch.nonzero(chosen == index).flatten()
             if len(objects):
                 if isinstance(prompter, Mixed):  # with another seed, so that it does not follow this draw
+                    # Positions among the selected objects → positions in this batch.
                     inner = prompter.split(batch.select(objects), derive_seed(seed, "mixed", index))
                     groups += [(who, objects[part]) for who, part in inner]
                 else:
