@@ -13,9 +13,8 @@ from sam_ft.utils.errors import DataError
 
 UNSUPPORTED_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
 JPEG_ERROR = 15  # largest change of black and white areas by JPEG; it is 5 at quality 10
-IgnoreMask = (
-    NDArray[np.bool_] | None
-)  # (H, W), true at pixels that count in no loss and no score; None if there are none
+# (H, W), true at pixels that count in no loss and no score; None if there are none
+IgnoreMask = NDArray[np.bool_] | None
 
 
 def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
