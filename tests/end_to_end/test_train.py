@@ -87,11 +87,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cl
             raise KeyboardInterrupt  # at the end of the second epoch, of which nothing is left then
         saved.append(save_training_state(*state))
 
-    monkeypatch.setattr("sam_ft.training.checkpoint.save_training_state", interrupted)
+    monkeypatch.setattr("sam_ft.training.state.save_training_state", interrupted)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert done.code == 130
     messages.check(done.err, "epoch 1")
-    monkeypatch.setattr("sam_ft.training.checkpoint.save_training_state", save_training_state)
+    monkeypatch.setattr("sam_ft.training.state.save_training_state", save_training_state)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert done.code == 0, done.err
     messages.line(done.out, "epoch 1 of 3")
