@@ -268,7 +268,7 @@ def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp
     assert done.code == 0, done.err
     jobs = [json.loads(line) for line in (tmp_path / "sweep/sweep.jsonl").read_text().splitlines()]
     assert [job["job"] for job in jobs] == [0, 1, 2, 3]
-    assert f"best of 4 jobs so far: job {max(jobs, key=lambda job: job['best']['iou'])['job']}, iou " in done.out
+    assert f" job {max(jobs, key=lambda job: job['best']['iou'])['job']}, iou " in done.out
     assert len({job["best"]["iou"] for job in jobs}) > 1
     assert len({job["zero_shot"]["iou"] for job in jobs}) == 1
     for job in range(4):
