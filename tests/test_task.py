@@ -27,12 +27,11 @@ def test_features_of_a_batch_are_those_of_its_images(task):
 
 
 def test_given_features_replace_the_images():
-    model = tiny_sam()
-    model.image_encoder.requires_grad_(False)
-    task, batch = PromptedSegmentation(model), training(*SAMPLES)
+    model, batch = tiny_sam(), training(*SAMPLES)
     for unit in ((), model.image_encoder.units()[2:3]):  # all of the encoder is the prefix, or only a part
         for name, parameter in model.image_encoder.named_parameters():
             parameter.requires_grad = any(own.holds(name) for own in unit)
+        task = PromptedSegmentation(model)
         features = task.prefix(batch.images, batch.sizes)
         assert not features.embedding.requires_grad
         cached = replace(batch, images=None, features=features)
