@@ -26,6 +26,7 @@ from sam_ft.report.tables import evaluation_tables
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils import distributed
+from sam_ft.utils.precision import compute_dtype
 
 log = logging.getLogger("sam_ft")
 
@@ -51,11 +52,11 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     for which in ("zero_shot",) if plan.checkpoint is None else ("zero_shot", "tuned"):
         if which == "tuned" and plan.checkpoint is not None:
             load_partial_weights(model, plan.checkpoint)
-        task, cache = PromptedSegmentation(model, precision=plan.precision), build(plan.cache)
-        cache.open(model, task.compute_dtype)  # other weights of the encoder have other embeddings
-        task.features_dtype = cache.features_dtype
-        dataset = EvaluationSet(split, model.image_size, cache.read)
-        cache.fill(dataset, dataset.views, task.prefix, task.images_per_pass, cfg.workers, title=cfg.split)
+        cache = build(plan.cache)
+        cache.open(model, compute_dtype(plan.precision, model.device))  # other weights have other embeddings
+        task = PromptedSegmentation(model, precision=plan.precision, features_dtype=cache.features_dtype)
+        dataset = EvaluationSet(split, model.image_size, cache.read if cache.enabled else None)
+        cache.fill(dataset, dataset.all_views, task.prefix, task.images_per_pass, cfg.workers, title=cfg.split)
         batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
         # All prompts share the features: with a cache they are read, without one encoded again for each prompt.
         for name, prompter in prompters.items():

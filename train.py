@@ -19,7 +19,7 @@ from sam_ft.cli.runs import open_run
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
-from sam_ft.data.splits import open_splits
+from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
@@ -31,6 +31,7 @@ from sam_ft.training.parallel import wrap
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
 from sam_ft.utils import distributed
+from sam_ft.utils.precision import compute_dtype
 from sam_ft.utils.seeds import derive_seed
 
 
@@ -46,11 +47,12 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig, directory: Path) -> TrainState:
     torch.manual_seed(cfg.seed)  # for random weights; samples and prompts have seeds of their own
 
-    # Everything that costs nothing to build, so that a wrong setting is refused before all masks are read.
-    train_prompter, eval_prompter = build(cfg.train_prompt), build(cfg.eval_prompt)
+    # The cheap parts first, so that a wrong setting is refused before all masks are read.
+    train_prompter, eval_prompter, augment = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.train_transform)
     loss, metric, schedule, cache = build(cfg.loss), build(cfg.metric), build(cfg.schedule), build(cfg.cache)
-    splits = open_splits(build(cfg.data))
-    metric.check_monitor(cfg.monitor, splits.val.classes)
+    train_split, val_split = open_splits(build(cfg.data))
+    metric.check_monitor(cfg.monitor, val_split.classes)
+    splits = survey_splits(train_split, val_split)
 
     # The model with its official weights, and the parameters that learn.
     model = build(cfg.model).to(distributed.device())
@@ -60,48 +62,47 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     if cfg.compile:
         compile_parts(model)
 
-    # The task, and the cache of the features that the frozen part of its encoder makes of an image.
-    task = PromptedSegmentation(model, loss, cfg.precision)
-    cache.open(model, task.compute_dtype)
-    task.features_dtype = cache.features_dtype
-    # task.prefix: the frozen part alone, computed without a graph and outside of the parallel wrapper
+    # The cache of the features that the frozen part of the encoder computes, and the task that goes on from there.
+    cache.open(model, compute_dtype(cfg.precision, model.device))
+    task = PromptedSegmentation(model, loss, cfg.precision, cache.features_dtype)
     fill = partial(cache.fill, encode=task.prefix, per_pass=task.images_per_pass, workers=cfg.workers)
+    read = cache.read if cache.enabled else None
 
     # Two data sets, of which the loaders give each process its share.
-    augment, side = build(cfg.train_transform), model.image_size
-    train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, cache.read)
-    val_set = EvaluationSet(splits.val, side, cache.read)
+    side = model.image_size
+    train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read)
+    val_set = EvaluationSet(splits.val, side, read)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
     train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, train_loader.micro_batch_size, cfg.workers)
 
     def validate(title: str) -> Evaluation:
-        fill(val_set, val_set.views, title="val")
+        fill(val_set, val_set.all_views, title="val")
         return evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, splits.val.classes)
 
-    # The parallel wrapper first, then the optimizer over the parameters that it looks after.
+    # The parallel wrapper first, then the optimizer over the same parameters.
     wrapped = wrap(task)
     optimizer = build(cfg.optimizer, model=model)
 
     # best: the partial checkpoint, for use; last: the training state, to resume from
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
     with RunReport(directory, cfg, build(cfg.logger), task, val_set, eval_prompter) as report:
-        fill(val_set, val_set.views, title="val")
+        fill(val_set, val_set.all_views, title="val")
         # Before `last` is loaded: the model still has its base weights, also in a run that resumes.
         report.draw_zero_shot()
         if distributed.broadcast_from_main(last_path.exists):  # all processes go the same way
             state = TrainState.load(last_path, model, optimizer)
-            report.resume(state)
+            report.log_resume(state)
         else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
-            report.zero_shot(state, choice_of("prompt@eval_prompt"))
+            report.log_zero_shot(state, choice_of("prompt@eval_prompt"))
             save_best(cfg, model, best_path, state)
 
         explain_cost(cache, train_set, task.prefix, len(splits.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
             if state.stalled(cfg.patience):
-                report.stalled()
+                report.log_stalled()
                 break
             fill_seconds = fill(train_set, train_set.views_in(epoch, splits.train_images), title="train")
             # A step's seed depends on its number alone, so a resumed run draws the same prompts.
@@ -112,12 +113,12 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                     wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
                 )
                 state.step += 1
-                report.step(state.step, rate, result)
+                report.log_step(state.step, rate, result)
 
             scored = validate("validate")
             if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
                 save_best(cfg, model, best_path, state)
-            report.epoch(state, scored, improved)
+            report.log_epoch(state, scored, improved)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
                 state.save(last_path, model, optimizer)
         report.finish(state, best_path)

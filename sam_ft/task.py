@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -47,12 +48,20 @@ class PromptedSegmentation(nn.Module):
     DistributedDataParallel wraps this module, so that everything with gradients passes through its forward.
     """
 
-    def __init__(self, model: Sam, loss: Loss | None = None, precision: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Sam,
+        loss: Loss | None = None,
+        precision: str = "auto",
+        features_dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.precision = precision
-        self.features_dtype: torch.dtype | None = None
+        self.features_dtype = features_dtype
+        # Found once, when it is known what learns: each look goes through all parameters.
+        self.cut = model.image_encoder.cut
 
     def forward(self, batch: Batch, sessions: Sequence[InteractiveSession], num_rounds: int | None = None) -> dict:
         """Runs the next `num_rounds` rounds of some sessions about objects of a batch; None for all that are left.
@@ -89,7 +98,7 @@ class PromptedSegmentation(nn.Module):
             features = self.prefix(batch.images, batch.sizes)
         with self.autocast():
             # float32: the cache may hold float16, and autocast casts again where it wants to.
-            return self.model.suffix(Features(tuple(one.float() for one in features.maps)))
+            return self.model.suffix(Features(tuple(one.float() for one in features.maps)), self.cut)
 
     @torch.no_grad()
     def prefix(self, images: Tensor, sizes: Sequence[Size]) -> Features:
@@ -100,7 +109,7 @@ class PromptedSegmentation(nn.Module):
             # At least one pass: a batch of no images still needs maps, with B = 0.
             for start in range(0, max(1, len(images)), self.images_per_pass):
                 some = slice(start, start + self.images_per_pass)
-                parts.append(self.model.prefix(images[some], sizes[some]).maps)
+                parts.append(self.model.prefix(images[some], sizes[some], self.cut).maps)
         maps = tuple(torch.cat(same) for same in zip(*parts, strict=True))
         return Features(maps if self.features_dtype is None else tuple(one.to(self.features_dtype) for one in maps))
 
@@ -155,7 +164,7 @@ class PromptedSegmentation(nn.Module):
                         ious[part.cpu(), round_index:] = comparison.iou()[:, None]
                     best, predicted = prediction.best(), comparison.predicted  # in the end those of the last round
                 masks[part], pred_iou[part] = predicted, best.pred_iou[:, 0].float()
-                prompts.append((part, scale_prompts(session.prompts, input_size, size)))
+                prompts.append((part, scale_prompts(replace(session.prompts, masks=None), input_size, size)))
         return PredictedImage(index, masks, pred_iou, prompts, ious if prompter.rounds > 1 else None)
 
     def _compare_in_original(self, prediction: Prediction, gt: GroundTruth, input_size: Size, size: Size) -> Comparison:
@@ -172,7 +181,7 @@ class PromptedSegmentation(nn.Module):
 
     @property
     def encoder_learns(self) -> bool:
-        return any(p.requires_grad for p in self.model.image_encoder.parameters())
+        return self.cut < len(self.model.image_encoder.units())
 
     @property
     def images_per_pass(self) -> int:

@@ -159,18 +159,21 @@ class Batch(_TensorFields):
         return replace(self, **picked, image_index=index, originals=originals)
 
     def image(self, index: int) -> "Batch":
-        """One image of the batch with its objects, B = 1."""
-        own = self.select(self.objects_of(index))
-        here = slice(index, index + 1)
-        return replace(
-            own,
+        """One image of the batch with its objects, B = 1; views of the same memory."""
+        ends = torch.tensor([index, index + 1], device=self.image_index.device)
+        objects, here = slice(*torch.searchsorted(self.image_index, ends).tolist()), slice(index, index + 1)
+        return Batch(
             images=None if self.images is None else self.images[here],
             features=None if self.features is None else self.features.image(index),
-            image_index=torch.zeros_like(own.image_index),
+            masks=self.masks[objects],
+            boxes=self.boxes[objects],
+            labels=self.labels[objects],
+            object_index=self.object_index[objects],
+            image_index=torch.zeros_like(self.image_index[objects]),
             names=self.names[here],
             sizes=self.sizes[here],
             ignore=None if self.ignore is None else self.ignore[here],
-            originals=own.originals[here],
+            originals=self.originals[here],
         )
 
     def object_sizes(self) -> Tensor:

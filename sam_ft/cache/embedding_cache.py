@@ -18,6 +18,7 @@ from sam_ft.data.datasets import EvaluationSet, TrainingSet, View
 from sam_ft.models import Sam
 from sam_ft.types import Features, Size
 from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import home
 
 log = logging.getLogger("sam_ft")
@@ -32,7 +33,7 @@ class EmbeddingCache:
 
     dtype: "float16" or "float32", the number format of the files
     max_gb: size of all of them together; the least recently used are deleted first, never one that a living run uses
-    views: train on so many of each image's 8 flips and quarter turns; None for those that the augmentation draws
+    views: train on that many of each image's 8 flips and quarter turns; None for those that the augmentation draws
 
     Raises:
         ValueError: an option has another value.
@@ -48,7 +49,7 @@ class EmbeddingCache:
         root = home() / "embeddings"
         self.enabled = True
         self._dtype_name = dtype
-        self._views = views
+        self.views = views
         self._space = Space(root, max_gb)
         self._index = SideIndex(root / "index.txt")
         self._folder: EntryFolder  # chosen by `open`
@@ -73,10 +74,6 @@ class EmbeddingCache:
     def features_dtype(self) -> torch.dtype | None:
         """The format that fresh features are rounded to as well, so that cached ones give the same results."""
         return DTYPES[self._dtype_name] if self.enabled else None
-
-    @property
-    def views(self) -> int | None:
-        return self._views if self.enabled else None
 
     def read(self, keys: Sequence[str]) -> Features | None:
         """The features of a batch of images, in the format of the files; None if one is missing or damaged."""
@@ -148,6 +145,11 @@ class EmbeddingCache:
             if items:
                 pixels = torch.stack([item.image for item in items if item.image is not None])
                 features = encode(pixels, [item.size for item in items])
+                if not all(bool(one.isfinite().all()) for one in features.maps):
+                    raise ConfigError(
+                        f"{dataset.split.names[items[0].view[0]]}: features of this image, or of one encoded with it, "
+                        f"do not fit into cache.dtype={self._dtype_name}; set cache.dtype=float32"
+                    )
                 for number, item in enumerate(items):
                     self._folder.write(item.key, features.image(number))
             if self._folder.failure:

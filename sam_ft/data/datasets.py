@@ -59,7 +59,7 @@ class Draw(NamedTuple):
 class TrainingSet(Dataset):
     """Batches of augmented samples at the model's input side with at most `max_objects` objects an image, by seed.
 
-    views: train on so many of each image's 8 dihedral views; None for those that the augmentation draws
+    views: train on that many of each image's 8 dihedral views; None for those that the augmentation draws
     read_features: replaces the pixels of a batch if it has the features of all its images
     keys: of the views whose features are cached
 
@@ -102,7 +102,9 @@ class TrainingSet(Dataset):
         return Draw(epoch, image, view, "" if view is None else self.keys.get((image, view), ""))
 
     def views_in(self, epoch: int, images: Sequence[int]) -> list[View]:
-        """The views of an epoch that can be cached."""
+        """The views of an epoch that can be cached; none without a cache."""
+        if self.read_features is None:
+            return []
         draws = (self.draw(epoch, image) for image in images)
         return [(draw.image, draw.view) for draw in draws if draw.view is not None]
 
@@ -141,7 +143,7 @@ class EvaluationSet(Dataset):
         return len(self.split)
 
     @property
-    def views(self) -> list[View]:
+    def all_views(self) -> list[View]:
         return [(image, 0) for image in range(len(self))]
 
     def __getitems__(self, images: list[int]) -> Batch | UserError:

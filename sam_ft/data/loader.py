@@ -30,7 +30,7 @@ class TrainingBatches(Sampler):
 
     Every global batch is `batch_size` images of a seeded shuffle; process r takes its images r, r + world, ... The
     last global batch is smaller, and a process may get fewer images of it or none: then lists are shorter or empty,
-    but their number is the same everywhere, so that no process waits for ever.
+    but their number is the same everywhere, so that no process waits forever.
     """
 
     def __init__(

@@ -25,14 +25,23 @@ class Splits(NamedTuple):
     train_images: list[int]
 
 
-def open_splits(data: Any) -> Splits:
-    """The splits "train" and "val" of a data set.
+def open_splits(data: Any) -> tuple[Split, Split]:
+    """The splits "train" and "val" of a data set, of which no mask has been read yet.
 
     Raises:
         DataError: listing all problems of either.
     """
-    # Every process opens the splits; one reads all masks, and the others get its counts.
     train, val = _all_or_error([lambda: data.split("train"), lambda: data.split("val")])
+    return train, val
+
+
+def survey_splits(train: Split, val: Split) -> Splits:
+    """Reads all masks of both splits.
+
+    Raises:
+        DataError: listing all problems of either.
+    """
+    # One process reads the masks, and the others get its counts.
     found = distributed.broadcast_from_main(
         lambda: _all_or_error([lambda: survey_split(train, "train"), lambda: survey_split(val, "val")])
     )

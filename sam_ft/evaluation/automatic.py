@@ -147,7 +147,7 @@ def evaluate_amg(
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         on_device = batch.to(device, non_blocking=True)
-        with torch.no_grad(), task.autocast():
+        with torch.no_grad():
             features = task.encode(on_device)
         for image, (name, size, original) in enumerate(zip(batch.names, batch.sizes, batch.originals, strict=True)):
             data = generate_masks(task, features, image, size, original.size, points_per_side, points_per_batch)

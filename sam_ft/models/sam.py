@@ -86,13 +86,13 @@ class Sam(nn.Module):
         """Embeds images once for all prompts that follow: see `preprocess` → embedding (B, 256, s, s)."""
         return self.suffix(self.prefix(images, input_sizes))
 
-    def prefix(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
+    def prefix(self, images: Tensor, input_sizes: Sequence[Size], cut: int | None = None) -> Features:
         """Preprocesses images, then runs the units of the encoder before its cut: → the map at the cut."""
-        return self.image_encoder.prefix(self.preprocess(images, input_sizes))
+        return self.image_encoder.prefix(self.preprocess(images, input_sizes), cut)
 
-    def suffix(self, features: Features) -> Features:
+    def suffix(self, features: Features, cut: int | None = None) -> Features:
         """Runs the units of the encoder after its cut: features of `prefix` → embedding (B, 256, s, s)."""
-        return self.image_encoder.suffix(features)
+        return self.image_encoder.suffix(features, cut)
 
     def decode(self, features: Features, prompts: Prompts, image_index: Tensor, multimask: bool = False) -> Prediction:
         """Predicts the masks of all objects from their prompts at once.

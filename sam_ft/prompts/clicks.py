@@ -89,6 +89,10 @@ class Clicks(Prompter):
         gt = ground_truth(batch)
         logits = torch.ones(batch.num_objects, 1, MASK_SIDE, MASK_SIDE, device=gt.masks.device)
         for prompts in self.first.examples(batch):
+            if self.mask_only_rounds:
+                yield replace(prompts, masks=logits)
+            if self.rounds == 1 + self.mask_only_rounds:
+                continue
             # a click on the object, one on background, and padding where nothing is wrong
             for predicted in (torch.zeros_like(gt.masks), torch.ones_like(gt.masks), gt.masks):
                 comparison = Comparison(predicted, gt.masks, gt.valid, gt.scale)

@@ -22,10 +22,10 @@ class GroundTruth:
     input_size: Size
 
     @property
-    def scale(self) -> Tensor:
-        """(2,) float32: x, y of this frame · scale lies in the input frame."""
+    def scale(self) -> tuple[float, float]:
+        """x and y of this frame times these lie in the input frame."""
         (height, width), (h, w) = self.masks.shape[-2:], self.input_size
-        return torch.tensor([w / width, h / height], device=self.masks.device)
+        return w / width, h / height
 
 
 def ground_truth(batch: Batch) -> GroundTruth:
@@ -49,13 +49,13 @@ class Comparison:
     """Predicted masks beside the ground truth, in a frame in which both were brought.
 
     predicted, gt, valid: (M, h, w) bool
-    scale: (2,), offset: pixel x, y of this frame lies at x, y · scale + offset in the input frame
+    scale, offset: pixel x, y of this frame lies at x, y · scale + offset in the input frame
     """
 
     predicted: Tensor
     gt: Tensor
     valid: Tensor
-    scale: Tensor
+    scale: tuple[float, float]
     offset: float = 0.0
 
     @property
@@ -68,7 +68,7 @@ class Comparison:
 
     def to_input(self, pixels: Tensor) -> Tensor:
         """pixels: (..., 2) x, y → (..., 2) float32 in the input frame"""
-        return pixels.float() * self.scale + self.offset
+        return scale_pixels(pixels, self.scale) + self.offset
 
     def iou(self) -> Tensor:
         """(M,) float64 on the CPU."""
@@ -76,6 +76,12 @@ class Comparison:
         overlap = areas(self.predicted & self.gt & self.valid)
         # nan if prediction and gt are both empty on valid pixels.
         return overlap / (overlap + areas(self.false_negatives) + areas(self.false_positives)).double()
+
+
+def scale_pixels(pixels: Tensor, scale: tuple[float, float]) -> Tensor:
+    """pixels: (..., 2) x, y times `scale` → (..., 2) float32; copies nothing to the device, so no GPU waits"""
+    x, y = pixels.float().unbind(-1)
+    return torch.stack([x * scale[0], y * scale[1]], dim=-1)
 
 
 def compare_on_grid(prediction: Prediction, gt: GroundTruth) -> Comparison:
@@ -88,4 +94,4 @@ def compare_on_grid(prediction: Prediction, gt: GroundTruth) -> Comparison:
     predicted = prediction.logits[:, 0] > 0
     masks, valid = gt.masks[:, middle, middle], gt.valid[:, middle, middle]
     # The middle of cell x is the pixel x · cell + cell // 2 of the input frame: scale and offset.
-    return Comparison(predicted, masks, valid, gt.scale * cell, cell // 2)
+    return Comparison(predicted, masks, valid, (cell, cell), cell // 2)

@@ -48,7 +48,7 @@ class Mixed(Prompter):
                 if isinstance(prompter, Mixed):  # with another seed, so that it does not follow this draw
                     # Positions among the selected objects → positions in this batch.
                     inner = prompter.split(batch.select(objects), derive_seed(seed, "mixed", index))
-                    groups += [(who, objects[part]) for who, part in inner]
+                    groups += [(own_prompter, objects[part]) for own_prompter, part in inner]
                 else:
                     groups.append((prompter, objects))
         return groups or self.drawn[0].split(batch, seed)  # no objects

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sam_ft.prompts.base import Prompter
-from sam_ft.prompts.ground_truth import GroundTruth, ground_truth
+from sam_ft.prompts.ground_truth import GroundTruth, ground_truth, scale_pixels
 from sam_ft.prompts.noise import uniform
 from sam_ft.types import Batch, Prompts
 from sam_ft.utils.geometry import deepest_pixel, grow_boxes, masks_to_boxes, pick_pixels
@@ -46,7 +46,7 @@ class Point(Prompter):
         # (M, K): 1 for points of the object, then 0 for background, -1 where a region had no pixel left.
         labels[:, self.positive :] = 0
         labels = torch.where(torch.cat(found, dim=1), labels, -1)
-        return Prompts(points=torch.cat(picked, dim=1) * gt.scale, point_labels=labels)
+        return Prompts(points=scale_pixels(torch.cat(picked, dim=1), gt.scale), point_labels=labels)
 
     def _pick(self, regions: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(n, K, 2) x, y of K pixels of each region (n, H, W), and (n, K) bool, whether the region had one."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -46,7 +47,9 @@ class RunReport:
         self._pictures = SamplePictures(directory, val_set, task, cfg.pictures, prompter, cfg.eval_chunk)
         # Steps whose numbers are still on the device.
         self._pending: list[tuple[int, float, StepResult]] = []
-        self._bar: tqdm | None = None
+        # Of the present epoch: its number, the sum of its losses over objects, and its numbers once it is trained.
+        self._epoch, self._loss, self._objects = 0, 0.0, 0.0
+        self._trained: dict[str, float] = {}
         reset_peak()
         model = task.model
         log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, model.device, parameter_table(model))
@@ -57,12 +60,15 @@ class RunReport:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and distributed.world_size() == 1:  # several processes would wait for each other
+            with suppress(Exception):
+                self._flush()
         self._run_log.finish(failed=kind is not None)
 
     def draw_zero_shot(self) -> None:
         self._pictures.draw_zero_shot()
 
-    def resume(self, state: TrainState) -> None:
+    def log_resume(self, state: TrainState) -> None:
         """Logs where an earlier run goes on, and drops the numbers that it wrote after that."""
         if state.epoch < self._cfg.epochs:
             log.info("continuing after epoch %d of %d", state.epoch, self._cfg.epochs)
@@ -70,13 +76,13 @@ class RunReport:
             log.info("this run has already done %d epochs; more of them: epochs=N", state.epoch)
         self._run_log.rewind(state.step)
 
-    def zero_shot(self, state: TrainState, prompt: str) -> None:
+    def log_zero_shot(self, state: TrainState, prompt: str) -> None:
         """Logs the scores of the model before its first step. prompt: the choice of eval_prompt"""
         log.info("zero-shot, scored with prompt@eval_prompt=%s: %s", prompt, _short(state.zero_shot))
         self._run_log.rewind(-1)  # removes all lines, of a start that ended before its first epoch
         self._run_log.log(0, {"epoch": 0, **_validation(state.zero_shot, state.zero_shot_classes)})
 
-    def stalled(self) -> None:
+    def log_stalled(self) -> None:
         log.info("no better %s for %d epochs: stopping early", self._cfg.monitor, self._cfg.patience)
 
     def steps(self, epoch: int, loader: TrainingLoader, encode_seconds: float) -> Iterator[list[Batch]]:
@@ -86,11 +92,12 @@ class RunReport:
         """
         self._epoch, self._loss, self._objects, started = epoch, 0.0, 0.0, time.perf_counter()
         hidden = None if distributed.is_main() else True
-        with tqdm(total=loader.steps, desc=f"epoch {epoch}", leave=False, disable=hidden) as self._bar:
+        with tqdm(total=loader.steps, desc=f"epoch {epoch}", leave=False, disable=hidden) as bar:
             for micro_batches in loader.epoch(epoch):
                 # The loop of train.py takes the step here.
                 yield micro_batches
-                self._bar.update()
+                bar.set_postfix(loss=f"{self._loss / max(1.0, self._objects):.3f}", refresh=False)
+                bar.update()
             # Before the bar closes: the steps since the last read-back.
             self._flush()
         seconds = time.perf_counter() - started
@@ -102,7 +109,7 @@ class RunReport:
             "encode_seconds": encode_seconds,
         }
 
-    def step(self, step: int, rate: float, result: StepResult | None) -> None:
+    def log_step(self, step: int, rate: float, result: StepResult | None) -> None:
         """Notes one step, which reads the device back only every `log_every` steps. Raises: TrainingError"""
         if result is not None:
             self._pending.append((step, rate, result))
@@ -110,17 +117,13 @@ class RunReport:
             self._flush()
 
     def _flush(self) -> None:
-        found = read_back([result for *_, result in self._pending])
-        for (step, rate, _), values in zip(self._pending, found, strict=True):
-            # Means of steps weighted by their objects: the mean over the objects of the epoch.
+        pending, self._pending = self._pending, []
+        for (step, rate, _), values in zip(pending, read_back([result for *_, result in pending]), strict=False):
             self._loss += values["loss"] * values["objects"]
             self._objects += values["objects"]
             self._run_log.log(step, {"epoch": self._epoch, "lr": rate, **_prefixed("train", values)})
-        if found and self._bar is not None:
-            self._bar.set_postfix(loss=f"{found[-1]['loss']:.3f}")
-        self._pending = []
 
-    def epoch(self, state: TrainState, found: Evaluation, improved: bool) -> None:
+    def log_epoch(self, state: TrainState, found: Evaluation, improved: bool) -> None:
         """Logs an epoch that has been validated, and draws pictures if it is the best so far."""
         if improved:
             # None but on the main process.

@@ -56,7 +56,7 @@ class SamplePictures:
     def _choose(self) -> Iterator[int]:
         """The first images with objects."""
         walk = range(len(self._dataset.split) if self._count else 0)
-        return islice((index for index in walk if len(self._dataset.split[index].masks)), self._count)
+        return islice((index for index in walk if len(self._dataset.split.annotations(index).masks)), self._count)
 
     def _predict(self, images: Iterable[int]) -> Iterator[tuple[int, PredictedImage]]:
         for index in images:

@@ -15,7 +15,7 @@ ClassScores = dict[str, dict]
 
 @dataclass
 class TrainState:
-    """Everything of a run but its weights and the optimizer's memory.
+    """Everything of a run but its weights and the optimizer state.
 
     total_steps: of the learning rate schedule, fixed at the first start, so more epochs later do not bend it
     epoch, step: done so far, counted from 1 · best_epoch: 0 as long as none has beaten zero-shot

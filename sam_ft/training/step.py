@@ -1,6 +1,6 @@
 """One optimizer step: micro-batches, chunks of objects, rounds, and equal weight for every object."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 
@@ -96,10 +96,10 @@ def split_into_passes(
         batch = replace(batch, images=None, features=task.encode(batch))
     # A session for each prompter and chunk of objects; an encoder that learns is not split, as it must run only once.
     sessions = []
-    for who, objects in groups:
+    for own_prompter, objects in groups:
         for part in objects.split(len(objects) + 1 if learns else chunk or task.objects_per_pass):
             own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
-            sessions.append(InteractiveSession(who, own, seed))
+            sessions.append(InteractiveSession(own_prompter, own, seed))
     if learns:
         return [(batch, sessions, None)]
     passes: list[Pass] = []
@@ -110,29 +110,26 @@ def split_into_passes(
     return passes
 
 
-def read_back(results: Sequence[StepResult]) -> list[dict[str, float]]:
-    """Mean of each loss over the objects of all processes, "grad_norm" and "objects" of some steps.
+def read_back(results: Sequence[StepResult]) -> Iterator[dict[str, float]]:
+    """Yields for each step the means of its losses over the objects of all processes, "grad_norm" and "objects".
 
     All numbers leave the device in one copy: here the loop waits for it.
 
     Raises:
-        TrainingError: the gradient of a step is not finite.
+        TrainingError: the gradient of a step is not finite; the steps before it have been yielded.
     """
     if not results:
-        return []
-    # (1 + number of losses,) for each step.
+        return
     sums = [torch.stack([one.grad_norm, *(values.sum() for values in one.losses.values())]) for one in results]
     numbers = torch.stack(sums).tolist()
-    for result, (norm, *_) in zip(results, numbers, strict=True):
-        if not isfinite(norm):
-            raise_not_finite(result)
-    # The norm is the same on all processes; the losses are sums over each one's objects.
-    totals = distributed.sum_over_ranks([total for _, *own in numbers for total in own])
-    found = []
-    for result, (norm, *own) in zip(results, numbers, strict=True):
+    # The norm is the same on all processes, so all stop at the same step.
+    good = next((i for i, (norm, *_) in enumerate(numbers) if not isfinite(norm)), len(numbers))
+    totals = distributed.sum_over_ranks([total for _, *own in numbers[:good] for total in own])
+    for result, (norm, *own) in zip(results[:good], numbers[:good], strict=True):
         means = [totals.pop(0) / result.objects for _ in own]
-        found.append({**dict(zip(result.losses, means, strict=True)), "grad_norm": norm, "objects": result.objects})
-    return found
+        yield {**dict(zip(result.losses, means, strict=True)), "grad_norm": norm, "objects": result.objects}
+    if good < len(numbers):
+        raise_not_finite(results[good])
 
 
 def raise_not_finite(result: StepResult) -> None:

@@ -1,4 +1,4 @@
-"""The arithmetic that is written differently for a CPU, each fast form beside its plain form.
+"""The arithmetic that is written differently for a CPU, each fast form beside its plain form, and malloc's setting.
 
 The function without a suffix picks by device: the fast form on a CPU, plain torch on a GPU. Both compute the same
 values up to rounding. Some fast forms need that no gradient is recorded, see `predicts_on_cpu`.

@@ -12,7 +12,7 @@ from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.issues import Issue, summarize
 from sam_ft.data.sources.table import Table
-from sam_ft.data.splits import open_splits
+from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.prompts import Box
 from sam_ft.utils.errors import DataError
 from tests.data.sources.test_coco import annotation, image
@@ -228,7 +228,7 @@ def test_masks_of_several_parts_are_noted_where_each_is_one_object(messages, tmp
     assert text.count("separate parts") == 1
     assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, objects="components"), 1024))
     assert "separate parts" not in as_text(check_dataset(Folder(tmp_path, min_area=85), 1024))  # one of 100 pixels
-    open_splits(Folder(tmp_path))
+    survey_splits(*open_splits(Folder(tmp_path)))
     assert caplog.text.count("separate parts") == 1
 
 
@@ -368,14 +368,14 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(messages
     for name in "ab":
         (tmp_path / "train" / "masks" / f"{name}.png").rename(tmp_path / "train" / "masks" / f"{name}.jpg")
     (tmp_path / "val" / "masks" / "c.png").write_bytes(b"")
-    first, files, third, hint = messages.refusal(lambda: open_splits(folder)).split("\n")
+    first, files, third, hint = messages.refusal(lambda: survey_splits(*open_splits(folder))).split("\n")
     assert first.startswith("JPEG")
     assert files == f"  2 files in {tmp_path}/train/masks: a.jpg, b.jpg"
     assert third.startswith(f"{tmp_path}/val/masks/c.png: ")
     assert "python -m sam_ft.check" in hint
     (tmp_path / "train" / "masks" / "a.jpg").unlink()
     (tmp_path / "val" / "masks" / "c.png").unlink()
-    messages.refusal(lambda: open_splits(folder), "masks/: a", "masks/: c")
+    messages.refusal(lambda: survey_splits(*open_splits(folder)), "masks/: a", "masks/: c")
 
 
 def test_names_with_one_issue_share_a_paragraph_and_other_places_have_their_own():

@@ -53,7 +53,7 @@ def test_the_view_of_a_draw_is_the_one_in_the_batch():
         batch = dataset.batch([draw])
         assert torch.equal(batch.images[0, :, : expected.size[0], : expected.size[1]], expected.image)
         assert torch.equal(batch.boxes, expected.boxes)
-        assert dataset.views_in(epoch, [0]) == [(0, draw.view)]
+        assert dataset.all_views_in(epoch, [0]) == [(0, draw.view)]
         views.add(draw.view)
     assert views == set(range(8))
 
@@ -69,7 +69,7 @@ def test_fewer_views_of_an_augmentation_that_is_not_cacheable_are_refused(messag
     with messages.raises(ConfigError, "cache.views=2", "ColorJitter"):
         training_set([v2.ColorJitter(0.5)], views=2)
     dataset = training_set([v2.ColorJitter(0.5)])
-    assert dataset.views_in(1, range(3)) == []
+    assert dataset.all_views_in(1, range(3)) == []
 
 
 def test_a_batch_holds_features_of_all_its_images_or_the_pixels_of_all():
@@ -113,7 +113,7 @@ def test_an_evaluation_batch_has_all_objects_and_the_original_masks():
     for original, sample in zip(batch.originals, Blobs(COUNTS), strict=True):
         assert torch.equal(original.masks, sample.masks)
         assert original.size == sample.size
-    assert dataset.views == [(0, 0), (1, 0), (2, 0)]
+    assert dataset.all_views == [(0, 0), (1, 0), (2, 0)]
 
 
 def test_a_user_s_mistake_is_returned_as_a_value(monkeypatch):

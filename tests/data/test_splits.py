@@ -1,7 +1,7 @@
 import pytest
 
 from sam_ft.data.sources.survey import Survey
-from sam_ft.data.splits import open_split, open_splits
+from sam_ft.data.splits import open_split, open_splits, survey_splits
 from sam_ft.utils.errors import DataError
 from tests.support.blobs import Blobs
 
@@ -41,14 +41,14 @@ class Data:
 
 
 def test_images_without_objects_are_validated_and_not_trained_on():
-    train, val, trainable = open_splits(Data(train=Surveyed([2, 0, 1, 0, 3]), val=Surveyed([1, 0])))
+    train, val, trainable = survey_splits(*open_splits(Data(train=Surveyed([2, 0, 1, 0, 3]), val=Surveyed([1, 0]))))
     assert (len(train), len(val)) == (5, 2)
     assert trainable == [0, 2, 4]
 
 
 def test_bad_images_are_left_out_of_both_splits():
     data = Data(train=Surveyed([2, 0, 1, 3], bad=["blobs_0"]), val=Surveyed([1, 4], bad=["blobs_1"]))
-    train, val, trainable = open_splits(data)
+    train, val, trainable = survey_splits(*open_splits(data))
     assert train.names == ["blobs_1", "blobs_2", "blobs_3"]
     assert trainable == [1, 2]  # positions in the split without the bad image
     assert val.names == ["blobs_0"]
@@ -58,24 +58,24 @@ def test_bad_images_are_left_out_of_both_splits():
 def test_the_problems_of_both_splits_are_listed_together(messages):
     data = Data(train=DataError("a.png: no mask"), val=DataError("b.png: no mask"))
     with messages.raises(DataError, "a.png", "b.png"):
-        open_splits(data)
+        survey_splits(*open_splits(data))
 
 
 def test_a_problem_of_both_splits_is_listed_once():
     data = Data(train=DataError("the folder is empty"), val=DataError("the folder is empty"))
     with pytest.raises(DataError) as caught:
-        open_splits(data)
+        survey_splits(*open_splits(data))
     assert str(caught.value).count("the folder is empty") == 1
 
 
 def test_splits_without_any_object_are_refused(messages):
     with messages.raises(DataError, "the train images", "the val images"):
-        open_splits(Data(train=Surveyed([0, 0]), val=Surveyed([0])))
+        survey_splits(*open_splits(Data(train=Surveyed([0, 0]), val=Surveyed([0]))))
     with messages.raises(DataError, "the val images"):
         open_split(Data(val=Surveyed([0])), "val")
 
 
 def test_the_log_counts_images_and_objects(caplog, messages):
     with caplog.at_level("INFO", logger="sam_ft"):
-        open_splits(Data(train=Surveyed([2, 0]), val=Surveyed([1])))
+        survey_splits(*open_splits(Data(train=Surveyed([2, 0]), val=Surveyed([1]))))
     messages.check("\n".join(caplog.messages))

@@ -14,7 +14,7 @@ def drawn(*pictures):
 
 def errors(false_negatives, false_positives):
     """A comparison with these errors, which must not overlap."""
-    return Comparison(false_positives, false_negatives, torch.ones_like(false_negatives), torch.ones(2))
+    return Comparison(false_positives, false_negatives, torch.ones_like(false_negatives), (1, 1))
 
 
 EMPTY = ["........"] * 8

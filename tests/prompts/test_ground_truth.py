@@ -16,7 +16,7 @@ def test_training_finds_prompts_in_the_input_frame():
     gt = ground_truth(given)
     assert torch.equal(gt.masks, given.masks)
     assert gt.valid.flatten(1).sum(1).tolist() == [32 * 64] * 3 + [64 * 64] * 3
-    assert gt.scale.tolist() == [1, 1]
+    assert gt.scale == (1, 1)
 
 
 def test_an_evaluation_finds_prompts_in_the_original_frame():
@@ -26,12 +26,12 @@ def test_an_evaluation_finds_prompts_in_the_original_frame():
     gt = ground_truth(evaluation(one))
     assert torch.equal(gt.masks, one.masks)
     assert torch.equal(gt.valid, ~one.ignore.expand(3, -1, -1))
-    assert gt.scale.tolist() == [0.5, 0.5]  # 128 x 60 becomes 64 x 30
+    assert gt.scale == (0.5, 0.5)  # 128 x 60 becomes 64 x 30
 
 
 def test_each_axis_has_its_own_scale():
     gt = ground_truth(evaluation(sample("a", 61, 128)))  # 61 rows become 31
-    assert gt.scale.tolist() == pytest.approx([0.5, 31 / 61])
+    assert gt.scale == pytest.approx((0.5, 31 / 61))
 
 
 def test_an_evaluation_batch_of_several_images_is_refused():
@@ -70,6 +70,6 @@ def test_the_iou_counts_valid_pixels_alone():
     predicted = torch.tensor([[[True, True, False, True]]])
     gt = torch.tensor([[[True, False, True, False]]])
     valid = torch.tensor([[[True, True, True, False]]])
-    found = Comparison(predicted, gt, valid, torch.ones(2))
+    found = Comparison(predicted, gt, valid, (1, 1))
     assert found.iou().tolist() == pytest.approx([1 / 3])
     assert found.iou().dtype == torch.float64

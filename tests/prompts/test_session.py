@@ -64,8 +64,8 @@ def test_each_round_adds_the_last_logits_and_only_a_single_point_has_three_candi
 def test_the_gradient_flows_through_the_rounds_without_detach_alone():
     def gradient(detach):
         model = tiny_sam()
-        task = PromptedSegmentation(model, lambda prediction, masks, valid: {"loss": prediction.logits.mean((1, 2, 3))})
         model.image_encoder.requires_grad_(False)
+        task = PromptedSegmentation(model, lambda prediction, masks, valid: {"loss": prediction.logits.mean((1, 2, 3))})
         clicks = Clicks(Box(), rounds=2, sampling="uniform", detach=detach)
         for arguments in split_into_passes(task, training(Blobs([3])[0]), clicks, 0):
             task(*arguments)["loss"].sum().backward()
@@ -89,7 +89,7 @@ def test_an_evaluation_clicks_at_the_center_of_the_largest_error_of_each_mask():
         masks = model.postprocess(prediction.logits, (height, width), size)[:, 0] > 0
         iou = (masks & gt).sum((1, 2)) / (masks | gt).sum((1, 2))
         assert predicted.click_ious[:, turn].tolist() == pytest.approx(iou.tolist(), abs=1e-6)
-        pixels, labels = center_clicks(Comparison(masks, gt, everywhere, torch.ones(2)))
+        pixels, labels = center_clicks(Comparison(masks, gt, everywhere, (1, 1)))
         points = pixels * torch.tensor([width / size[1], height / size[0]])
         prompts.points = torch.cat([prompts.points, points[:, None]], 1)
         prompts.point_labels = torch.cat([prompts.point_labels, labels[:, None]], 1)

@@ -59,9 +59,9 @@ def test_every_step_is_logged_and_the_device_read_once_for_several(tmp_path, mon
     with report_in(tmp_path) as report:
         for loss, _ in enumerate(report.steps(1, Loader(5), encode_seconds=7.0), 1):
             state.step += 1
-            report.step(state.step, 0.01 * loss, result(loss, objects=loss))
+            report.log_step(state.step, 0.01 * loss, result(loss, objects=loss))
         state.update(1, evaluation(0.6), "iou")
-        report.epoch(state, evaluation(0.6), improved=True)
+        report.log_epoch(state, evaluation(0.6), improved=True)
     assert reads == [2, 2, 1]
     *steps, epoch = rows_in(tmp_path)
     assert [(row["step"], row["train/loss"], row["lr"]) for row in steps] == [(n, n, 0.01 * n) for n in range(1, 6)]
@@ -73,7 +73,7 @@ def test_every_step_is_logged_and_the_device_read_once_for_several(tmp_path, mon
 def test_steps_without_objects_are_left_out(tmp_path):
     with report_in(tmp_path) as report:
         for number, _ in enumerate(report.steps(1, Loader(3), 0.0), 1):
-            report.step(number, 0.1, None if number == 2 else result(number))
+            report.log_step(number, 0.1, None if number == 2 else result(number))
     assert [row["step"] for row in rows_in(tmp_path)] == [1, 3]
 
 
@@ -81,10 +81,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_when_it_is_read(tmp_path):
     with report_in(tmp_path, log_every=2) as report:
         steps = report.steps(1, Loader(3), 0.0)
         next(steps)
-        report.step(1, 0.1, result(float("nan"), norm=float("nan")))
+        report.log_step(1, 0.1, result(float("nan"), norm=float("nan")))
         next(steps)
         with pytest.raises(TrainingError, match="blobs_0"):
-            report.step(2, 0.1, result(1.0))
+            report.log_step(2, 0.1, result(1.0))
 
 
 def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
@@ -93,14 +93,14 @@ def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
     weights.write_bytes(bytes(1000))
     state = TrainState.start(2, evaluation(0.5))
     with report_in(tmp_path, epochs=2) as report:
-        report.zero_shot(state, "box")
+        report.log_zero_shot(state, "box")
         for epoch, iou in ((1, 0.6), (2, 0.55)):
             for _ in report.steps(epoch, Loader(1), 0.0):
                 state.step += 1
-                report.step(state.step, 0.1, result(iou))
+                report.log_step(state.step, 0.1, result(iou))
             improved = state.update(epoch, evaluation(iou), "iou")
-            report.epoch(state, evaluation(iou), improved)
-        report.stalled()
+            report.log_epoch(state, evaluation(iou), improved)
+        report.log_stalled()
         report.finish(state, weights)
     messages.check("\n".join(caplog.messages), "epoch 1: IoU 0.6000", "* best", "epoch 2: IoU 0.5500")
     assert [row["step"] for row in rows_in(tmp_path)] == [0, 1, 1, 2, 2]
@@ -111,9 +111,9 @@ def test_a_resumed_run_drops_the_rows_after_its_state(tmp_path, caplog, messages
     caplog.set_level("INFO", logger="sam_ft")
     with report_in(tmp_path) as report:
         for number, _ in enumerate(report.steps(1, Loader(4), 0.0), 1):
-            report.step(number, 0.1, result(number))
+            report.log_step(number, 0.1, result(number))
     caplog.clear()
     with report_in(tmp_path) as report:
-        report.resume(TrainState(total_steps=9, epoch=epoch, step=2))
+        report.log_resume(TrainState(total_steps=9, epoch=epoch, step=2))
     assert [row["step"] for row in rows_in(tmp_path)] == [1, 2]
     messages.check(caplog.messages[-1], f"{epoch}")

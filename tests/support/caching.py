@@ -39,7 +39,7 @@ class Cached:
 
     def fill(self, views=None, dataset=None, per_pass=2):
         dataset = dataset or self.dataset
-        self.cache.fill(dataset, self.dataset.views if views is None else views, self.encode, per_pass, 0, "test")
+        self.cache.fill(dataset, self.dataset.all_views if views is None else views, self.encode, per_pass, 0, "test")
         return self
 
     def path(self, image, view=0):

@@ -79,7 +79,8 @@ def test_a_file_that_may_be_written_again_within_its_time_stamp_has_none(path, m
         os.utime(path, (0, 0))  # as a copy that keeps the modification time
     written = path.stat()
     for age, has_one in ((1.5, False), (2.5, True)):
-        monkeypatch.setattr(module.time, "time", lambda now=getattr(written, stamp) + age: now)
+        now = getattr(written, stamp) + age
+        monkeypatch.setattr(module.time, "time", lambda now=now: now)
         assert (fingerprint(path) is not None) == has_one
 
 
