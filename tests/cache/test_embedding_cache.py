@@ -10,6 +10,8 @@ import torch
 from sam_ft.cache import EmbeddingCache, no_cache
 from sam_ft.data.datasets import TrainingSet
 from sam_ft.data.transforms import Augment
+from sam_ft.task import PromptedSegmentation
+from sam_ft.utils.errors import ConfigError
 from tests.support.blobs import Blobs
 from tests.support.caching import COUNTS, ENTRY_BYTES, Cached, Known, Ranks
 from tests.support.steps import steps
@@ -200,6 +202,7 @@ def test_the_size_of_an_entry_is_that_of_its_file(home):
         run = Cached()
         for name, parameter in run.task.model.named_parameters():
             parameter.requires_grad = bool(learning) and name.startswith(learning)
+        run.task = PromptedSegmentation(run.task.model, features_dtype=torch.float32)
         run.cache.open(run.task.model, torch.float32)
         run.fill()
         size = run.path(0).stat().st_size
@@ -374,3 +377,12 @@ def test_two_runs_at_once_both_end_with_all_images(home):
     assert len(files(home)) == 3
     for run in runs:
         assert run.dataset.batch([0, 1, 2]).images is None
+
+
+def test_features_that_do_not_fit_into_float16_are_refused(home):
+    run = Cached(dtype="float16")
+    with torch.no_grad():
+        run.task.model.image_encoder.neck[3].bias.fill_(1e5)  # float16 ends at 65504
+    with pytest.raises(ConfigError, match=r"blobs_\d.*cache\.dtype=float16; set cache\.dtype=float32"):
+        run.fill()
+    assert not list(home.rglob("*.safetensors"))
