@@ -23,6 +23,7 @@ from sam_ft.utils.files import home
 
 log = logging.getLogger("sam_ft")
 
+MAX_GB = 50.0  # the default limit on all files
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 Encode = Callable[[Tensor, Sequence[Size]], Features]  # (B, 3, S, S) uint8, and sizes without padding
@@ -39,7 +40,7 @@ class EmbeddingCache:
         ValueError: an option has another value.
     """
 
-    def __init__(self, dtype: str = "float16", max_gb: float = 50.0, views: int | None = None) -> None:
+    def __init__(self, dtype: str = "float16", max_gb: float = MAX_GB, views: int | None = None) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype} is not one of {', '.join(DTYPES)}")
         if not 0 < max_gb < math.inf:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sam_ft.cache.embedding_cache import MAX_GB
 from sam_ft.cli.messages import compose_choice
 from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
@@ -65,7 +66,7 @@ def _of_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
     directory, settings = load_run(cfg.run)
     nodes = OmegaConf.create({key: settings[key] for key in GROUPS})
     if "max_gb" in nodes.cache:  # a run that came from elsewhere must not delete embeddings here
-        nodes.cache.max_gb = max(nodes.cache.max_gb, 50.0)
+        nodes.cache.max_gb = max(nodes.cache.max_gb, MAX_GB)
     for key, value in given.items():
         # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
         nodes[key] = value if "_target_" in value else OmegaConf.merge(nodes[key], value)

@@ -84,7 +84,7 @@ class WarmupCosine:
         self.final = final
 
     def __call__(self, step: int, total_steps: int) -> float:
-        """step: 0 to total_steps - 1"""
+        """step: from 0; steps beyond total_steps, of a run that goes on for more epochs, keep the last factor"""
         warmup = max(1, round(self.warmup_fraction * total_steps))
         if step < warmup:
             return (step + 1) / warmup  # + 1: the first step already learns
