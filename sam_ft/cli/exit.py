@@ -54,7 +54,7 @@ def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Itera
         if distributed.is_main():
             then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
             line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
-            print(f"{line}interrupted; run the same command again to {then}", file=sys.stderr, flush=True)
+            _print_error(f"{line}interrupted; run the same command again to {then}")
         raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
     except BrokenPipeError:
         if not _stdout_is_closed():  # another pipe
@@ -62,7 +62,7 @@ def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Itera
         discard_stdout()
         raise SystemExit(141) from None  # 128 + SIGPIPE, as a shell reports it
     except SweepJobFailed as failed:
-        print(failed, file=sys.stderr, flush=True)
+        _print_error(str(failed))
         raise SystemExit(1) from None
     except (UserError, OmegaConfBaseException, CompactHydraException, ValueError) as error:
         if isinstance(error, ValueError) and not _raised_by_hydra(error):
@@ -71,7 +71,7 @@ def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Itera
             traceback.print_exc()
         process = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
         message = _message(error, example)
-        print(f"{process}error: {message}", file=sys.stderr, flush=True)
+        _print_error(f"{process}error: {message}")
         if is_sweep_job():
             record_sweep_job({"error": message})
             # With several processes, one alone may have failed: it cannot start the next job while the others wait
@@ -79,6 +79,15 @@ def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Itera
             if distributed.world_size() == 1:
                 raise SweepJobFailed(f"error: {message}") from None
         raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
+
+
+def _print_error(line: str) -> None:
+    """Writes the line and its end in one call, so that lines of several processes do not run into each other.
+
+    print() writes the end by itself where Python's output is unbuffered (PYTHONUNBUFFERED, as in many containers).
+    """
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _raised_by_hydra(error: ValueError) -> bool:

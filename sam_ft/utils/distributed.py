@@ -85,6 +85,9 @@ def process_group() -> Iterator[None]:
     yield
     # Not after an error: the other ranks would not take part, and torchrun kills them anyway.
     dist.destroy_process_group()
+    # Dropping the last reference joins gloo's threads. One that still frees a tensor of the last collective while the
+    # interpreter shuts down aborts the process ("terminate called without an active exception").
+    _cpu_group = None
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:

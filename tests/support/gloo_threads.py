@@ -1,0 +1,17 @@
+"""Two processes that count gloo's threads in their group and after it; run under torchrun."""
+
+from pathlib import Path
+
+from sam_ft.utils import distributed
+
+
+def gloo_threads() -> int:
+    return sum("gloo" in (task / "comm").read_text() for task in Path("/proc/self/task").iterdir())
+
+
+if __name__ == "__main__":
+    with distributed.process_group():
+        rank = distributed.rank()
+        distributed.all_gather([rank])
+        inside = gloo_threads()
+    print(f"{rank}:{inside > 0},{gloo_threads()}\n", end="", flush=True)
