@@ -36,10 +36,12 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     deleted once the new one has scored its model, and restored if the new one ends before that.
 
     Raises:
-        ConfigError: a setting has a wrong value; or the directory cannot be written, is in use by another run, holds a
-            run with other settings or of another format version, or is to be overwritten and holds no run.
+        ConfigError: a setting has a wrong value, or batch_size is below the number of processes; or the directory
+            cannot be written, is in use by another run, holds a run with other settings or of another format version,
+            or is to be overwritten and holds no run.
     """
     check_train_settings(cfg)
+    distributed.broadcast_from_main(lambda: _check_batch_size(cfg.batch_size))  # one message for all processes
     directory = run_directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
     # Under torchrun a crash is not the end of a run while restarts are left.
@@ -74,6 +76,16 @@ def load_run(directory: str | Path) -> Run:
     settings = read_run_config(path)
     check_allowlist(settings, path)
     return Run(directory, OmegaConf.create(settings))
+
+
+def _check_batch_size(batch_size: int) -> None:
+    """Refuses a step of fewer images than processes: some processes would get no image in any step."""
+    processes = distributed.world_size()
+    if batch_size < processes:
+        raise ConfigError(
+            f"batch_size={batch_size} is less than the {processes} processes of this run; set batch_size={processes}, "
+            "at least one image for each process"
+        )
 
 
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:

@@ -9,7 +9,9 @@ from sam_ft.cli.config import build
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.run_config import write_run_config
 from sam_ft.cli.runs import load_run, open_run
+from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
+from tests.support.cli import torchrun
 
 METRIC = {"_target_": "sam_ft.metrics.SegmentationMetrics"}
 
@@ -84,6 +86,26 @@ def test_official_weights_and_a_missing_root_are_no_paths(tmp_path):
     text = (tmp_path / "config.yaml").read_text()
     assert "checkpoint: official" in text
     assert "root: ???" in text
+
+
+def test_a_batch_gives_each_process_an_image_at_least(messages, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 8)
+    monkeypatch.setattr(distributed, "all_gather", lambda items: items)
+    cfg = settings(tmp_path / "run", batch_size=4)
+    with messages.raises(ConfigError, "batch_size=4", "8 processes", "batch_size=8"), open_run(cfg):
+        pass
+    assert not (tmp_path / "run").exists()
+    with open_run(settings(tmp_path / "run", batch_size=8)) as directory:
+        assert (directory / "config.yaml").exists()
+
+
+@pytest.mark.slow
+def test_of_processes_without_an_image_one_speaks_and_all_end(tmp_path):
+    done = torchrun("train.py", f"run_dir={tmp_path / 'run'}", "batch_size=1", "data=folder", "data.root=none")
+    assert done.code != 0
+    assert sum("error: " in line for line in done.err.splitlines()) == 1
+    assert "error: batch_size=1" in done.err  # before the data are opened
+    assert "exitcode  : 2" in done.err
 
 
 @pytest.fixture
