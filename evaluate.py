@@ -56,7 +56,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         cache.open(model, compute_dtype(plan.precision, model.device))  # other weights have other embeddings
         task = PromptedSegmentation(model, precision=plan.precision, features_dtype=cache.features_dtype)
         dataset = EvaluationSet(split, model.image_size, cache.read if cache.enabled else None)
-        cache.fill(dataset, dataset.all_views, task.prefix, task.images_per_pass, cfg.workers, title=cfg.split)
+        cache.fill(dataset, dataset.all_views, task.prefix, task.chunks.images, cfg.workers, title=cfg.split)
         batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
         # All prompts share the features: with a cache they are read, without one encoded again for each prompt.
         for name, prompter in prompters.items():

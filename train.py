@@ -65,7 +65,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     # The cache of the features that the frozen part of the encoder computes, and the task that goes on from there.
     cache.open(model, compute_dtype(cfg.precision, model.device))
     task = PromptedSegmentation(model, loss, cfg.precision, cache.features_dtype)
-    fill = partial(cache.fill, encode=task.prefix, per_pass=task.images_per_pass, workers=cfg.workers)
+    fill = partial(cache.fill, encode=task.prefix, per_pass=task.chunks.images, workers=cfg.workers)
     read = cache.read if cache.enabled else None
 
     # Two data sets, of which the loaders give each process its share.

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sam_ft.models import Sam
+from sam_ft.models.chunks import Chunks
 from sam_ft.prompts import Comparison, GroundTruth, InteractiveSession, Prompter, compare_on_grid, scale_prompts
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
 from sam_ft.utils import distributed
@@ -107,8 +108,8 @@ class PromptedSegmentation(nn.Module):
         parts = []
         with self.autocast():
             # At least one pass: a batch of no images still needs maps, with B = 0.
-            for start in range(0, max(1, len(images)), self.images_per_pass):
-                some = slice(start, start + self.images_per_pass)
+            for start in range(0, max(1, len(images)), self.chunks.images):
+                some = slice(start, start + self.chunks.images)
                 parts.append(self.model.prefix(images[some], sizes[some], self.cut).maps)
         maps = tuple(torch.cat(same) for same in zip(*parts, strict=True))
         return Features(maps if self.features_dtype is None else tuple(one.to(self.features_dtype) for one in maps))
@@ -157,7 +158,7 @@ class PromptedSegmentation(nn.Module):
         compare = partial(self._compare_in_original, input_size=input_size, size=size)
         for own_prompter, members in prompter.split(batch, EVALUATION_SEED):
             # A chunk of objects runs through all of its rounds before the next one starts, so memory holds one chunk.
-            for part in members.to(device).split(chunk or self.objects_per_pass):
+            for part in members.to(device).split(chunk or self.chunks.predict(size)):
                 session = InteractiveSession(own_prompter, batch.select(part), EVALUATION_SEED)
                 for round_index, (prediction, comparison) in enumerate(self.run_rounds(features, session, compare)):
                     if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
@@ -183,12 +184,7 @@ class PromptedSegmentation(nn.Module):
     def encoder_learns(self) -> bool:
         return self.cut < len(self.model.image_encoder.units())
 
-    @property
-    def images_per_pass(self) -> int:
-        """On a CPU one image keeps all cores busy, and its features depend on nothing else in the batch."""
-        return 1 if self.model.device.type == "cpu" else 4
-
-    @property
-    def objects_per_pass(self) -> int:
-        """The default size of a chunk: in float32, 200 MB an object at an input side of 1024 with the backward pass."""
-        return 8 if self.model.device.type == "cpu" else 16
+    @cached_property
+    def chunks(self) -> Chunks:
+        """The default sizes of passes, found when first needed: the model is on its device by then."""
+        return Chunks(self.model)

@@ -68,7 +68,7 @@ def generate_masks(
     # The grid is laid over the original image, as in the official generator, then moved to the input frame.
     points = scale_points(build_point_grid(points_per_side, original_size), original_size, input_size)
     data = MaskData([], torch.zeros(0), torch.zeros(0), torch.zeros(0, 4), -math.inf)
-    for batch in points.to(model.device).split(points_per_batch or task.objects_per_pass):
+    for batch in points.to(model.device).split(points_per_batch or task.chunks.predict(original_size)):
         labels = torch.ones(len(batch), 1, dtype=torch.int64, device=batch.device)
         prompts = Prompts(points=batch[:, None], point_labels=labels)  # one point for each object
         with task.autocast():

@@ -97,7 +97,7 @@ def split_into_passes(
     # A session for each prompter and chunk of objects; an encoder that learns is not split, as it must run only once.
     sessions = []
     for own_prompter, objects in groups:
-        for part in objects.split(len(objects) + 1 if learns else chunk or task.objects_per_pass):
+        for part in objects.split(len(objects) + 1 if learns else chunk or task.chunks.train):
             own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
             sessions.append(InteractiveSession(own_prompter, own, seed))
     if learns:

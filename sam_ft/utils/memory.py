@@ -1,4 +1,4 @@
-"""The peak of the memory that this process used."""
+"""The memory that this process used at most, and that is free on its GPU."""
 
 import sys
 from pathlib import Path
@@ -27,3 +27,12 @@ def peak_gb() -> float:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def free_gpu_bytes(device: torch.device) -> int:
+    """Bytes that new tensors can take on a GPU; 0 on another device."""
+    if device.type != "cuda":
+        return 0
+    free, _ = torch.cuda.mem_get_info(device)
+    # torch keeps the memory of freed tensors for new ones.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
