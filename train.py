@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.adapt import freeze_unreached
-from sam_ft.cache.cost import explain_cost
+from sam_ft.cache.cost import EncodingCost
 from sam_ft.cli.config import build, choice_of
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.runs import open_run
@@ -65,13 +65,14 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     # The cache of the features that the frozen part of the encoder computes, and the task that goes on from there.
     cache.open(model, compute_dtype(cfg.precision, model.device))
     task = PromptedSegmentation(model, loss, cfg.precision, cache.features_dtype)
-    fill = partial(cache.fill, encode=task.prefix, per_pass=task.chunks.images, workers=cfg.workers)
     read = cache.read if cache.enabled else None
 
     # Two data sets, of which the loaders give each process its share.
     side = model.image_size
     train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read)
     val_set = EvaluationSet(splits.val, side, read)
+    cost = EncodingCost(cache, train_set, task.prefix, len(splits.train_images))
+    fill = partial(cache.fill, encode=cost.encode, per_pass=task.chunks.images, workers=cfg.workers)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
     train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, train_loader.micro_batch_size, cfg.workers)
@@ -98,7 +99,6 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             report.log_zero_shot(state, choice_of("prompt@eval_prompt"))
             save_best(cfg, model, best_path, state)
 
-        explain_cost(cache, train_set, task.prefix, len(splits.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
             if state.stalled(cfg.patience):
@@ -109,9 +109,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             for micro_batches in report.steps(epoch, train_loader, fill_seconds):
                 rate = set_learning_rate(optimizer, schedule(state.step, state.total_steps))
                 seed = derive_seed(cfg.seed, state.step)
-                result = train_step(
-                    wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
-                )
+                batches = cost.encode_batches(micro_batches)
+                result = train_step(wrapped, batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
                 state.step += 1
                 report.log_step(state.step, rate, result)
 
