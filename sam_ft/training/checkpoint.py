@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sam_ft.models import Sam
+from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError
 from sam_ft.utils.files import as_json, atomic_path
 
@@ -71,13 +72,27 @@ def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
 
 
 def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
-    """Restores what `save_training_state` wrote and returns its `progress`."""
-    tensors, progress = _read_tensors(path)
+    """Restores what `save_training_state` wrote and returns its `progress`.
+
+    All ranks call this; the main one reads and checks the file for all.
+
+    Raises:
+        CheckpointError: on the main rank; the file is missing or damaged, or belongs to another model. The others exit.
+    """
     names = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
-    if names.keys() != {name for name in tensors if name.startswith("model.")} or any(
-        progress.get(key) != ours for key, ours in _identity(model, [n.removeprefix("model.") for n in names]).items()
-    ):
-        raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
+    found: dict[str, Tensor] = {}
+
+    def read() -> dict:
+        tensors, progress = _read_tensors(path)
+        identity = _identity(model, [name.removeprefix("model.") for name in names])
+        same = names.keys() == {name for name in tensors if name.startswith("model.")}
+        if not same or any(progress.get(key) != ours for key, ours in identity.items()):
+            raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
+        found.update(tensors)
+        return progress
+
+    progress = distributed.broadcast_from_main(read)
+    tensors = distributed.broadcast_tensors(found)
     with torch.no_grad():
         for name, parameter in names.items():
             parameter.copy_(tensors[name])

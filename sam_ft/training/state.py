@@ -33,7 +33,7 @@ class TrainState:
 
     @classmethod
     def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer) -> "TrainState":
-        """Restores weights and optimizer from `save`, and returns the state. Raises: CheckpointError"""
+        """Restores weights and optimizer from `save` on all ranks, and returns the state. Raises: CheckpointError"""
         found = load_training_state(path, model, optimizer)
         return cls(**{name: found[name] for name in cls.__dataclass_fields__})
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from sam_ft.utils.cpu_kernels import keep_freed_memory
 from sam_ft.utils.errors import ConfigError, UserError
@@ -122,3 +123,17 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
     if error is not None:
         raise error if is_main() else SystemExit(error.exit_code)  # printed once
     return value  # type: ignore[return-value]
+
+
+def broadcast_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The main rank's tensors, which are on the CPU, on every rank; those of other ranks do not count."""
+    if world_size() == 1:
+        return tensors
+    layout = broadcast_from_main(lambda: [(name, one.shape, one.dtype) for name, one in tensors.items()])
+    received = {}
+    for name, shape, dtype in layout:
+        one = tensors[name].contiguous() if is_main() else torch.empty(shape, dtype=dtype)
+        # As bytes: gloo does not know every number format.
+        dist.broadcast(one.reshape(-1).view(torch.uint8), src=0, group=_cpu_group)
+        received[name] = one
+    return received

@@ -11,6 +11,7 @@ import torch
 
 from sam_ft.utils import distributed
 from tests.support.metric_shares import scored
+from tests.support.resumed import resumed
 from tests.support.steps import COUNTS, steps
 
 
@@ -27,6 +28,7 @@ JOBS = {
     "cached chunks": cached_chunks,
     "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
     "metric": lambda: tuple(scored()),
+    "resumed": resumed,
 }
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from sam_ft.prompts import Box
 from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
+from sam_ft.utils.errors import CheckpointError
 from tests.support.steps import batch_of, learning_task
 
 
@@ -74,3 +75,21 @@ def test_a_loaded_state_goes_on_exactly_as_the_saved_one(tmp_path):
         train_step(one, [batch_of([4])], Box(), 2, its_optimizer, 1.0)
     for (name, mine), theirs in zip(task.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs), name
+
+
+def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_processes):
+    results = two_processes("resumed")
+    for result in results:
+        assert result["steps"] == 2
+        for name, expected in results[0]["whole"].items():
+            assert torch.equal(result["whole"][name], expected), name
+            assert torch.equal(result["halves"][name], expected), name
+    base = learning_task().model.state_dict()
+    assert any(not torch.equal(tensor, base[name]) for name, tensor in results[0]["halves"].items())
+
+
+def test_a_state_that_cannot_be_read_ends_all_processes_with_one_message(two_processes):
+    assert [result["missing"] for result in two_processes("resumed")] == [
+        CheckpointError.exit_code,
+        -CheckpointError.exit_code,
+    ]
