@@ -14,8 +14,9 @@ from tests.support.steps import batch_of, learning_task
 
 
 def resumed():
-    """{"whole", "halves": weights after four steps without and with a restart, "steps", "missing": exit code of a missing file}.
+    """{"whole", "halves": weights after four steps, without and with a restart; "steps"; "missing"}.
 
+    steps: where the restart begins · missing: exit code of a file that is not there
     Only the main rank knows the path of the file: another one that opened it would fail.
     """
     path = Path(os.environ["SAM_FT_HOME"], "last.safetensors" if distributed.is_main() else "none")
