@@ -57,7 +57,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         task = PromptedSegmentation(model, precision=plan.precision, features_dtype=cache.features_dtype)
         dataset = EvaluationSet(split, model.image_size, cache.read if cache.enabled else None)
         cache.fill(dataset, dataset.all_views, task.prefix, task.chunks.images, cfg.workers, title=cfg.split)
-        batches = evaluation_loader(dataset, cfg.images_per_batch, cfg.workers)
+        batches = evaluation_loader(dataset, cfg.eval_batch_size, cfg.workers)
         # All prompts share the features: with a cache they are read, without one encoded again for each prompt.
         for name, prompter in prompters.items():
             title = f"{which}, {name}"

@@ -75,7 +75,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     fill = partial(cache.fill, encode=cost.encode, per_pass=task.chunks.images, workers=cfg.workers)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
     train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
-    val_loader = evaluation_loader(val_set, train_loader.micro_batch_size, cfg.workers)
+    val_loader = evaluation_loader(val_set, cfg.eval_batch_size, cfg.workers)
 
     def validate(title: str) -> Evaluation:
         fill(val_set, val_set.all_views, title="val")

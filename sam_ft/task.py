@@ -22,20 +22,22 @@ Compare = Callable[[Prediction, GroundTruth], Comparison]  # prediction with C =
 EVALUATION_SEED = 0  # prompts of an evaluation depend on the image's name and the object's index alone
 
 
-class PredictedImage(NamedTuple):
-    """The masks of all objects of one image.
+class PredictedChunk(NamedTuple):
+    """The masks of a few objects of one image.
 
-    image: its index in the batch
-    masks: (N, H, W) bool in the original frame, exactly those of SamPredictor · pred_iou: (N,)
-    prompts: (n,) positions among the N objects with their prompts of the last round, boxes and points in the original
-        frame, one pair for each chunk of objects
-    click_ious: (N, R) the IoU with the ground truth after each of R rounds, or None if there is only one
+    image: its index in the batch · objects: (n,) their positions on the axis M of the batch
+    masks: (n, H, W) bool in the original frame, exactly those of SamPredictor · pred_iou: (n,)
+    gt: (n, H, W) bool, their ground truth
+    prompts: those of the last round, boxes and points in the original frame
+    click_ious: (n, R) the IoU with the ground truth after each of R rounds, or None if there is only one
     """
 
     image: int
+    objects: Tensor
     masks: Tensor
     pred_iou: Tensor
-    prompts: list[tuple[Tensor, Prompts]]
+    gt: Tensor
+    prompts: Prompts
     click_ious: Tensor | None
 
 
@@ -134,39 +136,45 @@ class PromptedSegmentation(nn.Module):
                 session.step(prediction.best(), comparison)
 
     @torch.no_grad()
-    def predict(self, batch: Batch, prompter: Prompter, chunk: int | None = None) -> Iterator[PredictedImage]:
-        """Yields the final masks of each image that has objects.
+    def predict(self, batch: Batch, prompter: Prompter, chunk: int | None = None) -> Iterator[PredictedChunk]:
+        """Yields the final masks of all objects, image by image, a chunk of objects at a time.
+
+        The chunks of an image may be in another order than its objects, see `Prompter.split`.
 
         chunk: objects decoded at a time; None for the device's default
         """
         features = self.encode(batch)
         for index in range(len(batch.originals)):
             # One image at a time: only then do its objects share an original frame.
-            one_image = batch.image(index)
+            one_image, first = batch.image(index), torch.searchsorted(batch.image_index, index)
             if one_image.num_objects:
-                yield self._predict_image(index, features.image(index), one_image, prompter, chunk)
+                for found in self._predict_image(features.image(index), one_image, prompter, chunk):
+                    yield found._replace(image=index, objects=found.objects + first)
 
     def _predict_image(
-        self, index: int, features: Features, batch: Batch, prompter: Prompter, chunk: int | None
-    ) -> PredictedImage:
-        """The predictions for a batch of one image, `index` in its own batch, with its features."""
+        self, features: Features, batch: Batch, prompter: Prompter, chunk: int | None
+    ) -> Iterator[PredictedChunk]:
+        """The predictions for a batch of one image with its features."""
         size, input_size, device = batch.originals[0].size, batch.sizes[0], batch.image_index.device
-        masks = torch.empty(batch.num_objects, *size, dtype=torch.bool, device=device)
-        pred_iou = torch.empty(batch.num_objects, device=device)
-        ious = torch.empty(batch.num_objects, prompter.rounds, dtype=torch.float64)
-        prompts = []
         compare = partial(self._compare_in_original, input_size=input_size, size=size)
         for own_prompter, members in prompter.split(batch, EVALUATION_SEED):
             # A chunk of objects runs through all of its rounds before the next one starts, so memory holds one chunk.
             for part in members.to(device).split(chunk or self.chunks.predict(size)):
                 session = InteractiveSession(own_prompter, batch.select(part), EVALUATION_SEED)
+                ious = torch.empty(len(part), prompter.rounds, dtype=torch.float64)
                 for round_index, (prediction, comparison) in enumerate(self.run_rounds(features, session, compare)):
                     if prompter.rounds > 1:  # a group with fewer rounds keeps its last IoU
-                        ious[part.cpu(), round_index:] = comparison.iou()[:, None]
+                        ious[:, round_index:] = comparison.iou()[:, None]
                     best, predicted = prediction.best(), comparison.predicted  # in the end those of the last round
-                masks[part], pred_iou[part] = predicted, best.pred_iou[:, 0].float()
-                prompts.append((part, scale_prompts(replace(session.prompts, masks=None), input_size, size)))
-        return PredictedImage(index, masks, pred_iou, prompts, ious if prompter.rounds > 1 else None)
+                yield PredictedChunk(
+                    image=0,
+                    objects=part,
+                    masks=predicted,
+                    pred_iou=best.pred_iou[:, 0].float(),
+                    gt=session.gt.masks,
+                    prompts=scale_prompts(replace(session.prompts, masks=None), input_size, size),
+                    click_ious=ious if prompter.rounds > 1 else None,
+                )
 
     def _compare_in_original(self, prediction: Prediction, gt: GroundTruth, input_size: Size, size: Size) -> Comparison:
         # Upsampled, then thresholded, as SamPredictor does.

@@ -10,18 +10,19 @@ Coordinates are x, y in pixels with the origin at the top left corner. The *orig
 read; the *input frame* is the same image with its longest side resized to S, padded at the right and bottom.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
-T = TypeVar("T", bound="_TensorFields")
+DENSE_PIXELS = 2**25  # of masks that `dense_parts` makes dense at a time: 32 MB
+T = TypeVar("T", bound="TensorFields")
 
 
-class _TensorFields:
+class TensorFields:
     """Moves every tensor among a dataclass's fields, also those in lists and in nested nouns."""
 
     def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:
@@ -35,9 +36,9 @@ class _TensorFields:
         def visit(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return move(value)
-            if isinstance(value, _TensorFields):
+            if isinstance(value, TensorFields):
                 return value._map(move)
-            if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, _TensorFields)) for item in value):
+            if isinstance(value, (list, tuple)) and any(isinstance(item, (Tensor, TensorFields)) for item in value):
                 return type(value)(visit(item) for item in value)
             return value
 
@@ -45,12 +46,41 @@ class _TensorFields:
         return replace(noun, **{f.name: visit(getattr(noun, f.name)) for f in fields(noun)})
 
 
+class Masks(Protocol):
+    """The masks of N objects in one frame: a (N, H, W) bool tensor, or a compact form that makes dense what is read.
+
+    Compact forms are `TensorFields`: `data.io.id_masks.IdMasks` and `data.sources.run_lengths.RunLengthMasks`.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, positions: Tensor, /) -> Tensor:
+        """(n,) int64 positions → (n, H, W) bool"""
+        ...
+
+
+def dense(masks: Masks) -> Tensor:
+    """All masks as one (N, H, W) bool tensor."""
+    return masks if isinstance(masks, Tensor) else masks[torch.arange(len(masks))]
+
+
+def dense_parts(masks: Masks, size: Size) -> Iterator[Tensor]:
+    """The masks in order, dense a few at a time: (n, *size) bool each; one empty part if there are none."""
+    count = max(1, DENSE_PIXELS // max(1, size[0] * size[1]))
+    if isinstance(masks, Tensor):
+        yield from masks.split(count)  # views
+        return
+    for positions in torch.arange(len(masks)).split(count):
+        yield masks[positions]
+
+
 @dataclass
 class Sample:
     """One image with its objects, all in one frame: the original one as read, the input frame once resized.
 
     image: (3, H, W) uint8 RGB; (3, 0, 0) where its features are cached and no pixels are needed
-    masks: (N, H, W) bool, each non-empty; (N, 0, 0) in the input frame of evaluation
+    masks: N, each non-empty; in the original frame dense or compact, see `Masks`; in the input frame a (N, H, W) bool
+        tensor, (N, 0, 0) in evaluation
     labels: (N,) int64 class or instance ids
     size: (H, W) of the frame, also where the pixels or the masks are left out
     object_index: (N,) int64, rank of each object in its image before any were left out
@@ -60,7 +90,7 @@ class Sample:
     """
 
     image: Tensor
-    masks: Tensor
+    masks: Masks
     labels: Tensor
     name: str
     size: Size
@@ -69,7 +99,8 @@ class Sample:
     ignore: Tensor | None = None
 
     def select(self, keep: Tensor) -> "Sample":
-        """The same image with only the objects at `keep`: (n,) int64 positions or (N,) bool."""
+        """The same image with only the objects at `keep`, their masks dense: (n,) int64 positions or (N,) bool."""
+        keep = torch.nonzero(keep).flatten() if keep.dtype == torch.bool else keep
         return replace(
             self,
             masks=self.masks[keep],
@@ -80,7 +111,7 @@ class Sample:
 
 
 @dataclass
-class Features(_TensorFields):
+class Features(TensorFields):
     """The maps of a batch of images at one cut of the encoder, computed once for all prompts.
 
     maps: each (B, ...); after the neck of SAM 1 it is the image embedding alone, (B, 256, s, s)
@@ -99,19 +130,19 @@ class Features(_TensorFields):
 
 
 @dataclass
-class Original(_TensorFields):
+class Original(TensorFields):
     """Ground truth of one image in its original frame, in which scores are taken.
 
-    masks: (N, H, W) bool · ignore: (H, W) bool or None · size: (H, W)
+    masks: N, dense or compact, see `Masks` · ignore: (H, W) bool or None · size: (H, W)
     """
 
-    masks: Tensor
+    masks: Masks
     ignore: Tensor | None
     size: Size
 
 
 @dataclass
-class Batch(_TensorFields):
+class Batch(TensorFields):
     """Images, or their features, and all their objects on one axis.
 
     images: (B, 3, S, S) uint8, zero where padded; None where there are features
@@ -149,7 +180,10 @@ class Batch(_TensorFields):
         return torch.nonzero(self.image_index == image).flatten()
 
     def select(self, objects: Tensor) -> "Batch":
-        """The same images with some of their objects only: (n,) int64 ascending positions on the axis M."""
+        """The same images with some of their objects only: (n,) int64 ascending positions on the axis M.
+
+        Their masks become dense in the originals too.
+        """
         picked = {name: getattr(self, name)[objects] for name in ("masks", "boxes", "labels", "object_index")}
         # Originals hold the masks of their own image only, so positions on M become positions in the image.
         index, originals = self.image_index[objects], []
@@ -191,7 +225,7 @@ class Batch(_TensorFields):
 
 
 @dataclass
-class Prompts(_TensorFields):
+class Prompts(TensorFields):
     """The prompts of all objects, in the input frame; any field may be None.
 
     boxes: (M, 4) x0, y0, x1, y1 · points: (M, K, 2) x, y with point_labels: (M, K), 1 object, 0 background, -1 padding
@@ -211,7 +245,7 @@ class Prompts(_TensorFields):
 
 
 @dataclass
-class Prediction(_TensorFields):
+class Prediction(TensorFields):
     """The output of the mask decoder.
 
     logits: (M, C, 4s, 4s), a pixel belongs to the object where > 0
@@ -266,7 +300,7 @@ def collate(
     return Batch(
         images=images,
         features=features,
-        masks=padded((sum(counts),), masks_side, torch.bool, [sample.masks for sample in samples]),
+        masks=padded((sum(counts),), masks_side, torch.bool, [dense(sample.masks) for sample in samples]),
         boxes=joined([_boxes(s) for s in samples], torch.zeros(0, 4)),
         labels=joined([s.labels for s in samples], no_ids),
         object_index=joined([s.object_index for s in samples], no_ids),

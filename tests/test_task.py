@@ -51,7 +51,9 @@ def test_fresh_features_are_rounded_to_the_format_of_cached_ones(task):
 def test_images_without_objects_are_skipped(task):
     predicted = list(task.predict(evaluation(*SAMPLES), Box()))
     assert [one.image for one in predicted] == [0, 2]
+    assert [one.objects.tolist() for one in predicted] == [[0, 1, 2], [3, 4, 5, 6]]
     assert [tuple(one.masks.shape) for one in predicted] == [(3, *SAMPLES[0].size), (4, *SAMPLES[2].size)]
+    assert all(torch.equal(one.gt, SAMPLES[one.image].masks) for one in predicted)
     assert all(one.click_ious is None for one in predicted)
 
 
@@ -61,21 +63,30 @@ def test_images_without_objects_are_skipped(task):
     ids=["point", "clicks", "mixed"],
 )
 def test_predictions_depend_neither_on_the_batch_nor_on_the_chunk(task, prompter):
-    whole = list(task.predict(evaluation(*SAMPLES), prompter))
-    for chunk, batches in ((1, [SAMPLES]), (2, [[SAMPLES[0]], [SAMPLES[2]]])):
-        found = [one for batch in batches for one in task.predict(evaluation(*batch), prompter, chunk)]
-        for mine, expected in zip(found, whole, strict=True):
+    def by_object(samples, chunk=None):
+        """{(name, object index): (mask, pred_iou)}"""
+        batch, found = evaluation(*samples), {}
+        for one in task.predict(batch, prompter, chunk):
+            assert len(one.objects) <= (chunk or task.chunks.predict(batch.originals[one.image].size))
+            for place, mask, pred_iou in zip(one.objects.tolist(), one.masks, one.pred_iou, strict=True):
+                found[batch.names[one.image], int(batch.object_index[place])] = mask, pred_iou
+        return found
+
+    whole = by_object(SAMPLES)
+    assert len(whole) == 7
+    for found in (by_object(SAMPLES, 1), {**by_object(SAMPLES[:1], 2), **by_object(SAMPLES[2:], 2)}):
+        assert found.keys() == whole.keys()
+        for key, (mask, pred_iou) in found.items():
             # a pixel whose logit is within rounding of 0 may be on either side of it
-            assert (mine.masks != expected.masks).sum() <= 1
-            torch.testing.assert_close(mine.pred_iou, expected.pred_iou, rtol=1e-5, atol=1e-5)
+            assert (mask != whole[key][0]).sum() <= 1
+            torch.testing.assert_close(pred_iou, whole[key][1], rtol=1e-5, atol=1e-5)
 
 
 def test_prompts_of_a_prediction_are_in_the_original_frame(task):
     sample = SAMPLES[0]
     (predicted,) = task.predict(evaluation(sample, side=64), Box())
-    ((objects, prompts),) = predicted.prompts
-    assert objects.tolist() == [0, 1, 2]
-    for box, mask in zip(prompts.boxes, sample.masks, strict=True):
+    assert predicted.objects.tolist() == [0, 1, 2]
+    for box, mask in zip(predicted.prompts.boxes, sample.masks, strict=True):
         y, x = mask.nonzero().T
         expected = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
         torch.testing.assert_close(box, expected)

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from sam_ft import types
 from sam_ft.data.transforms import resize_longest_side
-from sam_ft.types import Features, Original, Prediction, Prompts, collate
+from sam_ft.types import Features, Original, Prediction, Prompts, collate, dense, dense_parts
 from tests.support.batches import evaluation, sample, training
+from tests.support.masks import CountedMasks
 
 A, B, NONE = sample("a", 32, 64, objects=3), sample("b", 64, 48, objects=2), sample("none", 64, 64, objects=0)
 
@@ -114,6 +118,33 @@ def test_selected_objects_of_a_sample_are_given_by_positions_or_flags():
         assert torch.equal(some.masks, A.masks[[0, 2]])
         assert some.object_index.tolist() == [0, 2]
         assert some.boxes is None
+
+
+def test_compact_masks_are_dense_where_they_are_selected():
+    reads = []
+    compact = replace(A, masks=CountedMasks(A.masks, reads))
+    for keep in (torch.tensor([0, 2]), torch.tensor([True, False, True])):
+        assert torch.equal(compact.select(keep).masks, A.masks[[0, 2]])
+    batch = replace(
+        evaluation(A, B), originals=[Original(CountedMasks(one.masks, reads), None, one.size) for one in (A, B)]
+    )
+    some = batch.image(1).select(torch.tensor([1]))
+    assert torch.equal(some.originals[0].masks, B.masks[1:])
+    assert reads == [2, 2, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_masks_are_made_dense_a_few_at_a_time(count, monkeypatch):
+    reads = []
+    monkeypatch.setattr(types, "DENSE_PIXELS", count * 32 * 64 + 5)
+    for masks in (A.masks, CountedMasks(A.masks, reads)):
+        parts = list(dense_parts(masks, A.size))
+        assert all(1 <= len(part) <= count for part in parts)
+        assert torch.equal(torch.cat(parts), A.masks)
+    assert max(reads) == min(3, count)
+    assert torch.equal(dense(CountedMasks(A.masks, [])), A.masks)
+    assert [part.shape for part in dense_parts(NONE.masks, NONE.size)] == [(0, 64, 64)]
+    assert [len(part) for part in dense_parts(CountedMasks(NONE.masks, []), NONE.size)] == [0]
 
 
 @pytest.mark.parametrize(

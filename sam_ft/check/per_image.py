@@ -12,9 +12,10 @@ from sam_ft.cache.views import pixels_key
 from sam_ft.data.datasets import Split
 from sam_ft.data.io.objects import count_components
 from sam_ft.data.sources.issues import Issue
-from sam_ft.types import Sample
+from sam_ft.data.transforms import boxes_of
+from sam_ft.types import Sample, dense_parts
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.geometry import masks_to_boxes, resized_size, scale_boxes
+from sam_ft.utils.geometry import resized_size, scale_boxes
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ def _read_sample(split: Split, index: int, input_side: int) -> SampleContents:
     if sample is None:
         return SampleContents(issues)
     # In the input frame, where the model sees them.
-    boxes = scale_boxes(masks_to_boxes(sample.masks), sample.size, resized_size(sample.size, input_side))
+    boxes = scale_boxes(boxes_of(sample), sample.size, resized_size(sample.size, input_side))
     box_sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
-    components = []
+    components: list[int] = []
     if (rules := getattr(split, "rules", None)) is not None and rules.objects == "whole":
-        components = [count_components(mask, rules.min_area) for mask in sample.masks.numpy()]
+        for part in dense_parts(sample.masks, sample.size):
+            components += [count_components(mask, rules.min_area) for mask in part.numpy()]
     return SampleContents(issues, pixels_key(sample.image), sample.labels.tolist(), box_sides, components)
 
 

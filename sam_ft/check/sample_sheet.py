@@ -1,7 +1,9 @@
 """A picture of samples as the model gets them, with their prompts."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sam_ft.check.dataset import CheckResult
@@ -9,11 +11,12 @@ from sam_ft.check.per_image import examine_sample
 from sam_ft.data.transforms import resize_image, resize_longest_side
 from sam_ft.prompts import Prompter, scale_prompts
 from sam_ft.report.pictures import DPI, Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
-from sam_ft.types import Prompts, Sample, Size, collate
+from sam_ft.types import Prompts, Sample, Size, collate, dense
 from sam_ft.utils.geometry import resize_masks, resized_size
 
 SAMPLES_PER_SPLIT = 8
 COLUMNS = 4
+OBJECTS_AT_ONCE = 32  # whose masks are dense
 PANEL_SIDE = 512  # pixels of a panel's longest side; each is drawn as one pixel, so no outline is lost
 
 
@@ -38,25 +41,31 @@ def draw_samples(path: Path, result: CheckResult, prompter: Prompter, seed: int 
 
 
 def _sample_panel(split: str, sample: Sample, input_side: int, prompter: Prompter, seed: int) -> Panel:
-    count = len(sample.masks)
     # First to the model's input, then to the panel: details that the model loses are lost here too.
-    sample = resize_longest_side(sample, input_side)
-    size = sample.size if max(sample.size) <= PANEL_SIDE else resized_size(sample.size, PANEL_SIDE)
-    picture = draw_masks(stretch_contrast(resize_image(sample.image, size)), resize_masks(sample.masks, size))
-    title = f"{split}: {sample.name}, {len(sample.masks)} object{'' if len(sample.masks) == 1 else 's'}"
-    if lost := count - len(sample.masks):
+    input_size = resized_size(sample.size, input_side)
+    size = input_size if max(input_size) <= PANEL_SIDE else resized_size(input_size, PANEL_SIDE)
+    small = resize_image(sample.image, input_size)
+    picture, groups, count = stretch_contrast(resize_image(small, size)), [], 0
+    bare = replace(sample, image=sample.image[:, :0, :0])  # the image is resized once
+    for chosen in torch.arange(len(sample.masks)).split(OBJECTS_AT_ONCE):
+        part = resize_longest_side(bare.select(chosen), input_side)
+        picture = draw_masks(picture, resize_masks(dense(part.masks), size), indices=part.object_index.tolist())
+        groups += _prompts_at(size, part, input_side, prompter, seed)
+        count += len(part.masks)
+    title = f"{split}: {sample.name}, {count} object{'' if count == 1 else 's'}"
+    if lost := len(sample.masks) - count:
         title += f" ({lost} too small for a pixel)"
-    return title, draw_prompts(picture, _prompts_at(size, sample, input_side, prompter, seed))
+    return title, draw_prompts(picture, groups)
 
 
 def _prompts_at(
     size: Size, sample: Sample, input_side: int, prompter: Prompter, seed: int
 ) -> list[tuple[Tensor, Prompts]]:
-    """Groups of objects and their prompts of the first round, in pixels of a picture of `size`."""
+    """The object indices of groups and their prompts of the first round, in pixels of a picture of `size`."""
     if not len(sample.masks):
         return []
     batch, groups = collate([sample], input_side), []
     for own_prompter, objects in prompter.split(batch, seed):
         prompts = own_prompter(batch.select(objects), seed)
-        groups.append((objects, scale_prompts(prompts, sample.size, size)))
+        groups.append((batch.object_index[objects], scale_prompts(prompts, sample.size, size)))
     return groups

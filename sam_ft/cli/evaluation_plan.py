@@ -37,7 +37,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     Raises:
         ConfigError: a setting has a wrong value, or neither a run nor both model and data are given.
     """
-    check_whole_numbers(cfg, 1, ("images_per_batch", "amg_points_per_side"), or_null=("eval_chunk",))
+    check_whole_numbers(cfg, 1, ("amg_points_per_side",), or_null=("eval_chunk", "eval_batch_size"))
     check_whole_numbers(cfg, 0, ("workers", "pictures"))
     check_paths(cfg, (), or_null=("run", "checkpoint", "output"))
     if cfg.split not in ("train", "val"):

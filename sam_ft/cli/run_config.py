@@ -27,6 +27,7 @@ CHANGEABLE = {
     "cache.max_gb",
     "train_chunk",
     "eval_chunk",
+    "eval_batch_size",
     "pictures",
     "logger",
     "overwrite",

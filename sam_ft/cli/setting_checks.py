@@ -65,7 +65,7 @@ def check_booleans(cfg: DictConfig) -> None:
 
 def check_train_settings(cfg: DictConfig) -> None:
     """Refuses wrong values of those settings of train.py that belong to no class. Raises: ConfigError"""
-    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk")
+    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk", "eval_batch_size")
     check_whole_numbers(cfg, 1, ("epochs", "batch_size", "log_every"), or_null)
     check_whole_numbers(cfg, 0, ("seed", "workers", "pictures"))
     if cfg.precision not in PRECISIONS:

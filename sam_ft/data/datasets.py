@@ -121,7 +121,8 @@ class TrainingSet(Dataset):
     def _sample(self, draw: Draw, with_pixels: bool) -> Sample:
         sample = self.split[draw.image] if with_pixels else self.split.annotations(draw.image)
         seed = derive_seed(self.seed, draw.epoch, sample.name)
-        # A random subset in the order of the image, before masks are augmented and resized: that costs by the object.
+        # A random subset in the order of the image, before masks are dense, augmented and resized: that costs by the
+        # object.
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
             sample = sample.select(order[: self.max_objects].sort().values)
@@ -131,7 +132,10 @@ class TrainingSet(Dataset):
 
 
 class EvaluationSet(Dataset):
-    """Batches of samples as they are, with all objects and the original masks; features as in `TrainingSet`."""
+    """Batches of samples as they are, with all objects and the original masks; features as in `TrainingSet`.
+
+    Compact masks stay compact, see `types.Masks`.
+    """
 
     def __init__(self, split: Split, image_size: int, read_features: ReadFeatures | None = None) -> None:
         self.split = split

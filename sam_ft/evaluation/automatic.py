@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sam_ft.metrics.average_precision import AveragePrecision, encode_masks
 from sam_ft.models import Sam
 from sam_ft.task import PromptedSegmentation
-from sam_ft.types import Batch, Features, Prompts, Size
+from sam_ft.types import Batch, Features, Prompts, Size, dense_parts
 from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
 from sam_ft.utils.geometry import masks_to_boxes, scale_points
@@ -151,7 +151,9 @@ def evaluate_amg(
             features = task.encode(on_device)
         for image, (name, size, original) in enumerate(zip(batch.names, batch.sizes, batch.originals, strict=True)):
             data = generate_masks(task, features, image, size, original.size, points_per_side, points_per_batch)
-            metric.update(name, data.rles, data.pred_iou, original.masks, original.ignore)
+            # Of a few objects at a time: the run lengths of all images fit in memory, their masks may not.
+            gt = [rle for part in dense_parts(original.masks, original.size) for rle in encode_masks(part)]
+            metric.update(name, data.rles, data.pred_iou, gt, original.ignore)
             highest_pred_ious.append(data.highest_pred_iou)
     # Processes may have different numbers of images.
     total, images = distributed.sum_over_ranks([sum(highest_pred_ious), len(highest_pred_ious)])

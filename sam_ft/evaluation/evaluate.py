@@ -34,7 +34,7 @@ def evaluate(
     title: str = "evaluate",
     classes: Mapping[int, str] = {},
 ) -> Evaluation:
-    """Scores every object of the batches at its image's original size.
+    """Scores every object of the batches at its image's original size; memory holds the masks of one chunk.
 
     classes: names of labels, where labels are classes
 
@@ -42,24 +42,22 @@ def evaluate(
     wrapper's forward would wait for the others.
     """
     metric.reset()  # it may hold the images of an earlier evaluation
-    rows = []
+    rows: list[dict] = []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
+        own_rows: dict[int, dict] = {}  # by position on the axis M
         # Images without objects yield nothing: they have no score.
-        for predicted in task.predict(batch, prompter, chunk):
-            original, objects = batch.originals[predicted.image], batch.objects_of(predicted.image)
-            own = metric.update(
-                predicted.masks,
-                original.masks,
-                predicted.pred_iou,
-                batch.labels[objects],
-                original.ignore,
-                predicted.click_ious,
-            )
-            # (N,) each; one row of every column is an object.
-            columns = {"object": batch.object_index[objects], "label": batch.labels[objects], **own}
-            for values in zip(*(column.tolist() for column in columns.values()), strict=True):
-                rows.append({"name": batch.names[predicted.image], **dict(zip(columns, values, strict=True))})
+        for found in task.predict(batch, prompter, chunk):
+            name, labels = batch.names[found.image], batch.labels[found.objects]
+            ignore = batch.originals[found.image].ignore
+            own_scores = metric.update(name, found.masks, found.gt, found.pred_iou, labels, ignore, found.click_ious)
+            # (n,) each; one row of every column is an object.
+            columns = {"object": batch.object_index[found.objects], "label": labels, **own_scores}
+            values = zip(*(column.tolist() for column in columns.values()), strict=True)
+            for position, own in zip(found.objects.tolist(), values, strict=True):
+                own_rows[position] = {"name": name, **dict(zip(columns, own, strict=True))}
+        # Chunks may come in another order than objects.
+        rows += [own_rows[position] for position in sorted(own_rows)]
     scores, groups = metric.compute(classes)
     return Evaluation(scores, rows, groups)

@@ -34,8 +34,8 @@ def aggregate(
 ) -> AggregatedScores:
     """Averages the scores of all objects; without objects every score is nan.
 
-    images: per image the columns of `SegmentationMetrics.update` and "label" · extra_names: scores of extra metrics
-    classes: {label: name}
+    images: per image the columns of `SegmentationMetrics.update` and "label", objects in any order
+    extra_names: scores of extra metrics · classes: {label: name}
 
     A mean over objects weights an image by its number of objects. A mean over images (of the mean in each) and a mean
     over classes (of the mean in each class present) weight images and classes equally.

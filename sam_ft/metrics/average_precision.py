@@ -39,16 +39,15 @@ class AveragePrecision:
     def reset(self) -> None:
         self._images: list[tuple] = []
 
-    def update(self, name: str, rles: list[dict], scores: Tensor, gt: Tensor, ignore: Tensor | None = None) -> None:
+    def update(self, name: str, rles: list[dict], scores: Tensor, gt: list[dict], ignore: Tensor | None = None) -> None:
         """Adds one image.
 
-        name: unique · rles: N predicted masks · scores: (N,), for ranking · gt: (M, H, W) bool
+        name: unique · rles: N predicted masks · scores: (N,), for ranking · gt: M objects as run lengths
         ignore: (H, W) bool, COCO's crowd region: an unmatched mask counts for nothing if at least the threshold's
             fraction of it (0.50 or 0.75) lies there
         """
-        # Encoded now: the run lengths of all images fit in memory, their masks may not.
         regions = [] if ignore is None or not ignore.any() else encode_masks(ignore[None])
-        self._images.append((name, rles, scores.tolist(), encode_masks(gt), regions))
+        self._images.append((name, rles, scores.tolist(), gt, regions))
 
     def compute(self) -> dict[str, float]:
         """{"ap50", "ap75", "masks_per_image"} over all processes; AP is 0 without predictions and nan without gt."""

@@ -32,7 +32,7 @@ class ObjectMetric(Protocol):
 class SegmentationMetrics:
     """IoU, Dice, precision and recall of each object, the error of pred_iou, and the scores of `extra_metrics`.
 
-    Call `reset`, then `update` once per image, then `compute` on all processes together.
+    Call `reset`, then `update` for all objects, each once, then `compute` on all processes together.
 
     monitors: scores where higher is better · class_monitors: further ones that exist only with classes
 
@@ -72,10 +72,11 @@ class SegmentationMetrics:
             raise ConfigError(f"monitor={monitor} is no score where higher is better; choose from {', '.join(known)}")
 
     def reset(self) -> None:
-        self._images: list[Mapping[str, list]] = []
+        self._images: dict[str, dict[str, list]] = {}
 
     def update(
         self,
+        name: str,
         predicted: Tensor,
         gt: Tensor,
         pred_iou: Tensor,
@@ -83,8 +84,9 @@ class SegmentationMetrics:
         ignore: Tensor | None = None,
         click_ious: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Adds the objects of one image and returns their scores.
+        """Adds some or all objects of one image and returns their scores.
 
+        name: of the image, unique in the split; a mean over images takes all of its objects together
         predicted, gt: (N, H, W) bool in the original frame, each gt mask non-empty · pred_iou: (N,)
         labels: (N,) int64 · ignore: (H, W) bool, pixels excluded from every score; no gt mask holds any of them
         click_ious: (N, R) IoU after each of R clicks of an interactive session; None without one
@@ -114,8 +116,9 @@ class SegmentationMetrics:
         if click_ious is not None:
             scores |= _click_scores(click_ious.cpu())
         if len(area):  # an image without objects has no mean
-            columns = {name: values.tolist() for name, values in scores.items()}
-            self._images.append({"label": labels.tolist(), **columns})
+            image = self._images.setdefault(name, {})
+            for column, values in {"label": labels, **scores}.items():
+                image.setdefault(column, []).extend(values.tolist())
         return scores
 
     def compute(self, classes: Mapping[int, str] = {}) -> AggregatedScores:
@@ -123,7 +126,7 @@ class SegmentationMetrics:
 
         classes: {label: name}, empty where labels are not classes
         """
-        return aggregate(all_gather(self._images), self.names, classes)
+        return aggregate(all_gather(list(self._images.values())), self.names, classes)
 
 
 def _click_scores(ious: Tensor) -> dict[str, Tensor]:

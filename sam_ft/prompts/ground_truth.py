@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sam_ft.types import Batch, Prediction, Size
+from sam_ft.types import Batch, Prediction, Size, dense
 from sam_ft.utils.cpu_kernels import areas
 
 
@@ -40,8 +40,9 @@ def ground_truth(batch: Batch) -> GroundTruth:
     if len(batch.originals) > 1:
         raise ValueError(f"the batch has {len(batch.originals)} images; expected one, from batch.image(index)")
     original = batch.originals[0]
-    valid = torch.ones_like(original.masks[:1]) if original.ignore is None else ~original.ignore[None]
-    return GroundTruth(original.masks, valid.expand_as(original.masks), batch.sizes[0])
+    masks = dense(original.masks)
+    valid = torch.ones_like(masks[:1]) if original.ignore is None else ~original.ignore[None]
+    return GroundTruth(masks, valid.expand_as(masks), batch.sizes[0])
 
 
 @dataclass

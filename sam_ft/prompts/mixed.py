@@ -1,6 +1,7 @@
 """A mixture of several kinds of prompts, drawn at random."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,7 +48,9 @@ class Mixed(Prompter):
             if len(objects):
                 if isinstance(prompter, Mixed):  # with another seed, so that it does not follow this draw
                     # Positions among the selected objects → positions in this batch.
-                    inner = prompter.split(batch.select(objects), derive_seed(seed, "mixed", index))
+                    # Without originals: the draw needs no masks, which `select` would make dense.
+                    own = replace(batch, originals=[]).select(objects)
+                    inner = prompter.split(own, derive_seed(seed, "mixed", index))
                     groups += [(own_prompter, objects[part]) for own_prompter, part in inner]
                 else:
                     groups.append((prompter, objects))

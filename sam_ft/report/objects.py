@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
@@ -38,14 +39,16 @@ def draw_worst_and_best(
     drawn: dict[tuple[str, int], list[Panel]] = {}
     # Predicted anew, an image at a time: masks of a whole split would not fit in memory.
     for name in {row["name"] for row in chosen}:
-        wanted = [row for row in chosen if row["name"] == name]
-        batch = dataset.batch([places[name]]).to(task.model.device)
+        wanted = {row["object"]: row for row in chosen if row["name"] == name}
+        batch = dataset.batch([places[name]])
+        # Only these objects of the image.
+        places_of_wanted = [place for place, own in enumerate(batch.object_index.tolist()) if own in wanted]
+        batch = batch.select(torch.tensor(places_of_wanted)).to(task.model.device)
         image = stretch_contrast(dataset.split[places[name]].image)
-        for predicted in task.predict(batch, prompter, chunk):
-            for row in wanted:
-                place = batch.object_index.tolist().index(row["object"])
-                gt, mask = batch.originals[0].masks[place].cpu(), predicted.masks[place].cpu()
-                drawn[name, row["object"]] = _object_panels(image, gt, mask, row, row[which])
+        for found in task.predict(batch, prompter, chunk):
+            for index, gt, mask in zip(batch.object_index[found.objects].tolist(), found.gt, found.masks, strict=True):
+                row = wanted[index]
+                drawn[name, index] = _object_panels(image, gt.cpu(), mask.cpu(), row, row[which])
     sheet = {}
     for heading, part in parts.items():
         pairs = [drawn[row["name"], row["object"]] for row in part]

@@ -1,6 +1,6 @@
 """Draws prompts, ground truth and predictions on images at their original size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sam_ft.types import Prompts
 from sam_ft.utils.files import atomic_path
+from sam_ft.utils.geometry import masks_to_boxes
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 DPI = 110
@@ -34,7 +35,7 @@ def stretch_contrast(image: Tensor) -> Tensor:
     return ((image - low) * (255 / max(1.0, high - low))).clamp(0, 255).round().to(torch.uint8)
 
 
-def draw_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Tensor:
+def draw_prompts(image: Tensor, groups: Iterable[tuple[Tensor, Prompts]]) -> Tensor:
     """Draws the boxes and points of all objects on an image (3, H, W) uint8.
 
     groups: (n,) indices of some objects, and their prompts in the frame of the image
@@ -59,17 +60,22 @@ def draw_prompts(image: Tensor, groups: Sequence[tuple[Tensor, Prompts]]) -> Ten
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35) -> Tensor:
+def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35, indices: Sequence[int] | None = None) -> Tensor:
     """Overlays masks (N, H, W) bool on an image (3, H, W) uint8, one color each, with solid outlines.
 
     Overlapping masks mix their colors (torchvision's draw_segmentation_masks leaves black there).
+
+    indices: of the objects, which give their colors; None for 0 to N - 1
     """
     picture = image.float()
-    for mask, outline, color in zip(masks, mask_outlines(masks), _colors(len(masks)), strict=True):
+    for mask, index in zip(masks, range(len(masks)) if indices is None else indices, strict=True):
+        # Only the box of the object: an image may have thousands of small ones.
+        x0, y0, x1, y1 = masks_to_boxes(mask[None])[0].int().tolist()
+        inside, part = mask[y0:y1, x0:x1], picture[:, y0:y1, x0:x1]
         # (3, 1, 1) float32.
-        paint = torch.tensor(color, dtype=torch.float32)[:, None, None]
-        picture = torch.where(mask, (1 - alpha) * picture + alpha * paint, picture)
-        picture = torch.where(outline, paint, picture)
+        paint = torch.tensor(_COLORS[index % len(_COLORS)], dtype=torch.float32)[:, None, None]
+        blended = torch.where(inside, (1 - alpha) * part + alpha * paint, part)
+        picture[:, y0:y1, x0:x1] = torch.where(mask_outlines(inside[None]), paint, blended)
     return picture.round().to(torch.uint8)
 
 
@@ -103,7 +109,3 @@ def save_sheet(path: Path, sections: Mapping[str, Sequence[Sequence[Panel]]], in
                 axis.set_title(title, fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
-
-
-def _colors(count: int) -> list[tuple[int, ...]]:
-    return [_COLORS[i % len(_COLORS)] for i in range(count)]

@@ -1,19 +1,50 @@
 """Pictures of a few validation images before and after training."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
-from sam_ft.prompts import Prompter
+from sam_ft.data.transforms import resize_image
+from sam_ft.prompts import Prompter, scale_prompts
 from sam_ft.report.pictures import Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
-from sam_ft.task import PredictedImage, PromptedSegmentation
-from sam_ft.types import Sample
+from sam_ft.task import PredictedChunk, PromptedSegmentation
+from sam_ft.types import Prompts, Size
 from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
+from sam_ft.utils.geometry import resize_masks, resized_size
+
+MAX_SIDE = 1024  # of a picture; larger images are drawn smaller, and kept so until the end of the run
+
+
+@dataclass
+class _Drawing:
+    """The pictures of one image, onto which one chunk of objects after the other is drawn.
+
+    gt, predicted: (3, H, W) uint8 · prompts: of groups of objects, in the frame of the pictures
+    """
+
+    image: Tensor
+    gt: Tensor
+    predicted: Tensor
+    prompts: list[tuple[Tensor, Prompts]] = field(default_factory=list)
+    ious: list[float] = field(default_factory=list)
+
+    def add(self, found: PredictedChunk, original_size: Size, ignore: Tensor | None) -> None:
+        size = (self.image.shape[-2], self.image.shape[-1])
+        gt, masks, objects = found.gt.cpu(), found.masks.cpu(), found.objects.cpu()
+        self.gt = draw_masks(self.gt, resize_masks(gt, size), indices=objects.tolist())
+        self.predicted = draw_masks(self.predicted, resize_masks(masks, size), indices=objects.tolist())
+        self.prompts.append((objects, scale_prompts(found.prompts, original_size, size)))
+        # Ignored pixels count in no score.
+        counted = masks if ignore is None else masks & ~ignore
+        self.ious += (areas(counted & gt) / areas(counted | gt)).tolist()
+
+    def panel(self, title: str) -> Panel:
+        return f"{title}, IoU {sum(self.ious) / len(self.ious):.3f}", self.predicted
 
 
 class SamplePictures:
@@ -37,20 +68,22 @@ class SamplePictures:
         self._count = count if distributed.is_main() else 0
         self._prompter = prompter
         self._chunk = chunk
-        self._zero_shot: dict[int, PredictedImage] = {}
+        self._zero_shot: dict[int, list[Panel]] = {}
 
     def draw_zero_shot(self) -> None:
-        """Writes samples/zero_shot.png, and keeps the predictions before training."""
-        self._zero_shot = dict(self._predict(self._choose()))
-        shown = ((self._dataset.split[index], before) for index, before in self._zero_shot.items())
-        self._save("zero_shot", [_panels(sample, before) for sample, before in shown])
+        """Writes samples/zero_shot.png, and keeps its pictures."""
+        for index in self._choose():
+            drawing, name = self._draw(index), self._dataset.split.names[index]
+            self._zero_shot[index] = [
+                (f"{name}: prompt", draw_prompts(drawing.image, drawing.prompts)),
+                ("ground truth", drawing.gt),
+                drawing.panel("zero-shot"),
+            ]
+        self._save("zero_shot", list(self._zero_shot.values()))
 
     def draw(self, epoch: int) -> Iterator[Path]:
         """Writes samples/epoch_NNN.png with the present predictions beside those before training."""
-        rows = []
-        for index, tuned in self._predict(self._zero_shot):
-            sample = self._dataset.split[index]
-            rows.append([*_panels(sample, self._zero_shot[index]), _panel(f"epoch {epoch}", sample, tuned)])
+        rows = [[*before, self._draw(index).panel(f"epoch {epoch}")] for index, before in self._zero_shot.items()]
         yield from self._save(f"epoch_{epoch:03d}", rows)
 
     def _choose(self) -> Iterator[int]:
@@ -58,12 +91,17 @@ class SamplePictures:
         walk = range(len(self._dataset.split) if self._count else 0)
         return islice((index for index in walk if len(self._dataset.split.annotations(index).masks)), self._count)
 
-    def _predict(self, images: Iterable[int]) -> Iterator[tuple[int, PredictedImage]]:
-        for index in images:
-            batch = self._dataset.batch([index]).to(self._task.model.device)
-            for predicted in self._task.predict(batch, self._prompter, self._chunk):
-                # On the CPU: these predictions stay until the end of the run.
-                yield index, predicted._replace(masks=predicted.masks.cpu())
+    def _draw(self, index: int) -> _Drawing:
+        image = stretch_contrast(self._dataset.split[index].image)
+        original_size = (image.shape[-2], image.shape[-1])
+        if max(original_size) > MAX_SIDE:
+            image = resize_image(image, resized_size(original_size, MAX_SIDE))
+        drawing = _Drawing(image, image, image)
+        batch = self._dataset.batch([index])
+        ignore = batch.originals[0].ignore
+        for found in self._task.predict(batch.to(self._task.model.device), self._prompter, self._chunk):
+            drawing.add(found, original_size, ignore)
+        return drawing
 
     def _save(self, name: str, rows: Sequence[Sequence[Panel]]) -> list[Path]:
         if not rows:
@@ -71,22 +109,3 @@ class SamplePictures:
         path = self._folder / f"{name}.png"
         save_sheet(path, {"": rows})
         return [path]
-
-
-def _panels(sample: Sample, before: PredictedImage) -> list[Panel]:
-    image = stretch_contrast(sample.image)
-    return [
-        (f"{sample.name}: prompt", draw_prompts(image, before.prompts)),
-        ("ground truth", draw_masks(image, sample.masks)),
-        _panel("zero-shot", sample, before),
-    ]
-
-
-def _panel(title: str, sample: Sample, predicted: PredictedImage) -> Panel:
-    # Ignored pixels count in no score.
-    iou = _mean_iou(predicted.masks if sample.ignore is None else predicted.masks & ~sample.ignore, sample.masks)
-    return f"{title}, IoU {iou:.3f}", draw_masks(stretch_contrast(sample.image), predicted.masks)
-
-
-def _mean_iou(predicted: Tensor, gt: Tensor) -> float:
-    return float((areas(predicted & gt) / areas(predicted | gt)).to(torch.float64).mean())

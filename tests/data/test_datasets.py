@@ -1,12 +1,14 @@
+import pytest
 import torch
 from torchvision.transforms import v2
 
+from sam_ft import types
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.transforms import Augment, QuarterTurn, dihedral_sample, resize_longest_side
 from sam_ft.types import Features
 from sam_ft.utils.errors import ConfigError, DataError
 from tests.support.batches import evaluation
-from tests.support.blobs import Blobs
+from tests.support.blobs import Blobs, CompactBlobs
 
 FLIPS = (v2.RandomHorizontalFlip(0.5), v2.RandomVerticalFlip(0.5), QuarterTurn(0.75))
 COUNTS = [2, 6, 3]
@@ -33,6 +35,31 @@ def test_at_most_so_many_objects_of_an_image_are_drawn_anew_in_each_epoch():
         drawn[4]
         == dataset.batch([dataset.draw(4, 0), dataset.draw(4, 1)]).select(torch.arange(2, 5)).object_index.tolist()
     )
+
+
+@pytest.mark.parametrize("transforms", [(), FLIPS, (*FLIPS, v2.ColorJitter(0.5))], ids=["none", "view", "augment"])
+@pytest.mark.parametrize("max_objects", [3, None])
+def test_training_makes_only_the_chosen_objects_dense(transforms, max_objects):
+    compact = CompactBlobs(COUNTS)
+    dense, lazy = (
+        TrainingSet(split, Augment(transforms), 64, max_objects, seed=0) for split in (Blobs(COUNTS), compact)
+    )
+    for epoch in range(3):
+        draw = dense.draw(epoch, 1)
+        compact.reads.clear()
+        mine, expected = lazy.batch([draw]), dense.batch([draw])
+        assert max(compact.reads) == (max_objects or 6)
+        for name in ("images", "masks", "boxes", "object_index"):
+            assert torch.equal(getattr(mine, name), getattr(expected, name)), name
+
+
+def test_evaluation_reads_boxes_from_a_few_masks_at_a_time(monkeypatch):
+    compact, pixels = CompactBlobs(COUNTS), Blobs(COUNTS)[1].masks[0].numel()
+    monkeypatch.setattr(types, "DENSE_PIXELS", 2 * pixels)
+    batch = EvaluationSet(compact, 64).batch([1])
+    assert compact.reads == [2, 2, 2]
+    assert torch.equal(batch.boxes, EvaluationSet(Blobs(COUNTS), 64).batch([1]).boxes)
+    assert batch.masks.shape == (6, 0, 0)
 
 
 def test_a_batch_is_augmented_by_seed_epoch_and_name():

@@ -69,7 +69,7 @@ def test_each_image_is_evaluated_once_by_one_process(monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        seen += [batch.names for batch in evaluation_loader(dataset, images_per_batch=3, workers=0)]
+        seen += [batch.names for batch in evaluation_loader(dataset, eval_batch_size=3, workers=0)]
     assert [len(names) for names in seen] == [3, 1, 3]
     assert sorted(chain(*seen)) == dataset.split.names
 

@@ -210,7 +210,7 @@ def test_evaluate_without_a_run_takes_model_data_and_checkpoint(run, blobs, tmp_
 @pytest.mark.parametrize(
     ("override", "fact"),
     [
-        ("images_per_batch=0", "1"),
+        ("eval_batch_size=0", "1"),
         ("eval_chunk=2.5", "1"),
         ("workers=-1", "0"),
         ("pictures=-1", "0"),

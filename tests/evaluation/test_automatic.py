@@ -55,8 +55,8 @@ def confident_pair():
     return make_pair(logits_scale=10000, iou_shift=2)
 
 
-def loader(images_per_batch=3):
-    return evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0)
+def loader(eval_batch_size=3):
+    return evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), eval_batch_size, workers=0)
 
 
 def ours(task, image, points_per_batch=10, **thresholds) -> MaskData:

@@ -12,9 +12,9 @@ from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.evaluation.evaluate import evaluate
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics
-from sam_ft.prompts import Box
+from sam_ft.prompts import Box, Clicks, Mixed, Point
 from sam_ft.task import PromptedSegmentation
-from tests.support.blobs import Blobs
+from tests.support.blobs import Blobs, CompactBlobs
 from tests.support.reference import segment_anything, small_sam
 from tests.support.tiny import SPEC, tiny_sam
 
@@ -29,8 +29,8 @@ def pair():
     return ours, segment_anything.SamPredictor(theirs)
 
 
-def scored(model, chunk=64, images_per_batch=3, counts=COUNTS):
-    batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), images_per_batch, workers=0)
+def scored(model, chunk=64, eval_batch_size=3, counts=COUNTS):
+    batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), eval_batch_size, workers=0)
     return evaluate(PromptedSegmentation(model), batches, Box(), SegmentationMetrics(), chunk)
 
 
@@ -57,6 +57,39 @@ def test_the_score_depends_neither_on_the_batch_nor_on_the_chunk(pair):
         other = scored(pair[0], chunk, images)
         assert other.scores == pytest.approx(whole.scores, abs=1e-7)
         assert [row["name"] for row in other.rows] == [row["name"] for row in whole.rows]
+
+
+NESTED = Mixed([Clicks(rounds=2), Mixed([Box(jitter=0.1), Point(2)], [1, 1])], [1, 2])
+
+
+@pytest.mark.parametrize("prompter", [Box(), NESTED], ids=["box", "mixed"])
+def test_an_evaluation_makes_one_chunk_of_objects_dense_at_a_time(pair, prompter):
+    task, split, results = PromptedSegmentation(pair[0]), CompactBlobs([5, 0, 9]), []
+    for one in (split, Blobs([5, 0, 9])):
+        # Boxes are read before.
+        batches = [EvaluationSet(one, 64).batch([0, 1, 2])]
+        split.reads.clear()
+        results.append(evaluate(task, batches, prompter, SegmentationMetrics(), chunk=2))
+        if one is split:
+            assert max(split.reads) == 2
+            assert sum(split.reads) == 14
+    assert results[0] == results[1]
+
+
+def test_rows_are_in_order_of_images_and_objects_however_prompts_are_mixed(pair):
+    task = PromptedSegmentation(pair[0])
+    batch = EvaluationSet(Blobs([9, 0, 7]), 64).batch([0, 1, 2])
+    order = torch.cat([one.objects for one in task.predict(batch, NESTED, 2)]).tolist()
+    assert order != list(range(16))  # chunks come by prompter
+    assert sorted(order) == list(range(16))
+    result = evaluate(task, [batch], NESTED, SegmentationMetrics(), 2)
+    assert [(row["name"], row["object"]) for row in result.rows] == [
+        *(("blobs_0", index) for index in range(9)),
+        *(("blobs_2", index) for index in range(7)),
+    ]
+    means = [np.mean([row["iou"] for row in result.rows if row["name"] == name]) for name in ("blobs_0", "blobs_2")]
+    assert result.scores["iou_per_image"] == pytest.approx(np.mean(means), abs=1e-12)
+    assert result.scores["images"] == 2
 
 
 def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
@@ -91,10 +124,10 @@ def test_ignored_pixels_are_left_out_of_the_score(pair):
 
 
 def test_jittered_evaluation_prompts_depend_on_the_name_alone(pair):
-    def boxes(images_per_batch):
+    def boxes(eval_batch_size):
         task, found = PromptedSegmentation(pair[0]), []
-        for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), images_per_batch, workers=0):
-            found += [predicted.prompts[0][1].boxes for predicted in task.predict(batch, Box(jitter=0.1))]
+        for batch in evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), eval_batch_size, workers=0):
+            found += [predicted.prompts.boxes for predicted in task.predict(batch, Box(jitter=0.1))]
         return torch.cat(found)
 
     torch.testing.assert_close(boxes(1), boxes(4))

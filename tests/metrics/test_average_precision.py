@@ -15,7 +15,7 @@ def strip(first, last):
 def add(metric, predicted, gt, ignore=None, name="image"):
     """predicted: {mask: score}"""
     rles = encode_masks(torch.stack(list(predicted))) if predicted else []
-    gt = torch.stack(gt) if gt else torch.zeros(0, 1, 20, dtype=torch.bool)
+    gt = encode_masks(torch.stack(gt)) if gt else []
     metric.update(name, rles, torch.tensor(list(predicted.values())), gt, ignore)
 
 

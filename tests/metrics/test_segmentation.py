@@ -5,20 +5,20 @@ import torch
 
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics, SurfaceDistance
 from sam_ft.utils.errors import ConfigError
-from tests.support.masks import rows, square
+from tests.support.masks import random_pairs, rows, square
 from tests.support.metric_shares import COUNTS, scored
 
 ONE = torch.ones(1, dtype=torch.int64)
 
 
-def update(metric, predicted, gt, **more):
+def update(metric, predicted, gt, name="image", **more):
     count = len(gt)
-    return metric.update(predicted, gt, torch.ones(count), torch.ones(count, dtype=torch.int64), **more)
+    return metric.update(name, predicted, gt, torch.ones(count), torch.ones(count, dtype=torch.int64), **more)
 
 
 def test_scores_equal_those_computed_by_hand():
     metric = SegmentationMetrics()
-    scores = metric.update(rows("##..", "#..."), rows(".##.", "...."), torch.tensor([0.5]), ONE)
+    scores = metric.update("image", rows("##..", "#..."), rows(".##.", "...."), torch.tensor([0.5]), ONE)
     # 1 pixel in both, 3 predicted, 2 gt
     assert scores["area"].tolist() == [2]
     by_hand = {"iou": 1 / 4, "dice": 2 / 5, "precision": 1 / 3, "recall": 1 / 2}
@@ -32,11 +32,22 @@ def test_means_over_objects_and_over_images_differ_when_images_hold_different_nu
     metric = SegmentationMetrics()
     right, wrong = rows("#."), rows(".#")
     update(metric, torch.cat([right, right, right]), torch.cat([right, right, right]))
-    update(metric, wrong, right)
+    update(metric, wrong, right, name="other")
     scores = metric.compute().scores
     assert scores["iou"] == pytest.approx(3 / 4)
     assert scores["iou_per_image"] == pytest.approx(1 / 2)
     assert (scores["objects"], scores["images"]) == (4, 2)
+
+
+def test_the_objects_of_an_image_may_come_in_parts_and_in_any_order():
+    predicted, gt = random_pairs(7, (40, 50))
+    whole, parts = SegmentationMetrics([BoundaryIou()]), SegmentationMetrics([BoundaryIou()])
+    for name, objects in (("a", [4, 6]), ("b", [0, 3]), ("a", [5]), ("b", [1, 2])):
+        update(parts, predicted[objects], gt[objects], name=name)
+    for name, objects in (("a", [4, 5, 6]), ("b", [0, 1, 2, 3])):
+        update(whole, predicted[objects], gt[objects], name=name)
+    assert str(parts.compute()) == str(whole.compute())  # as text, in which nan is nan
+    assert parts.compute().scores["images"] == 2
 
 
 def test_an_image_without_objects_counts_for_nothing():
@@ -148,6 +159,6 @@ def test_masks_on_a_gpu_give_the_scores_of_the_cpu():
     results = []
     for device in ("cpu", "cuda"):
         metric = SegmentationMetrics([BoundaryIou(), SurfaceDistance()])
-        scores = metric.update(*(tensor.to(device) for tensor in tensors))
+        scores = metric.update("image", *(tensor.to(device) for tensor in tensors))
         results.append(({name: value.tolist() for name, value in scores.items()}, metric.compute().scores))
     assert str(results[0]) == str(results[1])  # as text, in which nan is nan

@@ -82,8 +82,8 @@ def test_weights_that_do_not_fit_are_refused(messages, weights):
 def test_images_whose_objects_all_have_one_round_are_scored_among_others_with_more():
     blobs = Blobs([1, 2, 1, 3])
     mixed = Mixed([Box(), Clicks(rounds=3)], [1, 1])
-    for images_per_batch in (1, 4):
-        loader = evaluation_loader(EvaluationSet(blobs, 64), images_per_batch, workers=0)
+    for eval_batch_size in (1, 4):
+        loader = evaluation_loader(EvaluationSet(blobs, 64), eval_batch_size, workers=0)
         rows = evaluate(PromptedSegmentation(tiny_sam()), loader, mixed, SegmentationMetrics()).rows
         assert len(rows) == 7
         assert all(row["iou_click_3"] == row["iou"] for row in rows)

@@ -61,5 +61,17 @@ def test_worst_and_best_never_share_a_row(tmp_path, monkeypatch):
     assert [title[-3:] for title in shown["highest IoU"][1::2]] == ["400", "500", "600"]
 
 
+def test_only_the_objects_of_the_sheet_are_predicted(tmp_path, monkeypatch):
+    predicted, predict = [], PromptedSegmentation.predict
+
+    def counted(self, batch, *arguments):
+        predicted.append(batch.object_index.tolist())
+        return predict(self, batch, *arguments)
+
+    monkeypatch.setattr(PromptedSegmentation, "predict", counted)
+    assert len(sheet(tmp_path, monkeypatch, [9], 2)["lowest IoU"]) == 4
+    assert predicted == [[0, 1, 7, 8]]
+
+
 def test_a_single_object_is_shown_once(tmp_path, monkeypatch):
     assert list(sheet(tmp_path, monkeypatch, [1], 8)) == ["lowest IoU"]

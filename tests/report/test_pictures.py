@@ -1,6 +1,6 @@
 import torch
 
-from sam_ft.report.pictures import draw_prompts, stretch_contrast
+from sam_ft.report.pictures import draw_masks, draw_prompts, stretch_contrast
 from sam_ft.types import Prompts
 
 
@@ -43,6 +43,18 @@ def test_a_box_has_the_color_of_its_object_in_any_group():
     )
     assert torch.equal(together, apart)
     assert len({tuple(together[:, y, x].tolist()) for x, y in ((2, 2), (20, 2), (2, 20))}) == 3
+
+
+def test_masks_drawn_in_parts_have_the_colors_of_the_whole():
+    image, masks = torch.full((3, 40, 40), 100, dtype=torch.uint8), torch.zeros(3, 40, 40, dtype=torch.bool)
+    masks[0, 2:12, 2:12] = masks[1, 20:40, 30:40] = masks[2, 20:30, 2:12] = True
+    whole = draw_masks(image, masks)
+    parts = draw_masks(draw_masks(image, masks[[2, 0]], indices=[2, 0]), masks[1:2], indices=[1])
+    assert torch.equal(whole, parts)
+    outlines = whole[:, [2, 39, 20], [2, 39, 2]].T.tolist()
+    assert len(set(map(tuple, outlines))) == 3
+    assert outlines[0] != whole[:, 5, 5].tolist() != [100] * 3  # inside, both colors mix
+    assert torch.equal(draw_masks(image, masks[:0]), image)
 
 
 def test_points_of_the_object_are_green_and_of_the_background_red_and_padding_is_not_drawn():

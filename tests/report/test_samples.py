@@ -7,7 +7,7 @@ from sam_ft.report import samples
 from sam_ft.report.samples import SamplePictures
 from sam_ft.task import PromptedSegmentation
 from sam_ft.utils import distributed
-from tests.support.blobs import Blobs
+from tests.support.blobs import Blobs, CompactBlobs
 from tests.support.tiny import tiny_sam
 
 
@@ -48,6 +48,19 @@ def test_pictures_are_files(tmp_path, task):
     sheets.draw_zero_shot()
     assert [path.stat().st_size > 1000 for path in sheets.draw(1)] == [True]
     assert (tmp_path / "samples/zero_shot.png").is_file()
+
+
+def test_a_large_image_is_drawn_smaller_a_chunk_at_a_time_with_the_iou_of_its_full_size(tmp_path, task, monkeypatch):
+    drawn, split = {}, CompactBlobs([5])
+    monkeypatch.setattr(samples, "save_sheet", lambda path, sections: drawn.update({path.name: sections[""][0]}))
+    for side in (1024, 32):
+        monkeypatch.setattr(samples, "MAX_SIDE", side)
+        SamplePictures(tmp_path / str(side), EvaluationSet(split, 64), task, 1, Box(), 2).draw_zero_shot()
+        drawn[side] = drawn.pop("zero_shot.png")
+    assert max(split.reads[-3:]) == 2
+    assert [title for title, _ in drawn[32]] == [title for title, _ in drawn[1024]]
+    assert {tuple(picture.shape[1:]) for _, picture in drawn[1024]} == {split[0].size}
+    assert {max(picture.shape) for _, picture in drawn[32]} == {32}
 
 
 @pytest.mark.parametrize("count", [0, 2])

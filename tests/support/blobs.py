@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from sam_ft.types import Sample
+from tests.support.masks import CountedMasks
 
 
 class Blobs:
@@ -71,3 +72,15 @@ def write_folder(root: Path, counts, names=None) -> Path:
     (root / "train.txt").write_text("\n".join(names[:first_val]))
     (root / "val.txt").write_text("\n".join(names[first_val:]))
     return root
+
+
+class CompactBlobs(Blobs):
+    """The same with masks in a compact form. reads: how many were made dense at a time, since the start"""
+
+    def __init__(self, counts):
+        super().__init__(counts)
+        self.reads = []
+
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return replace(sample, masks=CountedMasks(sample.masks, self.reads))

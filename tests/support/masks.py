@@ -29,3 +29,18 @@ def random_pairs(count, size, seed=0):
             y0, x0 = center + rng.normal(0, 2, 2)
             pairs[which, index] = np.hypot(y - y0, x - x0) + noise < rng.uniform(6, 14)
     return torch.from_numpy(pairs).unbind(0)
+
+
+class CountedMasks:
+    """A compact form of masks that notes how many are made dense at a time."""
+
+    def __init__(self, masks, reads):
+        self.masks = masks
+        self.reads = reads
+
+    def __len__(self):
+        return len(self.masks)
+
+    def __getitem__(self, positions):
+        self.reads.append(len(positions))
+        return self.masks[positions]

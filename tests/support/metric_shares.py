@@ -14,5 +14,5 @@ def scored():
     for index in range(distributed.rank(), len(COUNTS), distributed.world_size()):
         predicted, gt = random_pairs(COUNTS[index], (40, 50), seed=index)
         draws = torch.rand(COUNTS[index], 6, generator=torch.Generator().manual_seed(index))
-        metric.update(predicted, gt, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
+        metric.update(f"image_{index}", predicted, gt, draws[:, 0], (draws[:, 1] * 3).long(), click_ious=draws[:, 2:])
     return metric.compute({0: "a", 1: "b", 2: "c", 3: "absent"})

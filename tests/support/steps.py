@@ -62,7 +62,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     weights = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
     val_set = EvaluationSet(split, model.image_size, cache.read)
     cache.fill(val_set, val_set.all_views, task.prefix, 1, 0, "val")
-    val = evaluation_loader(val_set, images_per_batch=2, workers=0)
+    val = evaluation_loader(val_set, eval_batch_size=2, workers=0)
     scores = evaluate(task, val, Box(), SegmentationMetrics()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 

@@ -25,7 +25,7 @@ INSPECTED_MASKS = 5  # masks whose values an error about missing data.classes li
 
 @dataclass(frozen=True)
 class ObjectMap:
-    """The objects of a mask file in one map, which takes little memory.
+    """The objects of a mask file in one map.
 
     ids: (H, W), 0 for the background · label_of: (max id + 1,) the label of each id, or None where the id is the label
     ignored: (H, W) bool, pixels that count in no loss and no score, or None · lossy: whether the mask was thresholded
@@ -38,13 +38,12 @@ class ObjectMap:
 
     @property
     def count(self) -> int:
-        """Number of objects in `masks_and_labels`."""
+        """Number of objects."""
         return int(np.count_nonzero(np.bincount(self.ids.ravel())[1:]))
 
-    def masks_and_labels(self) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Masks (N, H, W), each non-empty, and labels (N,); N is 0 for an empty mask."""
-        masks, ids = ids_to_masks(self.ids)
-        return masks, ids if self.label_of is None else self.label_of[ids]
+    def labels(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N,) ids of objects → (N,) their labels"""
+        return ids if self.label_of is None else self.label_of[ids]
 
 
 def read_objects(path: Path, rules: Rules) -> ObjectMap:

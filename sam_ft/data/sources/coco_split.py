@@ -1,14 +1,12 @@
 """The samples of one COCO split."""
 
 import logging
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from pycocotools import mask as rle
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +17,7 @@ from sam_ft.data.sources.coco_file import read_coco
 from sam_ft.data.sources.coco_issues import error_lines, to_issues
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
 from sam_ft.data.sources.names import join_names, unique_names
+from sam_ft.data.sources.run_lengths import RunLengthMasks
 from sam_ft.data.sources.survey import Survey
 from sam_ft.types import Sample, Size
 from sam_ft.utils.errors import DataError
@@ -140,9 +139,10 @@ class CocoSplit:
         content = self.content
         own = np.arange(content.starts[index], content.starts[index + 1])
         kept = own[content.objects[own]]
-        masks = torch.from_numpy(self._decode(kept, size))
+        masks = self._masks(kept, size)
         # Crowds and small objects; where an object covers them, its pixels count.
-        ignore = torch.from_numpy(self._decode(own[~content.objects[own]], size)).any(0) & ~masks.any(0)
+        ignored = self._masks(own[~content.objects[own]], size)
+        ignore = ignored.union() & ~masks.union() if len(ignored) else np.zeros(1, bool)
         return Sample(
             image=image,
             masks=masks,
@@ -150,18 +150,13 @@ class CocoSplit:
             name=self.names[index],
             size=size,
             object_index=torch.arange(len(kept)),
-            ignore=ignore if bool(ignore.any()) else None,
+            ignore=torch.from_numpy(ignore) if ignore.any() else None,
         )
 
-    def _decode(self, positions: np.ndarray, size: Size) -> np.ndarray:
-        """(N, H, W) bool: the masks at N positions of the arrays."""
-        if not len(positions):
-            return np.zeros((0, *size), bool)
+    def _masks(self, positions: np.ndarray, size: Size) -> RunLengthMasks:
+        """The masks at N positions of the arrays."""
         ends, runs = self.content.ends, self.content.runs
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # numpy 2 about pycocotools 2.0.11
-            masks = rle.decode([{"size": size, "counts": runs[ends[a] : ends[a + 1]]} for a in positions])
-        return np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)  # pycocotools runs down the columns
+        return RunLengthMasks([runs[ends[a] : ends[a + 1]] for a in positions], size)
 
     def _check_header(self, index: int) -> tuple[Issue | None, bool]:
         """The issue of an image, and whether EXIF turns it in a way that its size does not show."""

@@ -1,16 +1,20 @@
 """The samples of image files and mask files."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sam_ft.data.io.decoding import read_header
 from sam_ft.data.io.fingerprint import fingerprint
+from sam_ft.data.io.id_masks import IdLayers
 from sam_ft.data.io.images import INTENSITIES, image_tensor, read_image, read_size
+from sam_ft.data.io.masks import IgnoreMask
 from sam_ft.data.io.objects import ObjectMap, missing_classes_error, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_survey import (
@@ -62,13 +66,14 @@ class FileSplit:
         item = self.items[index]
         image = read_image(item.image, self.rules.intensity, self.rules.page)
         size = (image.shape[0], image.shape[1])
-        return self._sample(item, image_tensor(image), read_masks(item, self.rules, size), size)
+        return self._sample(item, image_tensor(image), self._collect(read_masks(item, self.rules, size)), size)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
         item = self.items[index]
         size = read_size(item.image, self.rules.page)
-        return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), read_masks(item, self.rules, size), size)
+        objects = self._collect(read_masks(item, self.rules, size))
+        return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), objects, size)
 
     def fingerprint(self, index: int) -> str | None:
         """Changes whenever the image of a sample may have changed."""
@@ -76,7 +81,7 @@ class FileSplit:
 
     def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
         """Decodes image and masks in full: the sample, or None where it cannot be used, and the issues of its files."""
-        item, issues, image, maps = self.items[index], [], None, []
+        item, issues, image = self.items[index], [], None
         try:
             image = read_image(item.image, self.rules.intensity, self.rules.page)
             if (dtype := read_header(item.image, self.rules.page).dtype) != np.uint8:
@@ -84,19 +89,31 @@ class FileSplit:
                 issues.append(_issue(item.image, "note", f"has values of {dtype}", rule))
         except DataError as error:
             issues.append(issue_from(error, [item.image]))
-        for path in item.masks:  # each of them, even where another one is invalid
+        self._logged.add("lossy")  # here it is an issue
+        size = None if image is None else (image.shape[0], image.shape[1])
+        objects = self._collect(self._valid_masks(item, size, issues))
+        if image is None or size is None or any(issue.level == "error" for issue in issues):
+            return None, issues
+        return self._sample(item, image_tensor(image), objects, size), issues
+
+    def _valid_masks(
+        self, item: SampleFiles, size: Size | None, issues: list[Issue]
+    ) -> Iterator[tuple[Path, ObjectMap]]:
+        """As `read_masks`, but goes on after each invalid file.
+
+        size: of the image, if known · issues: gets those that are found
+        """
+        for path in item.masks:
             try:
-                maps.append(read_objects(path, self.rules))
-                if image is not None:
-                    check_mask_size(path, item.image, maps[-1], (image.shape[0], image.shape[1]))
-                if maps[-1].lossy:
-                    issues.append(_issue(path, "warning", "is lossy", f"{LOSSY}; better save masks as PNG"))
+                own = read_objects(path, self.rules)
+                if size is not None:
+                    check_mask_size(path, item.image, own, size)
             except DataError as error:
                 issues.append(issue_from(error, [path]))
-        self._logged.add("lossy")
-        if image is None or any(issue.level == "error" for issue in issues):
-            return None, issues
-        return self._sample(item, image_tensor(image), maps, (image.shape[0], image.shape[1])), issues
+                continue
+            if own.lossy:
+                issues.append(_issue(path, "warning", "is lossy", f"{LOSSY}; better save masks as PNG"))
+            yield path, own
 
     def can_skip(self, bad: int) -> bool:
         """Whether so many bad samples are left out."""
@@ -135,26 +152,31 @@ class FileSplit:
             components=sum(components) / len(components) if components else 1.0,
         )
 
-    def _sample(self, item: SampleFiles, image: Tensor, maps: list[ObjectMap], size: Size) -> Sample:
-        pairs = [own.masks_and_labels() for own in maps]
-        masks = np.concatenate([own for own, _ in pairs])
-        labels = np.concatenate([own for _, own in pairs])
-        if item.labels:
-            # A label for each mask file → one for each of its objects.
-            labels = np.repeat(item.labels, [len(own) for own, _ in pairs])
-        elif len(maps) > 1 and self.rules.objects != "classes":  # each file numbers its own objects
-            labels = np.arange(1, len(masks) + 1)
-        for path, own in zip(item.masks, maps, strict=True):
+    def _collect(self, maps: Iterable[tuple[Path, ObjectMap]]) -> "_Objects":
+        objects = _Objects()
+        for path, own in maps:
+            objects.add(own)
             if own.lossy:  # only without a survey; once per process, so once per worker
                 self._warn_lossy(f"{path} is lossy")
+        return objects
+
+    def _sample(self, item: SampleFiles, image: Tensor, objects: "_Objects", size: Size) -> Sample:
+        masks, labels, ignored = objects.layers.masks(), np.concatenate(objects.labels), objects.ignored
+        if item.labels:
+            # A label for each mask file → one for each of its objects.
+            labels = np.repeat(item.labels, [len(own) for own in objects.labels])
+        elif len(item.masks) > 1 and self.rules.objects != "classes":  # each file numbers its own objects
+            labels = np.arange(1, len(masks) + 1)
+        if ignored is not None:  # an object of another file counts
+            ignored = ignored & ~objects.layers.union()
         return Sample(
             image=image,
-            masks=torch.from_numpy(masks),
+            masks=masks,
             labels=torch.from_numpy(labels),
             name=item.name,
             size=size,
             object_index=torch.arange(len(masks)),
-            ignore=_ignore_mask(maps, masks),
+            ignore=torch.from_numpy(ignored) if ignored is not None and ignored.any() else None,
         )
 
     def _warn_lossy(self, subject: str) -> None:
@@ -163,12 +185,22 @@ class FileSplit:
         self._logged.add("lossy")
 
 
+@dataclass
+class _Objects:
+    """The objects of all mask files of an image.
+
+    labels: of the objects of each file · ignored: by any file
+    """
+
+    layers: IdLayers = field(default_factory=IdLayers)
+    labels: list[NDArray[np.int64]] = field(default_factory=list)
+    ignored: IgnoreMask = None
+
+    def add(self, own: ObjectMap) -> None:
+        self.labels.append(own.labels(self.layers.add(own.ids)))
+        if own.ignored is not None:
+            self.ignored = own.ignored if self.ignored is None else own.ignored | self.ignored
+
+
 def _issue(path: Path, level: str, problem: str, advice: str) -> Issue:
     return Issue(str(path.parent), path.name, problem, advice, level)
-
-
-def _ignore_mask(maps: list[ObjectMap], masks: np.ndarray) -> Tensor | None:
-    """(H, W) bool: pixels that any mask file ignores and that belong to no object of the others."""
-    given = [own.ignored for own in maps if own.ignored is not None]
-    ignored = np.logical_or.reduce(given) & ~masks.any(0) if given else np.zeros(1, bool)
-    return torch.from_numpy(ignored) if ignored.any() else None

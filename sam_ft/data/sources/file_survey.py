@@ -1,7 +1,7 @@
 """Reads the files of samples before training, to count objects and to find files that cannot be used."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,12 +58,14 @@ def _count(item: SampleFiles, rules: Rules, components: bool) -> FileCounts:
         # Only decoding finds a truncated file, or nan among floats.
         if rules.on_bad == "skip" or header.dtype.kind == "f":
             read_image(item.image, rules.intensity, rules.page)
-        maps = read_masks(item, rules, header.size)
+        objects, lossy, counts = 0, [], []
+        for path, own in read_masks(item, rules, header.size):
+            objects += own.count
+            lossy += [path] * own.lossy
+            counts += [count_components(own.ids > 0, rules.min_area)] if components else []
     except DataError as error:
         return FileCounts(issue=issue_from(error, [item.image, *item.masks]))
-    lossy = [path for path, own in zip(item.masks, maps, strict=True) if own.lossy]
-    counts = [count_components(own.ids > 0, rules.min_area) for own in maps] if components else []
-    return FileCounts(sum(own.count for own in maps), lossy, header.dtype, counts)
+    return FileCounts(objects, lossy, header.dtype, counts)
 
 
 def can_skip(bad: int, total: int, rules: Rules) -> bool:
@@ -95,12 +97,12 @@ def log_other_dtypes(items: Sequence[tuple[SampleFiles, FileCounts]], rules: Rul
         )
 
 
-def read_masks(item: SampleFiles, rules: Rules, size: Size) -> list[ObjectMap]:
-    """The objects of each mask file. Raises: DataError when one is not of the image's size."""
-    maps = [read_objects(path, rules) for path in item.masks]
-    for path, own in zip(item.masks, maps, strict=True):
+def read_masks(item: SampleFiles, rules: Rules, size: Size) -> Iterator[tuple[Path, ObjectMap]]:
+    """Each mask file and its objects, so that memory holds one file. Raises: DataError when it has another size."""
+    for path in item.masks:
+        own = read_objects(path, rules)
         check_mask_size(path, item.image, own, size)
-    return maps
+        yield path, own
 
 
 def check_mask_size(path: Path, image: Path, objects: ObjectMap, size: Size) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.table import Table
+from sam_ft.types import dense
 from sam_ft.utils.errors import ConfigError, DataError
 from tests.support.files import make, save
 
@@ -58,7 +59,7 @@ ENCODINGS = {
 def test_three_classes_are_the_same_sample_in_every_encoding(tmp_path, encoding, suffix):
     split = folder(tmp_path, *ENCODINGS[encoding], suffix=suffix)
     sample = split[0]
-    assert torch.equal(sample.masks, torch.from_numpy(np.stack([IDS == 1, IDS == 2, IDS == 3])))
+    assert torch.equal(dense(sample.masks), torch.from_numpy(np.stack([IDS == 1, IDS == 2, IDS == 3])))
     assert sample.labels.tolist() == [1, 2, 3]
     assert sample.object_index.tolist() == [0, 1, 2]
     assert sample.ignore is None
@@ -69,24 +70,24 @@ def test_three_classes_are_the_same_sample_in_every_encoding(tmp_path, encoding,
 def test_only_classes_that_are_there_are_objects(tmp_path):
     split = folder(tmp_path, IDS, {"weed": 2, "tree": 7, "crop": 1, "stone": 3})
     assert split[0].labels.tolist() == [2, 1, 3]  # in the table's order
-    assert torch.equal(split[0].masks[0], torch.from_numpy(IDS == 2))
+    assert torch.equal(dense(split[0].masks)[0], torch.from_numpy(IDS == 2))
     assert split.classes == {2: "weed", 7: "tree", 1: "crop", 3: "stone"}
 
 
 def test_zero_is_a_class_if_it_is_named(tmp_path):
     sample = folder(tmp_path, IDS, {"sky": 0, **BY_ID})[0]
     assert sample.labels.tolist() == [0, 1, 2, 3]
-    assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
+    assert torch.equal(dense(sample.masks)[0], torch.from_numpy(IDS == 0))
     sample = folder(tmp_path / "colors", colored(IDS), {"sky": [0, 0, 0], **BY_COLOUR})[0]
     assert sample.labels.tolist() == [1, 2, 3, 4]
-    assert torch.equal(sample.masks[0], torch.from_numpy(IDS == 0))
+    assert torch.equal(dense(sample.masks)[0], torch.from_numpy(IDS == 0))
 
 
 def test_each_part_of_a_class_may_be_an_object(tmp_path):
     sample = folder(tmp_path, IDS, BY_ID, components_per_class=True, min_area=2)[0]
     assert sample.labels.tolist() == [1, 2, 2]
-    assert sample.masks.sum((1, 2)).tolist() == [4, 2, 4]
-    assert torch.equal(sample.masks[1], torch.from_numpy((IDS == 2) & (np.arange(4) < 2)[:, None]))
+    assert dense(sample.masks).sum((1, 2)).tolist() == [4, 2, 4]
+    assert torch.equal(dense(sample.masks)[1], torch.from_numpy((IDS == 2) & (np.arange(4) < 2)[:, None]))
     # the single pixels of crop and stone are no objects, but no background either
     assert torch.nonzero(sample.ignore).tolist() == [[3, 0], [3, 2]]
     sample = folder(tmp_path, IDS, BY_ID, components_per_class=True, min_area=1)[0]
@@ -101,7 +102,7 @@ def test_ignored_pixels_are_in_no_object(tmp_path, colors):
     given = (colored(with_void), BY_COLOUR) if colors else (with_void, BY_ID)
     split = folder(tmp_path, *given, ignore_index=ignore)
     assert torch.equal(split[0].ignore, torch.from_numpy(with_void == 9))
-    assert torch.equal(split[0].masks[1], torch.from_numpy(with_void == 2))
+    assert torch.equal(dense(split[0].masks)[1], torch.from_numpy(with_void == 2))
     assert split[0].labels.tolist() == [1, 2, 3]
     assert split.annotations(0).ignore.sum() == 4
     parts = folder(tmp_path, *given, ignore_index=ignore, components_per_class=True, min_area=2)[0]
@@ -113,7 +114,7 @@ def test_void_and_instances_go_together(tmp_path):
     sample = Folder(tmp_path, objects="instances", ignore_index=255, val_fraction=0.5).split("train")[0]
     assert sample.labels.tolist() == [3]
     assert torch.equal(sample.ignore, torch.eye(6, 8, dtype=torch.bool))
-    assert torch.equal(sample.masks[0], ~sample.ignore)
+    assert torch.equal(dense(sample.masks)[0], ~sample.ignore)
 
 
 def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(messages, tmp_path):

@@ -11,6 +11,7 @@ from pycocotools import mask as rle
 
 from sam_ft.data.sources.coco import Coco
 from sam_ft.data.sources.names import unique_names
+from sam_ft.types import dense
 
 SQUARE = [1, 1, 4, 1, 4, 4, 1, 4]  # columns and rows 1 to 3 of an 8 x 6 image: 9 pixels
 MASK = np.zeros((6, 8), bool)
@@ -60,7 +61,7 @@ def test_a_polygon_is_drawn_and_carries_its_category(tmp_path):
     make(tmp_path, [annotation(5, category=17)], categories=[{"id": 17, "name": "dog"}])
     found = split(tmp_path)
     sample = found[0]
-    assert torch.equal(sample.masks, torch.from_numpy(MASK)[None])
+    assert torch.equal(dense(sample.masks), torch.from_numpy(MASK)[None])
     assert sample.labels.tolist() == [17]
     assert sample.object_index.tolist() == [0]
     assert sample.image.shape == (3, 6, 8)
@@ -75,7 +76,7 @@ def test_annotations_are_the_same_without_pixels(tmp_path):
     make(tmp_path, [annotation(1), annotation(2, segmentation=moved(3, 1), iscrowd=1)])
     whole, bare = split(tmp_path)[0], split(tmp_path).annotations(0)
     assert bare.image.shape == (3, 0, 0)
-    assert torch.equal(bare.masks, whole.masks)
+    assert torch.equal(dense(bare.masks), dense(whole.masks))
     assert torch.equal(bare.ignore, whole.ignore)
     assert bare.size == whole.size
 
@@ -84,13 +85,13 @@ def test_all_three_kinds_of_segmentation_give_the_same_mask(tmp_path):
     spelled = rle.encode(np.asfortranarray(MASK.astype(np.uint8)))["counts"].decode()
     kinds = [[SQUARE], {"size": [6, 8], "counts": COUNTS}, {"size": [6, 8], "counts": spelled}]
     make(tmp_path, [annotation(key, segmentation=kind) for key, kind in enumerate(kinds)])
-    masks = split(tmp_path)[0].masks
+    masks = dense(split(tmp_path)[0].masks)
     assert torch.equal(masks, torch.from_numpy(np.stack([MASK] * 3)))
 
 
 def test_the_parts_of_an_annotation_are_one_object(tmp_path):
     make(tmp_path, [annotation(1, segmentation=[[0, 0, 2, 0, 2, 2, 0, 2], [6, 4, 8, 4, 8, 6, 6, 6]])])
-    masks = split(tmp_path)[0].masks
+    masks = dense(split(tmp_path)[0].masks)
     assert masks.shape == (1, 6, 8)
     assert masks[0, :2, :2].all()
     assert masks[0, 4:, 6:].all()
@@ -107,7 +108,7 @@ def test_objects_may_overlap_and_keep_the_order_of_the_file(tmp_path):
     assert sample.image.unique().tolist() == [11]
     assert sample.labels.tolist() == [3, 90, 17]
     assert sample.object_index.tolist() == [0, 1, 2]
-    assert (sample.masks[0] & sample.masks[1]).sum() == 6
+    assert (dense(sample.masks)[0] & dense(sample.masks)[1]).sum() == 6
 
 
 def test_many_annotations_of_mixed_images_keep_their_order(tmp_path):
@@ -121,8 +122,8 @@ def test_an_image_without_annotations_has_no_objects(tmp_path):
     found = split(make(tmp_path, [annotation(1, 2)], [image(1), image(2), image(3)]))
     for index in (0, 2):
         sample = found[index]
-        assert sample.masks.shape == (0, 6, 8)
-        assert sample.masks.dtype == torch.bool
+        assert dense(sample.masks).shape == (0, 6, 8)
+        assert dense(sample.masks).dtype == torch.bool
         assert sample.labels.shape == sample.object_index.shape == (0,)
         assert sample.labels.dtype == torch.int64
     survey = found.survey()
@@ -137,7 +138,7 @@ def test_a_crowd_is_ignored_but_for_the_pixels_of_objects(tmp_path):
     assert len(sample.masks) == found.survey().objects == 1
     assert sample.ignore.sum() == 24 - 9
     assert sample.ignore[:, :4].sum() == 15
-    assert not (sample.ignore & sample.masks.any(0)).any()
+    assert not (sample.ignore & dense(sample.masks).any(0)).any()
 
 
 def test_a_crowd_that_objects_cover_leaves_nothing_to_ignore(tmp_path):
@@ -149,7 +150,7 @@ def test_small_objects_are_ignored_by_the_pixels_of_their_mask(tmp_path):
     small = annotation(1, segmentation=[[0, 0, 2, 0, 2, 2, 0, 2]], area=1000)  # 4 pixels, one of them of the square
     make(tmp_path, [small, annotation(2, area=1)])
     sample = split(tmp_path, min_area=9)[0]
-    assert torch.equal(sample.masks, torch.from_numpy(MASK)[None])
+    assert torch.equal(dense(sample.masks), torch.from_numpy(MASK)[None])
     assert sample.ignore.nonzero().tolist() == [[0, 0], [0, 1], [1, 0]]
     assert len(split(tmp_path, min_area=4)[0].masks) == 2
     assert split(tmp_path, min_area=10).survey().objects == 0
@@ -175,7 +176,7 @@ def test_names_are_stems_or_paths_where_stems_repeat(tmp_path):
 
 def test_what_reaches_over_the_edge_is_clipped(tmp_path):
     make(tmp_path, [annotation(1, segmentation=[[-500, -500, 2, -500, 2, 900, -500, 900]])])
-    assert torch.equal(split(tmp_path)[0].masks[0], torch.arange(8).expand(6, 8) < 2)
+    assert torch.equal(dense(split(tmp_path)[0].masks)[0], torch.arange(8).expand(6, 8) < 2)
 
 
 def test_an_annotation_thinner_than_a_pixel_is_no_object_and_no_error(messages, tmp_path, caplog):
@@ -188,7 +189,7 @@ def test_an_annotation_thinner_than_a_pixel_is_no_object_and_no_error(messages, 
 
 def test_a_split_travels_to_workers_whole(tmp_path):
     found = split(make(tmp_path, [annotation(1)]))
-    assert torch.equal(pickle.loads(pickle.dumps(found))[0].masks, found[0].masks)
+    assert torch.equal(*(dense(one[0].masks) for one in (pickle.loads(pickle.dumps(found)), found)))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0.11, numpy 2
@@ -206,10 +207,10 @@ def test_real_annotations_agree_with_pycocotools(which):
         objects = [entry for entry in entries if not entry["iscrowd"]]
         sample = found[index]
         assert sample.labels.tolist() == [entry["category_id"] for entry in objects]
-        for mask, entry in zip(sample.masks, objects, strict=True):
+        for mask, entry in zip(dense(sample.masks), objects, strict=True):
             assert (mask.numpy() == reference.annToMask(entry)).all()
         for entry in entries:
             if entry["iscrowd"]:
-                free = (reference.annToMask(entry) > 0) & ~sample.masks.any(0).numpy()
+                free = (reference.annToMask(entry) > 0) & ~dense(sample.masks).any(0).numpy()
                 assert sample.ignore[torch.from_numpy(free)].all()
     assert found.survey().objects == {"train": 164, "val": 251}[which]

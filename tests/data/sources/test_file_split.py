@@ -9,6 +9,7 @@ from PIL import Image
 
 from sam_ft.data.io.objects import ids_to_masks, label_components
 from sam_ft.data.sources.folder import Folder
+from sam_ft.types import dense
 from tests.support.files import MASK, ORIENTATION, make, save
 
 IDS = np.where(MASK, np.arange(8, dtype=np.uint8) // 4 + 1, 0).astype(np.uint16) * 300
@@ -22,7 +23,7 @@ def test_a_sample_holds_image_and_mask_of_one_name(tmp_path):
     assert sample.image.dtype == torch.uint8
     assert sample.image.unique().tolist() == [ord(sample.name)]
     assert sample.size == (6, 8)
-    assert torch.equal(sample.masks, torch.from_numpy(MASK > 0)[None])
+    assert torch.equal(dense(sample.masks), torch.from_numpy(MASK > 0)[None])
     assert sample.labels.tolist() == [1]
     assert sample.object_index.tolist() == [0]
 
@@ -30,9 +31,9 @@ def test_a_sample_holds_image_and_mask_of_one_name(tmp_path):
 def test_components_are_objects_and_specks_are_dropped(tmp_path):
     make(tmp_path)
     sample = Folder(tmp_path, objects="components", min_area=2).split("train")[0]
-    assert sample.masks.sum((1, 2)).tolist() == [6, 6]
-    assert sample.masks[0, 1, 1]
-    assert sample.masks[1, 5, 7]
+    assert dense(sample.masks).sum((1, 2)).tolist() == [6, 6]
+    assert dense(sample.masks)[0, 1, 1]
+    assert dense(sample.masks)[1, 5, 7]
     assert len(Folder(tmp_path, objects="components", min_area=1).split("train")[0].masks) == 3
     assert len(Folder(tmp_path, objects="components", min_area=7).split("train")[0].masks) == 0
 
@@ -47,16 +48,16 @@ def test_instance_ids_are_objects_and_labels(tmp_path):
     make(tmp_path, mask=IDS, masks="ids")
     sample = Folder(tmp_path, mask_folder="ids", objects="instances").split("val")[0]
     assert sample.labels.tolist() == [300, 600]
-    assert torch.equal(sample.masks[1], torch.from_numpy(IDS == 600))
+    assert torch.equal(dense(sample.masks)[1], torch.from_numpy(IDS == 600))
     assert sample.object_index.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("objects", ["whole", "components", "instances"])
 def test_an_empty_mask_is_an_image_without_objects(tmp_path, objects):
     sample = Folder(make(tmp_path, mask=MASK * 0), objects=objects).split("train")[0]
-    assert sample.masks.shape == (0, 6, 8)
+    assert dense(sample.masks).shape == (0, 6, 8)
     assert sample.labels.shape == sample.object_index.shape == (0,)
-    assert sample.masks.dtype == torch.bool
+    assert dense(sample.masks).dtype == torch.bool
     assert sample.labels.dtype == torch.int64
 
 
@@ -75,7 +76,7 @@ def test_tiny_and_thin_images_are_read(tmp_path, size):
     for name in "abcdef":
         save(tmp_path / "images" / f"{name}.png", np.zeros(size, np.uint8))
         save(tmp_path / "masks" / f"{name}.png", np.full(size, 255, np.uint8))
-    assert Folder(tmp_path, val_fraction=0.5).split("train")[0].masks.shape == (1, *size)
+    assert dense(Folder(tmp_path, val_fraction=0.5).split("train")[0].masks).shape == (1, *size)
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(messages, tmp_path):
@@ -104,7 +105,7 @@ def test_lossy_masks_are_told_once(messages, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "sam_ft"):
         masks = [split[index].masks for index in range(len(split))]
     messages.logged(caplog, f"{split.names[0]}.jpg ")
-    assert torch.equal(masks[0][0], torch.from_numpy(MASK > 0))
+    assert torch.equal(dense(masks[0])[0], torch.from_numpy(MASK > 0))
 
 
 def test_a_survey_counts_objects_empty_images_and_lossy_masks(messages, tmp_path, caplog):
@@ -231,9 +232,9 @@ def test_annotations_lie_as_the_whole_sample_does(tmp_path, orientation):
         save(tmp_path / "masks" / f"{name}.png", MASK, exif=exif)
     split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
     sample, annotations = split[0], split.annotations(0)
-    assert sample.size == annotations.size == sample.masks.shape[1:]
-    assert torch.equal(sample.masks, annotations.masks)
-    assert torch.equal(sample.masks[0], sample.image[0] > 0)
+    assert sample.size == annotations.size == dense(sample.masks).shape[1:]
+    assert torch.equal(dense(sample.masks), dense(annotations.masks))
+    assert torch.equal(dense(sample.masks)[0], sample.image[0] > 0)
 
 
 @pytest.mark.parametrize("name", ["a b", "a=1", "a#1", "a,b", "a(1)", "ä", "a'b", "a%20b", "~a"])
