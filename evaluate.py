@@ -1,18 +1,17 @@
 """Score a run, or any model with or without a partial checkpoint: zero-shot and tuned side by side.
 
 python evaluate.py run=outputs/NAME
-python evaluate.py run=outputs/NAME data=folder data.root=/other/cells
+python evaluate.py run=outputs/NAME +data.root=/other/cells     # + changes a setting of the run
 python evaluate.py run=outputs/NAME 'eval_prompts=[box,point_1,clicks_5]' amg=true
 """
 
 import logging
-import sys
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cli.config import build
-from sam_ft.cli.evaluation_plan import EvaluationPlan, make_output_folder, plan_evaluation, with_plus
+from sam_ft.cli.evaluation_plan import EvaluationPlan, make_output_folder, plan_evaluation
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.logs import log_to
 from sam_ft.data.datasets import EvaluationSet
@@ -87,7 +86,5 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
 
 
 if __name__ == "__main__":
-    # Hydra refuses data.root=DIR for a group that the command line does not choose; ++ allows it.
-    sys.argv[1:] = [with_plus(argument) for argument in sys.argv[1:]]
-    with exit_cleanly(example="run=VALUE"), distributed.process_group():
+    with exit_cleanly(), distributed.process_group():
         main()

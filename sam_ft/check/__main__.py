@@ -46,5 +46,5 @@ def input_side(cfg: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    with exit_cleanly(example="data=folder data.root=VALUE"):
+    with exit_cleanly():
         check_command()

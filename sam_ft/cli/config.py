@@ -1,6 +1,5 @@
 """From a configuration node to an object, and from a configuration to the directory of its run."""
 
-import importlib
 import inspect
 import logging
 from collections.abc import Callable, Collection
@@ -13,9 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sam_ft.cli.hints import closest_name
-from sam_ft.cli.setting_checks import check_paths
-from sam_ft.cli.type_checks import check_type
+from sam_ft.cli.setting_checks import check_paths, check_type
 from sam_ft.utils.errors import ConfigError
 
 # `build` reports a target that cannot be found; Hydra would log it a second time
@@ -101,23 +98,10 @@ def _import_target(name: Any, where: str) -> Callable:
     try:
         target = hydra.utils.get_object(name)
     except Exception as error:
-        raise ConfigError(f"{where}: _target_={name} cannot be found; {_suggest_target(str(name))}") from error
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
     if not callable(target):
         raise ConfigError(f"{where}: _target_={name} is a {type(target).__name__}; expected a class or a function")
     return target
-
-
-def _suggest_target(name: str) -> str:
-    """The hint for the name of a class that cannot be found."""
-    module, _, last = name.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        return f"{reason}; expected MODULE.CLASS, such as sam_ft.losses.Dice"
-    names = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
-    close = closest_name(last, names)
-    return f"did you mean {module}.{close}?" if close else f"{module} has {', '.join(sorted(names)) or 'none'}"
 
 
 def _prefix(where: str, options: Collection[str], problem: Any) -> str:

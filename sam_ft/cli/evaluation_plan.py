@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cache.embedding_cache import MAX_GB
-from sam_ft.cli.messages import compose_choice
 from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
 from sam_ft.utils.errors import ConfigError
@@ -98,7 +98,7 @@ def _choose_prompts(cfg: DictConfig, default: Any) -> dict[str, Any]:
     if not OmegaConf.is_list(cfg.eval_prompts) or not cfg.eval_prompts:
         raise ConfigError(f"eval_prompts={cfg.eval_prompts}; expected a list of choices of prompt, as [box,point_1]")
     names = [str(name) for name in cfg.eval_prompts]
-    return {name: compose_choice("evaluate", "prompt@eval_prompt", name).eval_prompt for name in names}
+    return {name: hydra.compose("evaluate", [f"prompt@eval_prompt={name}"]).eval_prompt for name in names}
 
 
 def make_output_folder(output: Path) -> None:
@@ -109,9 +109,3 @@ def make_output_folder(output: Path) -> None:
         tempfile.TemporaryFile(dir=output).close()
     except OSError as error:
         raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another output=") from None
-
-
-def with_plus(argument: str) -> str:
-    """`data.root=DIR` as Hydra takes it for a group that the command line leaves to the run: `++data.root=DIR`."""
-    groups = tuple(f"{group}." for group in (*GROUPS, "eval_prompt"))
-    return f"++{argument}" if argument.startswith(groups) else argument

@@ -15,10 +15,11 @@ from typing import Any
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from sam_ft.cli.config import is_sweep_job
-from sam_ft.cli.messages import EXAMPLE, explain_hydra_error
-from sam_ft.cli.setting_checks import check_booleans, check_setting_names
+from sam_ft.cli.hints import check_flags, check_setting_names, explain_hydra_error
+from sam_ft.cli.setting_checks import check_booleans
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, Terminated, UserError
@@ -29,21 +30,21 @@ class SweepJobFailed(CompactHydraException):
 
 
 @contextmanager
-def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Iterator[None]:
+def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
 
     Ctrl-C exits with 130, SIGTERM with 143. In a sweep the mistake is recorded in sweep.jsonl; with one process the
     other jobs run, and the script repeats the mistake at its end and exits with 1.
 
     It is entered twice: around the whole program, without `cfg`, and inside the function that Hydra calls, with it.
-
-    example: an override of the script to show where none was understood; VALUE in it stands for a bare value
     """
     if cfg is None:
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors instead of printing them
     try:
         with _handle_signals():
-            if cfg is not None:
+            if cfg is None:
+                check_flags()
+            else:
                 check_setting_names(cfg)
                 check_booleans(cfg)
             try:
@@ -64,13 +65,13 @@ def exit_cleanly(cfg: DictConfig | None = None, example: str = EXAMPLE) -> Itera
     except SweepJobFailed as failed:
         _print_error(str(failed))
         raise SystemExit(1) from None
-    except (UserError, OmegaConfBaseException, CompactHydraException, ValueError) as error:
-        if isinstance(error, ValueError) and not _raised_by_hydra(error):
+    except (UserError, OmegaConfBaseException, CompactHydraException, ValueError, YAMLError) as error:
+        if isinstance(error, ValueError | YAMLError) and not _reads_command_line(error):
             raise
         if cfg is not None and cfg.debug is True:
             traceback.print_exc()
         process = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
-        message = _message(error, example)
+        message = explain_error(error)
         _print_error(f"{process}error: {message}")
         if is_sweep_job():
             record_sweep_job({"error": message})
@@ -90,17 +91,20 @@ def _print_error(line: str) -> None:
     sys.stderr.flush()
 
 
-def _raised_by_hydra(error: ValueError) -> bool:
-    """Whether Hydra raised it while it read the command line; a ValueError out of the program itself is a bug."""
+def _reads_command_line(error: Exception) -> bool:
+    """Whether Hydra raised it before it called the program, out of which a ValueError is a bug."""
     frames = traceback.extract_tb(error.__traceback__)
     hydra = str(Path(inspect.getfile(CompactHydraException)).parent)
-    return frames[-1].filename.startswith(hydra) and "run_job" not in [frame.name for frame in frames]
+    return any(frame.filename.startswith(hydra) for frame in frames) and "run_job" not in [f.name for f in frames]
 
 
-def _message(error: UserError | OmegaConfBaseException | CompactHydraException | ValueError, example: str) -> str:
-    if isinstance(error, CompactHydraException | ValueError):
-        return explain_hydra_error(error, example)
-    text = str(error).split("\n")[0] if isinstance(error, OmegaConfBaseException) else str(error)
+def explain_error(error: Exception) -> str:
+    """The line for a user's mistake, whether the project, Hydra or OmegaConf found it."""
+    if isinstance(error, UserError):
+        return str(error)
+    if not isinstance(error, OmegaConfBaseException):
+        return explain_hydra_error(error)
+    text = str(error).split("\n")[0]
     return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text
 
 

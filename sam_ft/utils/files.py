@@ -12,6 +12,8 @@ from typing import Any
 
 import platformdirs
 
+from sam_ft.utils.errors import ConfigError
+
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
 
@@ -20,6 +22,10 @@ def home() -> Path:
     """The folder for downloads and generated data: $SAM_FT_HOME, or `sam-ft` in the user's cache directory."""
     folder = os.environ.get("SAM_FT_HOME") or platformdirs.user_cache_dir("sam-ft")
     return Path(folder).expanduser()
+
+
+def unwritable_home(error: OSError) -> ConfigError:
+    return ConfigError(f"SAM_FT_HOME={home()}: cannot be written ({error.strerror}); set SAM_FT_HOME to another folder")
 
 
 def as_json(value: Any, indent: int | None = None) -> str:

@@ -95,23 +95,9 @@ def test_a_target_without_parameters_refuses_options(messages):
         build(cfg.cache)
 
 
-@pytest.mark.parametrize("target", ["tests.cli.test_config.Nothing", "tests.cli.test_config", "nothing.at.all"])
-def test_a_target_that_is_missing_or_not_callable_is_refused(target):
-    with pytest.raises(ConfigError, match=target):  # with all names of this module
-        build(OmegaConf.create({"_target_": target}))
-
-
-@pytest.mark.parametrize(
-    ("target", "fact"),
-    [
-        ("sam_ft.losses.Lovaz", "sam_ft.losses.Lovasz"),
-        ("sam_ft.losses.Zebra", "Bce, BoundaryBce, "),
-        ("sam_ft.loss.Dice", "'sam_ft.loss'"),
-        ("Dice", "MODULE.CLASS"),
-    ],
-)
-def test_a_missing_class_is_reported_once_with_the_closest_name(messages, target, fact, capfd):
-    with messages.raises(ConfigError, f"_target_={target} ", fact) as caught:
+@pytest.mark.parametrize("target", ["tests.cli.test_config", "sam_ft.losses.Lovaz", "sam_ft.loss.Dice", "Dice"])
+def test_a_target_that_is_missing_or_not_callable_is_refused_once(messages, target, capfd):
+    with messages.raises(ConfigError, target) as caught:
         build(OmegaConf.create({"_target_": target}))
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")

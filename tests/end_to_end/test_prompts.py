@@ -9,6 +9,7 @@ import yaml
 
 from tests.conftest import of
 from tests.support.cli import SMALL, start
+from tests.support.reference import LITE_MEDSAM_WEIGHTS
 
 PROMPTS = ["box", "point_1", "point_3", "clicks_5", "mask"]
 
@@ -74,10 +75,15 @@ def test_a_prompt_that_does_not_exist_is_named_with_those_that_do(messages, run,
     messages.refused(done, 2, "point_9", "point_3")
 
 
-def test_values_of_the_run_are_changed_without_hydras_plus(run, cli, tmp_path):
-    done = cli("evaluate.py", f"run={run}", "eval_prompt.scale=1.5", f"output={tmp_path}", "workers=0", "pictures=0")
+def test_values_of_the_run_are_changed_with_hydras_plus(run, cli, tmp_path):
+    part = "{_target_: sam_ft.metrics.BoundaryIou, dilation_ratio: 0.1}"
+    changed = ["+eval_prompt.scale=1.5", "+cache.dtype=float32", f"+metric.extra_metrics=[{part}]"]
+    base = f"+model.checkpoint={LITE_MEDSAM_WEIGHTS}"
+    done = cli("evaluate.py", f"run={run}", *changed, base, f"output={tmp_path}", "workers=0", "pictures=0")
     assert done.code == 0, done.err
-    loose = json.loads((tmp_path / "scores.json").read_text())["tuned"]["iou"]
+    tuned = json.loads((tmp_path / "scores.json").read_text())["tuned"]
+    assert "boundary_iou" in tuned
+    loose = tuned["iou"]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val/iou"]
     assert loose != pytest.approx(last, abs=1e-4)
 
@@ -86,7 +92,7 @@ def test_other_data_is_scored_into_a_folder_of_its_own_that_says_which(scored, b
     before = (scored[0] / "evaluation/scores.json").read_text()
     run, other = scored[0], tmp_path / "other"
     other.symlink_to(blobs)
-    done = cli("evaluate.py", f"run={run}", f"data.root={other}", "split=train", "workers=0", "pictures=0")
+    done = cli("evaluate.py", f"run={run}", f"+data.root={other}", "split=train", "workers=0", "pictures=0")
     assert done.code == 0, done.err
     scores = json.loads((run / "evaluation-other-train/scores.json").read_text())
     assert scores["data"]["root"] == str(other)

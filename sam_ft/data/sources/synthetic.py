@@ -30,9 +30,15 @@ def demo(objects: str = "instances", min_area: int = 16) -> Folder:
     """The demo set as a folder, drawn on first use.
 
     objects: see `Folder`; "instances" reads the id images, "whole" and "components" the binary masks of the same cells
+
+    Raises:
+        ConfigError: SAM_FT_HOME cannot be written.
     """
     root = files.home() / f"demo-{VERSION}"
-    make_demo(root)
+    try:
+        make_demo(root)
+    except OSError as error:
+        raise files.unwritable_home(error) from None
     mask_folder = "instances" if objects == "instances" else "masks"
     return Folder(root, mask_folder=mask_folder, objects=objects, min_area=min_area)
 
