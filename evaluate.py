@@ -5,6 +5,8 @@ python evaluate.py run=outputs/NAME +data.root=/other/cells     # + changes a se
 python evaluate.py run=outputs/NAME 'eval_prompts=[box,point_1,clicks_5]' amg=true
 """
 
+import sam_ft  # noqa: F401, I001  first: it refuses an old Python in one line
+
 import logging
 
 import hydra
@@ -13,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from sam_ft.cli.config import build
 from sam_ft.cli.evaluation_plan import EvaluationPlan, make_output_folder, plan_evaluation
 from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.hints import CONF
 from sam_ft.cli.logs import log_to
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
@@ -30,10 +33,15 @@ from sam_ft.utils.precision import compute_dtype
 log = logging.getLogger("sam_ft")
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 def main(cfg: DictConfig) -> float:
+    with exit_cleanly(cfg), distributed.process_group():
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float:
     """Evaluates and returns the tuned IoU, or the zero-shot one where nothing was tuned."""
-    with exit_cleanly(cfg), log_to():
+    with log_to():
         return score(cfg, plan_evaluation(cfg))
 
 
@@ -86,5 +94,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
 
 
 if __name__ == "__main__":
+    from evaluate import main  # noqa: F811  under the name by which a launcher of sweeps can pickle it
+
     with exit_cleanly(), distributed.process_group():
         main()

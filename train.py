@@ -4,6 +4,8 @@ python train.py data=folder data.root=/path/to/cells model=vit_b
 torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to/cells model=vit_b
 """
 
+import sam_ft  # noqa: F401, I001  first: it refuses an old Python in one line
+
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sam_ft.adapt import freeze_unreached
 from sam_ft.cache.cost import EncodingCost
 from sam_ft.cli.config import build, choice_of
 from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.hints import CONF
 from sam_ft.cli.runs import open_run
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
@@ -35,10 +38,15 @@ from sam_ft.utils.precision import compute_dtype
 from sam_ft.utils.seeds import derive_seed
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> float:
-    """Trains one run and returns its best validation score, for sweepers."""
-    with exit_cleanly(cfg), open_run(cfg) as directory:
+    with exit_cleanly(cfg), distributed.process_group():
+        return run(cfg)
+
+
+def run(cfg: DictConfig) -> float:
+    """Trains one run and returns its best validation score, for sweepers and notebooks."""
+    with open_run(cfg) as directory:
         state = train(cfg, directory)
         record_sweep_job({key: getattr(state, key) for key in ("zero_shot", "best", "best_epoch")}, cfg.monitor)
         return float(state.best[cfg.monitor])
@@ -133,5 +141,7 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> Non
 
 
 if __name__ == "__main__":
+    from train import main  # noqa: F811  under the name by which a launcher of sweeps can pickle it
+
     with exit_cleanly(), distributed.process_group():
         main()

@@ -11,14 +11,15 @@ from sam_ft.check.formatting import as_text, as_values
 from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.hints import CONF
 from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import atomic_path
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="check")
-def check_command(cfg: DictConfig) -> None:
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
+def main(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 if it has errors."""
     with exit_cleanly(cfg):
         check_whole_numbers(cfg, 1, (), or_null=("input_side",))
@@ -47,4 +48,4 @@ def input_side(cfg: DictConfig) -> int:
 
 if __name__ == "__main__":
     with exit_cleanly():
-        check_command()
+        main()

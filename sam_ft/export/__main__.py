@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
+from sam_ft.cli.hints import CONF
 from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_paths
 from sam_ft.export import export_official
@@ -16,8 +17,8 @@ from sam_ft.utils.errors import ConfigError
 FORMATS = {"official": (export_official, ".pth")}
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="export")
-def export_command(cfg: DictConfig) -> None:
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="export")
+def main(cfg: DictConfig) -> None:
     with exit_cleanly(cfg):
         check_paths(cfg, ("run",), or_null=("output",))
         if cfg.format not in FORMATS:
@@ -38,4 +39,4 @@ def export_command(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     with exit_cleanly():
-        export_command()
+        main()

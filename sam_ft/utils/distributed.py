@@ -4,9 +4,11 @@ Without a process group every function works on the one process and communicates
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -45,14 +47,18 @@ def device() -> torch.device:
 def process_group() -> Iterator[None]:
     """Joins the process group that torchrun describes and destroys it at the end; outside torchrun there is none.
 
-    It wraps the whole program and not one run, so that all jobs of a sweep share the group. On a CPU it
-    also tells malloc to keep freed memory.
+    It wraps the whole program and not one run, so that all jobs of a sweep share the group; entered again, it does
+    nothing. On a CPU it also tells malloc to keep freed memory.
 
     Raises:
-        ConfigError: torchrun started more processes than this machine has GPUs.
+        ConfigError: torchrun started more processes than this machine has GPUs, or srun several without torchrun.
     """
+    if dist.is_initialized():
+        yield
+        return
     if not torch.cuda.is_available():
         keep_freed_memory()
+    _refuse_bare_srun()
     # Variables that torchrun sets for each process.
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or "MASTER_ADDR" not in os.environ:
         yield
@@ -89,6 +95,24 @@ def process_group() -> Iterator[None]:
     # Dropping the last reference joins gloo's threads. One that still frees a tensor of the last collective while the
     # interpreter shuts down aborts the process ("terminate called without an active exception").
     _cpu_group = None
+
+
+def _refuse_bare_srun() -> None:
+    """srun starts the command once for each task; without torchrun these would be trainings of one directory.
+
+    Raises:
+        ConfigError: with the line to type.
+    """
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ.get("SLURM_NTASKS") or 1)
+    if tasks > 1 and "WORLD_SIZE" not in os.environ:
+        nodes = int(os.environ.get("SLURM_NNODES") or 1)
+        script = Path(sys.argv[0]).name.replace("sam-ft", "-m sam_ft")
+        meet = "--standalone" if nodes == 1 else '--rdzv-backend=c10d --rdzv-endpoint="$(hostname):29500"'
+        raise ConfigError(
+            f"SLURM_NTASKS={tasks}: Slurm would start {tasks} separate trainings in one directory. Start torchrun once "
+            f"on each machine: srun --ntasks={nodes} --ntasks-per-node=1 torchrun --nnodes={nodes} "
+            f"--nproc-per-node={-(-tasks // nodes)} {meet} {script} ..., or one process: srun --ntasks=1"
+        )
 
 
 def sum_over_ranks(values: Sequence[float]) -> list[float]:

@@ -1,0 +1,35 @@
+"""The console command: sam-ft train | evaluate | check | export, the same as the scripts of a clone."""
+
+import os
+import sys
+from importlib import import_module
+
+from sam_ft.cli.exit import exit_cleanly
+from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
+
+# Modules with a `main` that Hydra calls. Imported by name: they stand above this room.
+COMMANDS = {
+    "train": "sam_ft.recipes.train",
+    "evaluate": "sam_ft.recipes.evaluate",
+    "check": "sam_ft.check.__main__",
+    "export": "sam_ft.export.__main__",
+}
+USAGE = f"sam-ft {'|'.join(COMMANDS)} [SETTING=VALUE ...]; `sam-ft train --help` lists the settings of train"
+
+
+def main() -> None:
+    """Runs the command that the first argument names; the others are its settings."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-h", "--version"):
+        from sam_ft import __version__
+
+        print(__version__ if name == "--version" else USAGE)
+        return
+    # Hydra reads sys.argv itself.
+    sys.argv[:2] = [f"sam-ft {name}"]
+    sys.path.append(os.getcwd())  # last: a user's own loss in the working directory can be named in a YAML file
+    with exit_cleanly(), distributed.process_group():
+        if name not in COMMANDS:
+            raise ConfigError(f"{name} is not a command; expected {USAGE}")
+        import_module(COMMANDS[name]).main()
