@@ -94,7 +94,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
 
 
 if __name__ == "__main__":
-    from evaluate import main  # noqa: F811  under the name by which a launcher of sweeps can pickle it
+    from evaluate import main  # by the name under which a launcher of sweeps can pickle it
 
     with exit_cleanly(), distributed.process_group():
         main()

@@ -2,7 +2,7 @@
 
 import sys
 
-if sys.version_info < (3, 10):  # before any import, which an old Python may not be able to read
+if sys.version_info < (3, 10):  # noqa: UP036  before any import, which an old Python may not be able to read
     sys.stderr.write("error: Python %d.%d runs this; sam-ft needs 3.10 or later\n" % sys.version_info[:2])  # noqa: UP031
     raise SystemExit(2)
 
