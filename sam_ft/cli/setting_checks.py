@@ -1,6 +1,5 @@
 """Checks values: those of the settings that no class takes, and those of an option against its annotation."""
 
-import shlex
 import types
 import typing
 from collections.abc import Collection, Sequence
@@ -20,7 +19,15 @@ YAML_TYPES: dict[Any, type] = {kind: kind for kind in (int, float, bool, str, ty
     Sequence: list,
 }
 NODE = "{_target_: CLASS, ...}"
-TYPE_NAMES = {int: "int", float: "float", bool: "bool", str: "text", list: "a list", type(None): "null", NODE: NODE}
+TYPE_NAMES = {
+    int: "int",
+    float: "float",
+    bool: "bool",
+    str: "text",
+    list: "a list, [A,B]",
+    type(None): "null",
+    NODE: NODE,
+}
 
 
 def check_booleans(cfg: DictConfig) -> None:
@@ -65,10 +72,10 @@ def check_paths(cfg: DictConfig, keys: Collection[str], or_null: Collection[str]
             raise ConfigError(f"{key}= is empty; expected the path of a file or a folder")
 
 
-def check_type(name: str, value: Any, annotation: Any, suggest: bool = True) -> None:
+def check_type(name: str, value: Any, annotation: Any) -> None:
     """Refuses a value of another type than the option is annotated for; it would only fail in the first step.
 
-    name: of the option on the command line · suggest: add the override to type; items of a list have none
+    name: of the option on the command line
 
     Raises:
         ConfigError: naming the option, the value and the expected types.
@@ -82,13 +89,14 @@ def check_type(name: str, value: Any, annotation: Any, suggest: bool = True) -> 
     # an int is a float too, but True is not a number
     if type(value) not in ([*expected, int] if float in expected else expected):
         words = " or ".join(dict.fromkeys(TYPE_NAMES[kind] for kind in expected))
-        suggestion = _suggest_quotes(name, value, expected) if suggest else ""
-        raise ConfigError(f"{name}={'null' if value is None else value} was given; expected {words}{suggestion}")
+        # The value itself cannot be shown in quotes: Hydra has already read 2024_01 as 202401.
+        quotes = f", in quotes: '{name}=\"TEXT\"'" if str in expected and type(value) in (int, float, bool) else ""
+        raise ConfigError(f"{name}={'null' if value is None else value} was given; expected {words}{quotes}")
     if isinstance(value, list):
         # Sequence[str] → str, for each item.
         for item_annotation in typing.get_args(parts[expected.index(list)]):
             for index, item in enumerate(value):
-                check_type(f"{name}.{index}", item, item_annotation, suggest=False)
+                check_type(f"{name}.{index}", item, item_annotation)
 
 
 def _yaml_type(annotation: Any) -> Any:
@@ -97,13 +105,3 @@ def _yaml_type(annotation: Any) -> Any:
     if found is None and isinstance(annotation, type) and annotation.__module__.startswith(("sam_ft.", "torch.")):
         return NODE
     return found
-
-
-def _suggest_quotes(name: str, value: Any, expected: Collection[Any]) -> str:
-    """The override to type for a value that only lacks its quotes or brackets, else nothing."""
-    # the value cannot be converted here: Hydra has already read 2024_01 as 202401
-    if str in expected and type(value) in (int, float, bool):
-        return ": " + shlex.quote(f'{name}="{value}"')
-    if list in expected and isinstance(value, str):
-        return ": " + shlex.quote(f'{name}=["{value}"]')
-    return ""
