@@ -94,7 +94,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
 
 
 if __name__ == "__main__":
-    from evaluate import main  # by the name under which a launcher of sweeps can pickle it
+    from sam_ft.recipes.evaluate import main  # as in train.py
 
     with exit_cleanly(), distributed.process_group():
         main()

@@ -141,7 +141,7 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> Non
 
 
 if __name__ == "__main__":
-    from train import main  # by the name under which a launcher of sweeps can pickle it
+    from sam_ft.recipes.train import main  # this file, by a name under which a launcher of sweeps can pickle it
 
     with exit_cleanly(), distributed.process_group():
         main()

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 
 from sam_ft.cli.config import is_sweep_job
@@ -22,11 +23,12 @@ def record_sweep_job(results: dict, monitor: str = "iou") -> None:
         return
     settings = HydraConfig.get()
     path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"
-    jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    jobs = [job for job in jobs if job["job"] != settings.job.num]  # from an earlier start of the same sweep
-    jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(as_json(job) + "\n" for job in jobs))
+    with FileLock(path.with_name(".sweep.lock")):  # a launcher may run several jobs at once
+        jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        jobs = [job for job in jobs if job["job"] != settings.job.num]  # from an earlier start of the same sweep
+        jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(as_json(job) + "\n" for job in jobs))
     if "best" in results and len(jobs) > 1:
         log.info("\n%s", describe_best_job(jobs, monitor))
 
