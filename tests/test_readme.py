@@ -30,6 +30,7 @@ from tests.support.pages import (
     shell_lines,
     spans,
 )
+from tests.test_architecture import LAYERS
 
 BLOCKS = [block for page in PAGES for block in read_blocks(page)]
 SPANS = [(page.name, span) for page in PAGES for span in spans(page)]
@@ -66,7 +67,7 @@ NOT_RUN = {
 PLUGINS = {"hydra/launcher=submitit_slurm", "hydra/launcher=submitit_local"}
 # Not in the code yet, by a text of the command or the block. An entry that works now fails as XPASS: remove it.
 PENDING = ("trust=[mylab]", '"new.png", boxes')
-PENDING_SETTINGS = {"extending.md: trust=[mylab]", "runs.md: logger.pictures=true"}
+PENDING_SETTINGS = {"extending.md: trust=[mylab]"}
 
 
 def or_pending(things, text):
@@ -209,6 +210,11 @@ def test_every_file_of_the_tour_exists():
         # a name without folder lies beside the first one, or at the top of the package
         for name in (first, *others):
             assert (ROOT / "sam_ft" / name).exists() or (folder / name).exists(), name
+
+
+def test_the_layers_of_the_tour_are_those_of_the_test():
+    lines = re.findall(r"^layer \d +(.*)$", (ROOT / "docs/architecture.md").read_text(), re.M)
+    assert [line.replace("/", "").split() for line in lines] == LAYERS[::-1]
 
 
 def recipe(title):
