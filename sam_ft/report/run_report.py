@@ -18,7 +18,8 @@ from sam_ft.report.samples import SamplePictures
 from sam_ft.report.summary import training_summary
 from sam_ft.report.tables import parameter_table
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.loggers import RunLog, Tracker
+from sam_ft.training.loggers import Tracker
+from sam_ft.training.run_log import RunLog
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import StepResult, read_back
 from sam_ft.types import Batch

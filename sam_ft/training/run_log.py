@@ -1,0 +1,98 @@
+"""The log of a run's numbers: always a local file, optionally a tracker, which never stops the training."""
+
+import errno
+import json
+import logging
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sam_ft.training.loggers import Tracker
+from sam_ft.utils import distributed
+from sam_ft.utils.files import as_json, atomic_path
+
+log = logging.getLogger("sam_ft")
+
+
+class RunLog:
+    """Writes metrics.jsonl, one JSON object per line, and calls the tracker; on the main process only.
+
+    Any exception of the tracker becomes one warning, and the run continues without it; so does a full disk. As a
+    context manager it finishes the tracker at the end of its block and passes on whether the run failed.
+    """
+
+    def __init__(self, directory: Path, tracker: Tracker | None, settings: dict):
+        self._path = directory / "metrics.jsonl"
+        self._file_warned = False
+        # None on the other processes: every method below does nothing then.
+        self._tracker = tracker if distributed.is_main() else None
+        if self._tracker is not None:
+            self._guard(self._tracker.start, directory, directory.name, settings)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.finish(failed=kind is not None)
+
+    def log(self, step: int, values: dict) -> None:
+        """Logs metrics at an optimizer step, counted from the start of training."""
+        if distributed.is_main():
+            line = as_json({"step": step, **values}) + "\n"
+            self._to_file(lambda: _append(self._path, line.encode()))
+        if self._tracker is not None:
+            self._guard(self._tracker.log, step, values)
+
+    def picture(self, step: int, title: str, path: Path) -> None:
+        if self._tracker is not None:
+            self._guard(self._tracker.picture, step, title, path)
+
+    def finish(self, failed: bool = False) -> None:
+        if self._tracker is not None:
+            self._guard(self._tracker.finish, failed)
+        self._tracker = None  # finish only once
+
+    def rewind(self, step: int) -> None:
+        """Removes lines after `step`, which a resumed run writes again, and an incomplete line."""
+        if distributed.is_main() and self._path.exists():
+            self._to_file(lambda: _keep_lines(self._path, step))
+
+    def _to_file(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._file_warned:
+                log.warning("%s: cannot be written (%s); it will lack metrics", self._path, error.strerror)
+            self._file_warned = True
+
+    def _guard(self, call: Callable, *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # a tracker may raise any type, and must not end the run
+            log.warning("logger: %s: %s; the run continues with metrics.jsonl only", type(error).__name__, error)
+            self._tracker = None
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Appends a line, or nothing if the disk is full: a partial line would also corrupt the next one."""
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        if file.write(line) < len(line):
+            file.truncate(size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _keep_lines(path: Path, last_step: int) -> None:
+    lines = path.read_text(errors="replace").splitlines()
+    with atomic_path(path) as temporary:
+        # An incomplete line has step infinity, so it is dropped too.
+        temporary.write_text("".join(line + "\n" for line in lines if _step_of(line) <= last_step))
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; infinity for a line that a crash left incomplete."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
