@@ -1,5 +1,6 @@
 """Predicts masks for new images, with a model or with the best weights of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from sam_ft.data.io.images import read_image
 from sam_ft.data.transforms import resize_image
 from sam_ft.models import Sam
 from sam_ft.prompts import scale_prompts
@@ -25,22 +27,31 @@ class Predictor:
 
     precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" on a GPU that supports it, is faster
         there and changes pixels at the edges
+    intensity, page: how images given by their path are read, see `read_image`
     """
 
-    def __init__(self, model: Sam, precision: str = "float32"):
+    def __init__(
+        self, model: Sam, precision: str = "float32", intensity: str = "percentile", page: int | None = None
+    ) -> None:
         self.model = model.eval()
+        self._reading: dict[str, Any] = {"intensity": intensity, "page": page}
         self._task = PromptedSegmentation(model, precision=precision)
         self._image: NDArray | None = None
         self._weights: list[tuple] = []
 
     @classmethod
     def from_run(
-        cls, run: str | Path, device: str | torch.device | None = None, precision: str = "float32"
+        cls,
+        run: str | Path,
+        device: str | torch.device | None = None,
+        precision: str = "float32",
+        trust: Sequence[str] = (),
     ) -> "Predictor":
-        """A predictor with the model of a run and its best weights.
+        """A predictor with the model of a run and its best weights, which reads images as the run did.
 
         run: the directory that train.py wrote · device: default is this process's GPU, else the CPU
         precision: as in the constructor, independent of the run's
+        trust: packages of your own that the run's model may call; its loss, metric and data are not built
 
         Raises:
             ConfigError: the directory holds no run, or one of another format version.
@@ -49,15 +60,15 @@ class Predictor:
         from sam_ft.cli.config import build  # imported here: a Predictor of a model does not need Hydra
         from sam_ft.cli.runs import load_run
 
-        directory, cfg = load_run(run)
+        directory, cfg, reading = load_run(run, ("model",), trust)
         model = build(cfg.model)
         load_partial_weights(model, directory / "checkpoints/best.safetensors")
-        return cls(model.to(device or distributed.device()), precision)
+        return cls(model.to(device or distributed.device()), precision, **reading)
 
     @torch.no_grad()
     def predict(
         self,
-        image: NDArray[np.uint8],
+        image: NDArray[np.uint8] | str | Path,
         boxes: ArrayLike | None = None,
         points: ArrayLike | None = None,
         point_labels: ArrayLike | None = None,
@@ -66,7 +77,8 @@ class Predictor:
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]:
         """Predicts masks of N objects; every given prompt has N as its first axis.
 
-        image: (H, W, 3) uint8 RGB · boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
+        image: (H, W, 3) uint8 RGB, or the path of a file in any format that training reads
+        boxes: (N, 4) x0, y0, x1, y1 in pixels of the image
         points: (N, K, 2) x, y in pixels of the image, with point_labels: (N, K), 1 object, 0 background, -1 padding
         mask_input: (N, 1, 4s, 4s) logits of an earlier prediction
         N may be 0: [] for every given prompt, from a detector that found nothing, gives no masks.
@@ -77,7 +89,10 @@ class Predictor:
         Raises:
             ValueError: an array has a wrong shape or type, no prompt was given, or a box is empty or lies outside the
                 image.
+            DataError: the file cannot be read.
         """
+        if isinstance(image, str | Path):
+            image = read_image(image, **self._reading)
         _check_image(image)
         size = (image.shape[0], image.shape[1])
         prompts = self._to_input_frame(size, boxes, points, point_labels, mask_input)
@@ -164,8 +179,8 @@ class Predictor:
 def _check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray):
         raise ValueError(
-            f"image is of type {type(image).__name__}; expected an array (H, W, 3) of uint8 in RGB order, such as "
-            'np.array(Image.open(path).convert("RGB"))'
+            f"image is of type {type(image).__name__}; expected a path, or an array (H, W, 3) of uint8 in RGB order, "
+            "such as sam_ft.read_image(path)"
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")

@@ -20,7 +20,7 @@ LAYERS = [
     ["training"],
     ["report"],
     ["cli"],
-    ["check", "export", "predictor"],
+    ["check", "export", "predictor", "recipes"],
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(

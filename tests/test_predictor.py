@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft import Predictor
+from sam_ft import Predictor, read_image
+from sam_ft.utils.errors import DataError
 from tests.support.tiny import tiny_sam
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
@@ -49,7 +50,6 @@ def test_another_type_is_refused_even_with_the_values_of_the_last_image(predicto
 @pytest.mark.parametrize(
     ("image", "fact"),
     [
-        pytest.param("cell.png", "type str", id="path"),
         pytest.param(Image.fromarray(IMAGE), "type Image", id="Pillow"),
         pytest.param(IMAGE.tolist(), "type list", id="list"),
         pytest.param(IMAGE[:0], "uint8 (0, 30, 3)", id="no rows"),
@@ -58,6 +58,22 @@ def test_another_type_is_refused_even_with_the_values_of_the_last_image(predicto
 def test_an_image_that_is_no_array_is_refused(predictor, image, fact, messages):
     with messages.raises(ValueError, fact):
         predictor.predict(image, boxes=[[3, 4, 9, 9]])
+
+
+def test_a_path_is_read_as_training_reads_it(tmp_path, messages):
+    # 16 bits: Pillow's convert("RGB") would cut all values at 255
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.linspace(300, 60000, 600).reshape(20, 30).astype(np.uint16)).save(path)
+    boxes = [[3, 4, 9, 9]]
+    for reading in ({}, {"intensity": "dtype"}):
+        own = Predictor(tiny_sam(), **reading)
+        for given in (path, str(path)):
+            masks, _, logits = own.predict(given, boxes=boxes)
+            assert np.array_equal(logits, own.predict(read_image(path, **reading), boxes=boxes)[2])
+            assert masks.shape == (1, 1, 20, 30)
+    assert not np.array_equal(read_image(path), read_image(path, intensity="dtype"))
+    with messages.raises(DataError, tmp_path / "nothing.png"):
+        own.predict(tmp_path / "nothing.png", boxes=boxes)
 
 
 GOOD = [3, 4, 9, 9]

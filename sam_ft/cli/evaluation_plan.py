@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cache.embedding_cache import MAX_GB
 from sam_ft.cli.runs import load_run
-from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
+from sam_ft.cli.setting_checks import check_paths, check_trust, check_whole_numbers
 from sam_ft.utils.errors import ConfigError
 
 GROUPS = ("data", "model", "metric", "cache")  # taken from the run unless the command line chooses them
@@ -40,6 +40,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     check_whole_numbers(cfg, 1, ("amg_points_per_side",), or_null=("eval_chunk", "eval_batch_size"))
     check_whole_numbers(cfg, 0, ("workers", "pictures"))
     check_paths(cfg, (), or_null=("run", "checkpoint", "output"))
+    check_trust(cfg)
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
     given = OmegaConf.create({key: cfg[key] for key in GROUPS if cfg.get(key)})
@@ -63,8 +64,11 @@ def _without_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
 
 
 def _of_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
-    directory, settings = load_run(cfg.run)
-    nodes = OmegaConf.create({key: settings[key] for key in GROUPS})
+    own = [key for key in GROUPS if "_target_" not in given.get(key, {})]  # not replaced on the command line
+    if cfg.eval_prompts is None and "_target_" not in (cfg.get("eval_prompt") or {}):
+        own.append("eval_prompt")
+    directory, settings, _ = load_run(cfg.run, [*own, "precision"], cfg.trust)
+    nodes = OmegaConf.create({key: settings.get(key, {}) for key in GROUPS})
     if "max_gb" in nodes.cache:  # a run that came from elsewhere must not delete embeddings here
         nodes.cache.max_gb = max(nodes.cache.max_gb, MAX_GB)
     for key, value in given.items():
@@ -73,7 +77,7 @@ def _of_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
     output = directory / "-".join(("evaluation", *_differences(cfg, given)))
     return EvaluationPlan(
         **{key: nodes[key] for key in GROUPS},
-        prompts=_choose_prompts(cfg, settings.eval_prompt),
+        prompts=_choose_prompts(cfg, settings.get("eval_prompt")),
         # the scores and masks of a run are those of its precision: bfloat16 moves pixels at the edges
         precision=cfg.precision or settings.precision,
         checkpoint=Path(cfg.checkpoint or directory / "checkpoints/best.safetensors"),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +22,14 @@ from sam_ft.utils.errors import ConfigError
 
 
 class Run(NamedTuple):
-    """A run's directory and its configuration."""
+    """A run's directory, the parts of its configuration that may be built, and how it read images.
+
+    reading: the arguments `intensity` and `page` of `sam_ft.read_image`, where they were set
+    """
 
     directory: Path
     cfg: DictConfig
+    reading: dict[str, Any]
 
 
 @contextmanager
@@ -62,20 +66,27 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
         lock.release()
 
 
-def load_run(directory: str | Path) -> Run:
-    """The configuration of an earlier run as plain values that pass the allowlist, so it is safe to build.
+def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] = ()) -> Run:
+    """Some parts of an earlier run's configuration as plain values that pass the allowlist, so they are safe to build.
+
+    parts: settings at the top, such as "model"; the others are neither checked nor returned, so that a loss of the
+        user's own does not lock a run
+    trust: packages of the user's own that these parts may call
 
     Raises:
-        ConfigError: `directory` holds no run or one of another format version, or its config.yaml calls anything that
-            is not on the allowlist.
+        ConfigError: `directory` holds no run or one of another format version, or a part of its config.yaml calls
+            anything that is not on the allowlist.
     """
     directory = Path(directory).expanduser()
     path = directory / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"run={directory}: there is no config.yaml; give the directory that train.py wrote")
     settings = read_run_config(path)
-    check_allowlist(settings, path)
-    return Run(directory, OmegaConf.create(settings))
+    chosen = {name: settings[name] for name in parts if name in settings}
+    check_allowlist(chosen, path, trust)
+    data = settings.get("data") if isinstance(settings.get("data"), dict) else {}
+    reading = {key: data[key] for key in ("intensity", "page") if isinstance(data.get(key), str | int)}
+    return Run(directory, OmegaConf.create(chosen), reading)
 
 
 def _check_batch_size(batch_size: int) -> None:

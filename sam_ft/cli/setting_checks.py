@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.precision import PRECISIONS
@@ -58,6 +58,13 @@ def check_whole_numbers(cfg: DictConfig, least: int, keys: Collection[str], or_n
         allowed = cfg[key] is None and key in or_null
         if not allowed and (type(cfg[key]) is not int or cfg[key] < least):
             raise ConfigError(f"{key}={cfg[key]}; expected a whole number of at least {least}")
+
+
+def check_trust(cfg: DictConfig) -> None:
+    """Refuses a value of `trust` that is not a list of packages. Raises: ConfigError"""
+    names = cfg.trust if OmegaConf.is_list(cfg.trust) else [None]
+    if not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise ConfigError(f"trust={cfg.trust}; expected a list of packages, as [mylab]")
 
 
 def check_paths(cfg: DictConfig, keys: Collection[str], or_null: Collection[str] = ()) -> None:

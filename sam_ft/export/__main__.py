@@ -9,7 +9,7 @@ from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.runs import load_run
-from sam_ft.cli.setting_checks import check_paths
+from sam_ft.cli.setting_checks import check_paths, check_trust
 from sam_ft.export import export_official
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils.errors import ConfigError
@@ -24,7 +24,8 @@ def main(cfg: DictConfig) -> None:
         if cfg.format not in FORMATS:
             raise ConfigError(f"format={cfg.format} is not known; choose one of {', '.join(FORMATS)}")
         export, suffix = FORMATS[cfg.format]
-        run = load_run(cfg.run)
+        check_trust(cfg)
+        run = load_run(cfg.run, ("model",), cfg.trust)
         model = build(run.cfg.model)
         # The base weights with the trained ones on top: the file holds all of them.
         load_partial_weights(model, run.directory / "checkpoints/best.safetensors")

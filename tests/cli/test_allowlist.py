@@ -1,4 +1,5 @@
 import contextlib
+import sys
 
 import hydra
 import pytest
@@ -9,14 +10,14 @@ from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.training.checkpoint import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
-from tests.cli.test_runs import METRIC, write
+from tests.cli.test_runs import METRIC, PARTS, write
 from tests.test_architecture import CONFIGS
 
 
 def test_every_target_in_conf_is_on_the_allowlist(tmp_path):
     nodes = [OmegaConf.to_container(OmegaConf.load(path)) for path in CONFIGS if path.parent.name != "experiment"]
     write(tmp_path, parts=[{key: value for key, value in node.items() if key != "defaults"} for node in nodes])
-    load_run(tmp_path)
+    load_run(tmp_path, PARTS)
     text = "".join(path.read_text() for path in CONFIGS)
     assert all(f"_target_: {name}\n" in text for name in ALLOWED_FUNCTIONS)
 
@@ -34,7 +35,7 @@ def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(
     assert marker.exists()  # the attack is real
 
     marker.rmdir()
-    metric = rerooted(load_run(tmp_path).cfg)
+    metric = rerooted(load_run(tmp_path, PARTS).cfg)
     assert metric._target_ == METRIC["_target_"]
     with messages.raises(ConfigError, "'path'"):
         build(metric)
@@ -60,7 +61,7 @@ def test_a_config_that_would_call_something_else_is_refused(messages, attack, tm
     text = OmegaConf.to_yaml(OmegaConf.create(settings)).replace("MARKER", str(marker))
     (tmp_path / "config.yaml").write_text(text)
     with messages.raises(ConfigError, "config.yaml: "):
-        load_run(tmp_path)
+        load_run(tmp_path, PARTS)
     assert not marker.exists()
 
     # The attack is real: Hydra alone carries it out, though the class around it may then stumble over the result.
@@ -93,7 +94,7 @@ def test_a_config_that_would_call_something_else_is_refused(messages, attack, tm
 def test_only_classes_of_the_allowed_modules_may_be_called(messages, target, tmp_path, capsys):
     write(tmp_path, metric={"_target_": target})
     with messages.raises(ConfigError, "config.yaml: ", target):
-        load_run(tmp_path)
+        load_run(tmp_path, PARTS)
     assert not capsys.readouterr().out
 
 
@@ -101,4 +102,51 @@ def test_only_classes_of_the_allowed_modules_may_be_called(messages, target, tmp
 def test_other_keys_of_hydra_are_refused(messages, key, tmp_path):
     write(tmp_path, metric={**METRIC, key: True})
     with messages.raises(ConfigError, "config.yaml: ", key):
-        load_run(tmp_path)
+        load_run(tmp_path, PARTS)
+
+
+OWN = """
+import os
+from os import mkdir
+
+
+class Area:
+    weight: float = 1.0
+
+
+def area() -> int:
+    return 1
+"""
+
+
+@pytest.fixture
+def mylab(tmp_path, monkeypatch):
+    """A package of the user's own on the path."""
+    (tmp_path / "lib/mylab").mkdir(parents=True)
+    (tmp_path / "lib/mylab/__init__.py").touch()
+    (tmp_path / "lib/mylab/losses.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    yield
+    for name in ("mylab", "mylab.losses"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", ["Area", "area"])
+def test_a_trusted_package_may_be_called(messages, mylab, tmp_path, name):
+    write(tmp_path, metric={"_target_": f"mylab.losses.{name}"})
+    load_run(tmp_path, PARTS, trust=["mylab"])
+    for trust in ([], ["my"], ["mylab.metrics"]):
+        with messages.raises(ConfigError, "config.yaml: ", f"mylab.losses.{name}", "trust=[mylab]"):
+            load_run(tmp_path, PARTS, trust)
+
+
+@pytest.mark.parametrize("target", ["mylab.losses.mkdir", "mylab.losses.os.mkdir", "mylab.losses.nothing"])
+def test_functions_that_a_trusted_package_imported_are_not_its_own(messages, mylab, tmp_path, target):
+    write(tmp_path, metric={"_target_": target, "path": str(tmp_path / "marker")})
+    with messages.raises(ConfigError, "config.yaml: ", target):
+        load_run(tmp_path, PARTS, trust=["mylab"])
+
+
+def test_parts_that_are_not_needed_do_not_lock_a_run(tmp_path):
+    write(tmp_path, metric=METRIC, loss={"_target_": "mylab.losses.Area"})
+    assert list(load_run(tmp_path, ["metric", "head"]).cfg) == ["metric"]

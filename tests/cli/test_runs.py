@@ -7,12 +7,13 @@ from omegaconf import OmegaConf
 from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
 from sam_ft.cli.config import build
 from sam_ft.cli.hints import CONF
-from sam_ft.cli.run_config import write_run_config
+from sam_ft.cli.run_config import read_run_config, write_run_config
 from sam_ft.cli.runs import load_run, open_run
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 from tests.support.cli import torchrun
 
+PARTS = ("data", "metric", "model", "monitor", "parts", "side", "safe")
 METRIC = {"_target_": "sam_ft.metrics.SegmentationMetrics"}
 
 
@@ -29,7 +30,7 @@ def settings(directory, **others):
 
 def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
     write(tmp_path, side=64, model={"image_size": "${side}"}, metric=METRIC)
-    directory, cfg = load_run(tmp_path)
+    directory, cfg, _ = load_run(tmp_path, PARTS)
     assert directory == tmp_path
     assert OmegaConf.to_container(cfg, resolve=False) == {"side": 64, "model": {"image_size": 64}, "metric": METRIC}
     assert build(cfg.metric).monitors
@@ -39,7 +40,7 @@ def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
 def test_a_config_that_cannot_be_read_is_named(messages, text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with messages.raises(ConfigError, "config.yaml: "):
-        load_run(tmp_path)
+        load_run(tmp_path, PARTS)
     with messages.raises(ConfigError, "config.yaml: "), open_run(settings(tmp_path)):
         pass
 
@@ -50,7 +51,7 @@ def test_paths_in_a_config_hold_from_any_working_directory(messages, tmp_path, m
     with open_run(settings("run", **parts)) as directory:
         (directory / "checkpoints").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
-    cfg = load_run(directory).cfg
+    cfg = load_run(directory, PARTS).cfg
     assert cfg.data.root == str(tmp_path / "cells")
     assert cfg.model.checkpoint.startswith("/")
     parts["model"]["checkpoint"] = cfg.model.checkpoint
@@ -64,7 +65,7 @@ def test_paths_in_a_config_hold_from_any_working_directory(messages, tmp_path, m
 def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_run(settings("run", data={"table": "cells.csv"})) as directory:
-        assert load_run(directory).cfg.data.table == str(tmp_path / "cells.csv")
+        assert load_run(directory, PARTS).cfg.data.table == str(tmp_path / "cells.csv")
 
 
 def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path, monkeypatch):
@@ -75,7 +76,7 @@ def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path,
     for root in (str(tmp_path / "cells"), "../cells", "../here/.././cells", "../link"):
         with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
             (directory / "checkpoints").mkdir(exist_ok=True)
-    assert load_run(directory).cfg.data.root == str(tmp_path / "here/../link")  # the link, not its target
+    assert load_run(directory, PARTS).cfg.data.root == str(tmp_path / "here/../link")  # the link, not its target
     with messages.raises(ConfigError, "data.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
         pass
 
@@ -135,7 +136,7 @@ def scored(directory):
 def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
     with open_run(settings(earlier, overwrite=True, monitor="dice")):
         assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
-        assert load_run(earlier).cfg.monitor == "dice"
+        assert load_run(earlier, PARTS).cfg.monitor == "dice"
         scored(earlier)
     assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
     assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
@@ -163,7 +164,7 @@ def test_the_backup_of_a_killed_run_is_restored(earlier, monkeypatch):
             return real(path, target)
 
         for act in (
-            lambda: back_up_run(earlier, dict(load_run(earlier).cfg)),
+            lambda: back_up_run(earlier, read_run_config(earlier / "config.yaml")),
             lambda: restore_or_delete_backup(earlier),
         ):
             with monkeypatch.context() as patch, contextlib.suppress(StopIteration):
@@ -214,7 +215,10 @@ def test_a_run_of_another_format_version_is_refused(messages, earlier, version, 
     path = earlier / "config.yaml"
     line = "" if version is None else f"format_version: {version}\n"
     path.write_text(path.read_text().replace("format_version: 2\n", line))
-    for use in (load_run, lambda directory: contextlib.ExitStack().enter_context(open_run(settings(directory)))):
+    for use in (
+        lambda directory: load_run(directory, PARTS),
+        lambda directory: contextlib.ExitStack().enter_context(open_run(settings(directory))),
+    ):
         with messages.raises(ConfigError, path, "expected 2", *facts):
             use(earlier)
 
@@ -224,7 +228,7 @@ def test_a_run_of_an_older_version_can_be_overwritten(earlier):
     path.write_text(path.read_text().replace("format_version: 2\n", ""))
     with open_run(settings(earlier, overwrite=True)):
         scored(earlier)
-    assert load_run(earlier).cfg.monitor == "iou"
+    assert load_run(earlier, PARTS).cfg.monitor == "iou"
 
 
 def test_a_refused_directory_is_not_kept_locked(messages, earlier):

@@ -22,14 +22,19 @@ INTENSITIES = {  # how values other than unsigned 8 bits are scaled
 }
 
 
-def read_image(path: Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
-    """An image of any color mode as RGB, without alpha.
+def read_image(path: str | Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
+    """An image of any color mode as RGB, without alpha, upright by its EXIF orientation: as training reads it.
 
-    intensity: one of `INTENSITIES`, for values other than unsigned 8 bits; one scale for all channels of an image
+    intensity: how values other than unsigned 8 bits are scaled, with one scale for all channels of an image:
+        "percentile", "range" or "dtype", see `INTENSITIES`
     page: of a file with several pages, counted from 0
 
-    → (H, W, 3) uint8. Raises: DataError when the file cannot be decoded in full, or its values cannot be scaled.
+    → (H, W, 3) uint8
+
+    Raises:
+        DataError: the file cannot be decoded in full, or its values cannot be scaled.
     """
+    path = Path(path)
     if intensity not in INTENSITIES:
         raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
     picture = decode(path, page)
