@@ -45,6 +45,8 @@ class Wandb:
 
     def start(self, directory: Path, name: str, settings: dict) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")  # otherwise it prints a dozen lines per run
+        # Reports of wandb's own errors hold paths, and without a network wandb waits 20 s for them at the end.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb  # here, because it takes a second to import
 
         self._wandb = wandb
