@@ -33,7 +33,7 @@ class EmbeddingCache:
     """A file for each image and view under SAM_FT_HOME/embeddings, shared by all runs with the same encoder prefix.
 
     dtype: "float16" or "float32", the number format of the files
-    max_gb: size of all of them together; the least recently used are deleted first, never one that a living run uses
+    max_gb: size of all of them together; the least recently used are deleted first, see `Space` for runs at once
     views: train on that many of each image's 8 flips and quarter turns; None for those that the augmentation draws
 
     Raises:

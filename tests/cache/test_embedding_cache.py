@@ -1,7 +1,9 @@
 import math
+import os
 import pickle
 import shutil
 import threading
+import time
 
 import pytest
 import safetensors.torch
@@ -191,6 +193,24 @@ def test_images_without_room_are_encoded_each_time(home, caplog):
     assert "2 of 3 new embeddings" in caplog.text
 
 
+def test_a_run_whose_files_another_one_needed_reads_pixels_and_encodes_them_each_time(home):
+    room = 3.5 * ENTRY_BYTES / 1e9
+    earlier = Cached(max_gb=room).fill()
+    expected = earlier.task.encode(earlier.dataset.batch([0, 1, 2])).embedding
+    for path in files(home):
+        os.utime(path, (time.time() - 60,) * 2)
+    later = Cached(seed=1, max_gb=room).fill()
+    assert len(files(home)) == 3
+    for _ in range(2):
+        earlier.cache._space._started -= 120  # it began a minute before its files were used
+        earlier.fill()
+        batch = earlier.dataset.batch([0, 1, 2])
+        assert batch.features is None
+        assert torch.equal(earlier.task.encode(batch).embedding, expected)
+    assert earlier.encoded == 3
+    assert later.dataset.batch([0, 1, 2]).images is None
+
+
 def test_images_without_room_are_looked_at_once(caplog):
     run = Cached(max_gb=1e-9).fill().fill()
     assert run.encoded == 0
@@ -276,11 +296,10 @@ def test_no_cache_encodes_nothing_ahead(home):
     assert not home.exists()
 
 
-def test_loaders_of_other_processes_read_from_a_copy_without_the_lock():
+def test_loaders_of_other_processes_read_from_a_copy():
     run = Cached().fill()
     copy = pickle.loads(pickle.dumps(run.dataset))
     assert torch.equal(copy.batch([0, 2]).features.maps[0], run.dataset.batch([0, 2]).features.maps[0])
-    assert copy.read_features.__self__._space._lease is None
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(home, caplog):

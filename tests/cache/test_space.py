@@ -1,12 +1,10 @@
 import os
-import pickle
-import resource
 import shutil
 import time
 
 import pytest
 
-from sam_ft.cache.space import Lease, Space
+from sam_ft.cache.space import Space
 
 ENTRY = 1000  # bytes of a file
 
@@ -20,22 +18,29 @@ def own(keys, folder="enc"):
     return [f"{folder}/{key}.safetensors" for key in keys]
 
 
-def opened(root, keys="", folder="enc", entries=1000.0):
-    space = Space(root, max_gb=entries * ENTRY / 1e9)
-    space.plan(own(keys, folder), ENTRY)
-    return space
+def space(root, entries=1000.0):
+    """A run's space with room for so many files."""
+    return Space(root, max_gb=entries * ENTRY / 1e9)
 
 
-def filled(root, keys, **options):
-    space = opened(root, keys, **options)
-    for name in own(keys):
+def write(root, names):
+    for name in names:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(b"x" * ENTRY)
-    return space
 
 
-def age(root, key, seconds):
-    os.utime(root / own(key)[0], (time.time() - seconds,) * 2)
+def fill(run, keys, folder="enc"):
+    """Plans these files and writes the missing ones. → how many there were"""
+    missing = run.plan(own(keys, folder), ENTRY).missing
+    write(run.root, missing)
+    return len(missing)
+
+
+def filled_earlier(root, keys):
+    """Files of a run that has ended, each used ten seconds after the one before, all of them an hour ago."""
+    fill(space(root), keys)
+    for number, name in enumerate(own(keys)):
+        os.utime(root / name, (time.time() - 3600 + 10 * number,) * 2)
 
 
 def present(root):
@@ -43,111 +48,83 @@ def present(root):
 
 
 def test_files_that_are_missing_are_planned_and_the_others_kept(root):
-    filled(root, "a")
-    kept, missing = Space(root, 50).plan(own("abc"), ENTRY)
+    filled_earlier(root, "a")
+    kept, missing = space(root).plan(own("abc"), ENTRY)
     assert kept == set(own("abc"))
     assert sorted(missing) == own("bc")
 
 
 def test_the_least_recently_used_are_deleted_first(root):
-    old = filled(root, "abc")
-    for key, seconds in (("a", 10), ("b", 30), ("c", 20)):
-        age(root, key, seconds)
-    del old
-    assert set(Space(root, 4.5 * ENTRY / 1e9).plan(own("xy", "other"), ENTRY).missing) == set(own("xy", "other"))
-    assert present(root) == ["a", "c"]
+    filled_earlier(root, "bca")
+    assert fill(space(root, 4.5), "xy", "other") == 2
+    assert present(root) == ["a", "c", "x", "y"]
 
 
-def test_using_an_entry_makes_it_recent(root):
-    filled(root, "ab")
-    for key in "ab":
-        age(root, key, 1000)
-    opened(root, "a")
-    stamps = [(root / name).stat().st_mtime for name in own("ab")]
-    assert stamps[0] > stamps[1] + 900
+def test_using_a_file_makes_it_recent(root):
+    filled_earlier(root, "ab")
+    assert fill(space(root), "a") == 0
+    assert fill(space(root, 2.5), "x", "other") == 1
+    assert present(root) == ["a", "x"]
 
 
-def test_a_living_run_keeps_its_files(messages, root, caplog):
-    living = filled(root, "ab")
-    kept, missing = Space(root, 3.5 * ENTRY / 1e9).plan(own("xyz", "other"), ENTRY)
-    assert len(missing) == 1
-    assert kept == set(missing)
-    messages.logged(caplog, "1 of 3 new embeddings")
-    assert present(root) == ["a", "b"]
-    del living
-
-
-def test_two_runs_that_begin_together_share_the_room(root):
-    first = opened(root, "ab", entries=3)
-    second = Space(root, 3 * ENTRY / 1e9)
-    assert len(second.plan(own("xy", "other"), ENTRY).missing) == 1  # though nothing is written yet
-    del first
-
-
-def test_a_run_does_not_push_out_its_own_files(root):
-    space = filled(root, "abc")
-    space.max_gb = 3.5 * ENTRY / 1e9
-    assert space.plan(own("de"), ENTRY).missing == []
+def test_nothing_is_deleted_where_nothing_is_missing(root):
+    filled_earlier(root, "abc")
+    assert fill(space(root, 1.5), "a") == 0
     assert present(root) == ["a", "b", "c"]
 
 
+def test_the_limit_holds_and_the_files_without_room_are_counted(messages, root, caplog):
+    assert fill(space(root, 2.5), "abc") == 2
+    messages.logged(caplog, "2 of 3 new embeddings")
+    assert len(present(root)) == 2
+
+
+def test_a_run_does_not_push_out_its_own_files(root):
+    filled_earlier(root, "ab")
+    run = space(root, 3.5)
+    assert fill(run, "abv") == 1  # such as the images of validation
+    assert fill(run, "xyz", "other") == 0  # and then those of training
+    assert present(root) == ["a", "b", "v"]
+
+
+def test_of_two_runs_at_once_the_later_one_has_the_room(root, caplog):
+    earlier, later = space(root, 2.5), space(root, 2.5)
+    fill(earlier, "ab")
+    for name in own("ab"):
+        os.utime(root / name, (time.time() - 1,) * 2)
+    earlier._started -= 1
+    assert fill(later, "xy", "other") == 2
+    assert present(root) == ["x", "y"]
+    kept, missing = earlier.plan(own("ab"), ENTRY)
+    assert (kept, missing) == (set(), [])
+    assert present(root) == ["x", "y"]
+    assert "0 of 2 new embeddings" in caplog.text
+
+
 def test_a_folder_that_was_deleted_is_made_again(root):
-    space = filled(root, "a")
+    run = space(root)
+    fill(run, "a")
     shutil.rmtree(root)
-    assert sorted(space.plan(own("ab"), ENTRY).missing) == own("ab")
-    assert set(Lease.all_in_use(root)) == set(own("ab"))
+    assert sorted(run.plan(own("ab"), ENTRY).missing) == own("ab")
 
 
-def test_leftovers_of_dead_runs_are_removed(root):
-    space = filled(root, "a")
-    half = root / "enc/b.safetensors.tmp-1-ab"
-    half.write_bytes(b"half")
-    recent = root / "enc/c.safetensors.tmp-1-ab"
-    recent.write_bytes(b"half")
+def test_half_written_files_of_dead_runs_are_removed(root):
+    fill(space(root), "a")
+    half, recent = (root / f"enc/{name}.safetensors.tmp-1-ab" for name in "bc")
+    for path in (half, recent):
+        path.write_bytes(b"half")
     os.utime(half, (0, 0))
-    del space
-    assert Lease.all_in_use(root) == {}
-    assert list((root / "in_use").iterdir()) == []
-    opened(root, "c")
+    fill(space(root), "c")
     assert not half.exists()
     assert recent.exists()
 
 
 def test_other_files_beside_the_embeddings_neither_count_nor_disappear(root):
-    space = filled(root, "ab")
+    filled_earlier(root, "ab")
     for name in ("index.txt", "enc/notes.txt"):
         (root / name).write_bytes(b"x" * 100 * ENTRY)
-    assert Space(root, 3 * ENTRY / 1e9).plan(own("x"), ENTRY).missing == own("x")
+        os.utime(root / name, (0, 0))
+    assert fill(space(root, 3), "x") == 1
+    assert present(root) == ["a", "b", "x"]
     assert (root / "index.txt").exists()
     assert (root / "enc/notes.txt").exists()
-    del space
-
-
-def test_a_disk_that_fills_up_leaves_no_half_line_in_the_list_of_files_in_use(root):
-    space = opened(root, ["first"])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))  # no file may be longer: a write stops in the middle
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            space.plan(own("abc"), ENTRY)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert list(Lease.all_in_use(root)) == own(["first"])
-
-
-def test_processes_of_the_loaders_get_it_without_the_lock(root):
-    space = filled(root, "a")
-    copy = pickle.loads(pickle.dumps(space))
-    assert copy.root == space.root
-    del copy
-    assert list(Lease.all_in_use(root)) == own("a")  # the run still holds it
-
-
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_worker_that_ends_leaves_the_lock_to_its_run(root):
-    space = opened(root, "a")
-    if (worker := os.fork()) == 0:
-        space._lease = None
-        os._exit(0)
-    os.waitpid(worker, 0)
-    assert list(Lease.all_in_use(root)) == own("a")
