@@ -29,9 +29,9 @@ def write_cells(root: Path, train: int, val: int, side: int = 512, objects: int 
     return root
 
 
-def write_discs(root: Path, objects: int, side: int = 1024) -> Path:
-    """One image with so many discs in rows, each an object, to train on, and one with a single one to validate."""
-    for split, count in (("train", objects), ("val", 1)):
+def write_discs(root: Path, objects: int, side: int = 1024, val_objects: int = 1) -> Path:
+    """One image with so many discs in rows, each an object, to train on, and one with `val_objects` to validate."""
+    for split, count in (("train", objects), ("val", val_objects)):
         columns = int(np.ceil(count**0.5))
         cell = side / columns
         mask = np.zeros((side, side), np.uint16)

@@ -13,13 +13,19 @@ import torch
 from benchmarks import jobs
 from benchmarks.harness import Side, gigabytes, in_turn, machine, ratio, say, table
 from benchmarks.pictures import save_pair, write_cells, write_discs
-from sam_ft.data.datasets import TrainingSet
+from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingLoader
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.splits import survey_split
 from sam_ft.data.transforms import Augment
+from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.metrics import SegmentationMetrics
+from sam_ft.models.build import build_sam
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
 
 DISTINCT = 256  # files; the others are hard links to them
+MASK_CASES = (("sample", 400, 1024), ("train.py", 1500, 2000), ("evaluation", 300, 4000))  # objects, image side
 
 FILES = f"""
 A folder of this many images and as many masks, {DISTINCT} distinct PNG files of 64 × 64 each, the others hard links to
@@ -37,6 +43,12 @@ One image of 1024 × 1024 with this many discs, vit_t (input side 1024), `max_ob
 `eval_chunk` as they are by default. The embedding is in the cache. Training: the second of 2 epochs of one step each.
 Evaluation: `evaluate.py` on the same image. *memory*: peak resident memory of the main process. "does not fit": the
 run may use 85 % of the free memory.
+"""
+MASKS = """
+The memory of masks in the original frame, which should not grow with the number of objects. *sample*: one training
+sample with `max_objects_per_image=8`, above what is resident before. *train.py*: LiteMedSAM on such an image, validated
+on another one, one epoch, `workers=0` and `pictures=0`, all else by default. *evaluation*: `EvaluationSet`, `evaluate`
+and its rows, LiteMedSAM at `model.image_size=64` with random weights. Both: peak resident memory of the process.
 """
 PROCESSES = """
 The same training by one process with all threads and by two with half of them each, on the CPU, LiteMedSAM with
@@ -179,6 +191,38 @@ def objects(options: argparse.Namespace, folder: Path) -> list[dict]:
     return rows
 
 
+def masks(options: argparse.Namespace, folder: Path) -> list[dict]:
+    rows = []
+    for what, count, side in MASK_CASES:
+        say(f"masks: {what}, {count} objects, {side} pixels")
+        data = write_discs(folder / f"data-{what}", count, side, val_objects=count)
+        if what == "train.py":
+            own = [f"data.root={data}", "data.objects=instances", "model=lite_medsam", "epochs=1", "workers=0"]
+            peak = jobs.timed("train", own, folder / "run", folder / "home", limit=int(0.85 * available_bytes())).peak
+        else:
+            with Side(Masks, data, ours=True) as process:
+                answer = process.ask(what)
+                peak = answer.peak - process.loaded * (what == "sample")
+        rows.append({"": what, "objects": count, "image side": side, "memory in MB": f"{peak / 1e6:.0f}"})
+    return rows
+
+
+class Masks:
+    """One image with many objects, to train on and to evaluate."""
+
+    def __init__(self, root: Path) -> None:
+        self.data = Folder(root, objects="instances")
+        self.model = build_sam("lite_medsam", image_size=64).eval()
+
+    def sample(self) -> None:
+        images = TrainingSet(self.data.split("train"), Augment([]), image_size=256, max_objects=8, seed=0)
+        images.batch([images.draw(1, 0)])
+
+    def evaluation(self) -> int:
+        batch = EvaluationSet(self.data.split("val"), self.model.image_size).batch([0])
+        return len(evaluate(PromptedSegmentation(self.model), [batch], Box(), SegmentationMetrics()).rows)
+
+
 def available_bytes() -> int:
     """Of memory, that nobody uses; all there is where the system does not say."""
     info = Path("/proc/meminfo")
@@ -220,6 +264,7 @@ PARTS = {
     "files": ("Files in the folder", files, FILES),
     "images": ("Images with cached embeddings", images, IMAGES),
     "objects": ("Objects in an image", objects, OBJECTS),
+    "masks": ("Masks of many objects", masks, MASKS),
     "processes": ("Processes", processes, PROCESSES),
 }
 

@@ -49,7 +49,8 @@ class TensorFields:
 class Masks(Protocol):
     """The masks of N objects in one frame: a (N, H, W) bool tensor, or a compact form that makes dense what is read.
 
-    Compact forms are `TensorFields`: `data.io.id_masks.IdMasks` and `data.sources.run_lengths.RunLengthMasks`.
+    Compact forms are `TensorFields`: `data.io.id_masks.IdMasks` and `data.sources.run_lengths.RunLengthMasks`. One that
+    knows the boxes of all masks may also have `boxes() -> (N, 4)`, which is faster than to read them from the masks.
     """
 
     def __len__(self) -> int: ...

@@ -36,6 +36,15 @@ class IdMasks(TensorFields):
             masks[own] = _equal(layer, ids[own])
         return masks
 
+    def boxes(self) -> Tensor:
+        """(N, 4) as `masks_to_boxes` gives them, without the masks."""
+        boxes = torch.empty(len(self), 4)
+        for number, layer in enumerate(self.layers):
+            own = torch.nonzero(self.layer_of == number).flatten()
+            unsigned = layer.cpu().numpy().view(f"u{layer.itemsize}")
+            boxes[own] = torch.from_numpy(_boxes_of_ids(unsigned)[self.ids[own].numpy()])
+        return boxes
+
 
 class IdLayers:
     """Collects the id maps of one or several mask files of an image, which may overlap.
@@ -91,6 +100,28 @@ class IdLayers:
 def _signed(dtype: np.dtype) -> np.dtype:
     """torch compares few unsigned types; equal values have equal bits in the signed one."""
     return np.dtype(dtype if dtype == np.uint8 else f"i{dtype.itemsize}")
+
+
+def _boxes_of_ids(layer: NDArray[np.unsignedinteger]) -> NDArray[np.float32]:
+    """(H, W) → (max + 1, 4): x0, y0, x1, y1 of each id; x1, y1 one past the last pixel."""
+    height, width = layer.shape
+    # Runs of equal pixels in a row: far fewer than pixels.
+    starts = np.ones(layer.shape, bool)
+    starts[:, 1:] = layer[:, 1:] != layer[:, :-1]
+    y, x = np.nonzero(starts)
+    end = np.append(x[1:], 0)
+    end[end == 0] = width  # the next run begins a row
+    ids = layer[y, x]
+    boxes = np.zeros((int(ids.max(initial=0)) + 1, 4), np.float32)
+    boxes[:, :2] = width, height
+    for column, values, extreme in (
+        (0, x, np.minimum),
+        (1, y, np.minimum),
+        (2, end, np.maximum),
+        (3, y + 1, np.maximum),
+    ):
+        extreme.at(boxes[:, column], ids, values.astype(np.float32))
+    return boxes
 
 
 def _equal(layer: Tensor, ids: Tensor) -> Tensor:

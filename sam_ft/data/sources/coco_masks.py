@@ -45,7 +45,7 @@ def _compress_rle(segmentation: dict[str, Any], size: Size) -> dict[str, Any]:
     if given != list(size):
         raise InvalidEntry("have an RLE of another size than their image (expected [height, width])", given)
     if isinstance(counts, str):
-        runs = _decode_counts(counts.encode("utf-8", "replace"))
+        runs = decode_counts(counts.encode("utf-8", "replace"))
     else:
         runs = _number_array(counts) if isinstance(counts, list) else None
     pixels = size[0] * size[1]
@@ -57,7 +57,7 @@ def _compress_rle(segmentation: dict[str, Any], size: Size) -> dict[str, Any]:
     return rle.frPyObjects({"size": list(size), "counts": counts}, *size)
 
 
-def _decode_counts(text: bytes) -> NDArray[np.int64] | None:
+def decode_counts(text: bytes) -> NDArray[np.int64] | None:
     """The run lengths of a compressed RLE, or None if it is damaged.
 
     A number is a row of characters, each "0" plus 5 bits, lowest first, plus 32 if more follow; bit 4 of the last is

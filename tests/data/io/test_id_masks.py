@@ -8,6 +8,7 @@ import torch
 
 from sam_ft.data.io.id_masks import IdLayers
 from sam_ft.types import Original, dense
+from sam_ft.utils.geometry import masks_to_boxes
 from tests.support.masks import rows
 
 
@@ -46,7 +47,17 @@ def test_objects_that_overlap_stay_whole():
     assert torch.equal(dense(masks), torch.cat([rows(line) for line in expected]))
     order = torch.tensor([4, 0, 2])
     assert torch.equal(masks[order], dense(masks)[order])
+    assert torch.equal(masks.boxes(), masks_to_boxes(dense(masks)))
     assert layers.union().tolist() == [[True, True, True, True]]
+
+
+@pytest.mark.parametrize("height", [1, 2, 40])
+def test_boxes_are_those_of_the_masks(height):
+    ids = np.random.default_rng(0).integers(0, 60, (height, 50)).astype(np.uint16) * 1000  # scattered pixels
+    ids[0, 0] = ids[-1, -1] = 59000
+    masks = layers_of(ids)[0].masks()
+    assert torch.equal(masks.boxes(), masks_to_boxes(dense(masks)))
+    assert layers_of(np.zeros((height, 3), np.uint8))[0].masks().boxes().shape == (0, 4)
 
 
 def test_a_file_without_objects_adds_none():
