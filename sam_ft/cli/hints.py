@@ -53,21 +53,22 @@ def check_setting_names(cfg: DictConfig) -> None:
         ConfigError: naming the closest setting, or the choices of the group.
     """
     own = HydraConfig.get()
-    added = [text for text in own.overrides.task if text.startswith("+")]
+    typed = {text.partition("=")[0]: text for text in own.overrides.task}
+    added = [name for name in typed if name.startswith("+")]
     if added:
-        others = [text for text in own.overrides.task if text not in added]
+        # Without those, and without any inside a group, which may need one of those.
+        others = [text for name, text in typed.items() if name not in added and "." not in name]
         without = hydra.compose(own.job.config_name, [*own.overrides.hydra, *others], return_hydra_config=True)
         known = {str(name).split("@")[-1] for name in (*without, *without.hydra.runtime.choices)}
-        for text in added:
-            name = text.lstrip("+").partition("=")[0].split("@")[-1].split(".")[0]
+        for name in (dotted.lstrip("+").split("@")[-1].split(".")[0] for dotted in added):
             if name not in known:
                 raise ConfigError(describe_unknown_setting(name, without))
-    for typed in own.runtime.choices:
-        folder, _, name = str(typed).rpartition("@")
-        # A group has settings by name, or is null; never a bare value.
+    # A group has settings by name, or is null; never a bare value.
+    for group in map(str, own.runtime.choices):
+        folder, _, name = group.rpartition("@")
         if name in cfg and not isinstance(cfg[name], DictConfig | None):
             choices = GlobalHydra.instance().config_loader().get_group_options(folder or name)
-            raise ConfigError(f"{name}={cfg[name]}: {typed}=NAME chooses one of {', '.join(choices)}")
+            raise ConfigError(f"{name}={cfg[name]}: {group}=NAME chooses one of {', '.join(choices)}")
 
 
 def explain_hydra_error(error: Exception) -> str:
