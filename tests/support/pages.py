@@ -35,6 +35,15 @@ def read_blocks(page: Path) -> list[Block]:
     return [Block(str(page.relative_to(ROOT)), language, text) for language, text in found]
 
 
+def write_own_files(folder: Path) -> Path:
+    """Writes the files of mylab/ and my_conf/ that the pages show into a folder, and returns it."""
+    for block in (block for page in PAGES for block in read_blocks(page)):
+        if found := re.match(r"(?:# @package.*\n)?# ((?:mylab|my_conf)/\S+)\n", block.text):
+            (folder / found[1]).parent.mkdir(parents=True, exist_ok=True)
+            (folder / found[1]).write_text(block.text)
+    return folder
+
+
 def spans(page: Path) -> list[str]:
     """The inline code of a page."""
     prose = re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(), flags=re.M)
