@@ -33,7 +33,6 @@ def test_keys_of_a_users_own_files_may_resemble_settings(messages, cli, own, typ
     ("script", "typed", "fact"),
     [
         ("train.py", ["experiment=shrt"], "did you mean short?"),
-        ("train.py", ["experiment=broken"], "broken.yaml"),
         ("train.py", ["+epoch=3"], "epochs"),
         ("train.py", ["--config-name=own", "+debg=true"], "debug"),
         ("train.py", ["eval_prompt=box"], "iterative, jittery, mask"),
@@ -44,6 +43,12 @@ def test_hints_know_a_users_own_choices(messages, cli, own, script, typed, fact)
     done = cli(script, "--config-dir", str(own), *typed)
     messages.refused(done, 2, fact)
     assert done.err.count("\n") == 1
+
+
+def test_a_file_that_is_no_yaml_is_named_in_one_line(cli, own):
+    done = cli("train.py", "--config-dir", str(own), "experiment=broken")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert str(own / "experiment/broken.yaml") in done.err
 
 
 def test_an_option_that_plus_added_can_be_set_without_plus(messages, cli):
