@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sam_ft.training.checkpoint import FORMAT_VERSION
+from sam_ft.training.tensor_file import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import atomic_path
 

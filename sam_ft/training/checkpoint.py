@@ -1,25 +1,15 @@
-"""The partial checkpoint with the trained parameters, and the training state to resume from.
+"""The partial checkpoint with the trained parameters, and the training state to resume from: see `tensor_file`."""
 
-Both are safetensors files, never pickles, written atomically and with a digest of their tensors, because the format
-itself does not detect a flipped bit.
-"""
-
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sam_ft.models import Sam
+from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError
-from sam_ft.utils.files import as_json, atomic_path
-
-FORMAT_VERSION = 2  # of a run's directory: its config.yaml and its checkpoints
 
 
 def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
@@ -28,7 +18,7 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
     metadata: further entries of the file's metadata, such as scores; any JSON value
     """
     tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    _write_tensors(path, tensors, {**_identity(model, tensors.keys()), **metadata})
+    write_tensors(path, tensors, {**_identity(model, tensors.keys()), **metadata})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
@@ -40,7 +30,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
         CheckpointError: the file is missing, damaged, of another version, or belongs to another model, another
             input side or another base checkpoint; or names or shapes do not fit. The model is unchanged then.
     """
-    tensors, metadata = _read_tensors(path)
+    tensors, metadata = read_tensors(path)
     # All checks come before the first copy, so that a refused file leaves the model as it was.
     for key, ours in _identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
@@ -68,7 +58,7 @@ def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     for name, parameter in trained.items():  # by name: indices change with the parameter groups
         state = optimizer.state.get(parameter, {})
         tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    _write_tensors(path, tensors, {**_identity(model, trained), **progress})
+    write_tensors(path, tensors, {**_identity(model, trained), **progress})
 
 
 def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
@@ -83,7 +73,7 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     found: dict[str, Tensor] = {}
 
     def read() -> dict:
-        tensors, progress = _read_tensors(path)
+        tensors, progress = read_tensors(path)
         identity = _identity(model, [name.removeprefix("model.") for name in names])
         same = names.keys() == {name for name in tensors if name.startswith("model.")}
         if not same or any(progress.get(key) != ours for key, ours in identity.items()):
@@ -117,7 +107,7 @@ def _identity(model: Sam, trained: Iterable[str]) -> dict:
     base = model.base_sha256
     if base is None:
         rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in trained}
-        base = f"random weights {_digest(rest)}"
+        base = f"random weights {digest_of(rest)}"
     return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
 
 
@@ -130,50 +120,3 @@ def _mismatch(key: str, theirs: object, ours: object) -> str:
         f"was trained on top of the base checkpoint with sha256 {theirs}, this model was built from {ours}; "
         "set model.checkpoint to the file that the training used"
     )
-
-
-def _write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}  # safetensors refuses views
-    metadata = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": _digest(tensors)}
-    try:
-        with atomic_path(path) as temporary:
-            # safetensors metadata holds only strings; JSON preserves numbers and lists
-            save_file(tensors, temporary, {key: as_json(value) for key, value in metadata.items()})
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
-
-
-def _read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, ValueError, OSError) as error:
-        size = path.stat().st_size
-        raise CheckpointError(
-            f"{path}: not a partial checkpoint of this project, or damaged ({size} bytes): {error}"
-        ) from error
-    version = metadata.get("format_version")
-    if version is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
-    if version != FORMAT_VERSION:
-        older = isinstance(version, int) and version < FORMAT_VERSION
-        age, remedy = ("an older", "train again under another name=") if older else ("a newer", "update sam-ft")
-        raise CheckpointError(
-            f"{path}: was written by {age} version of sam-ft (format {version}, expected {FORMAT_VERSION}); {remedy}"
-        )
-    if metadata.pop("tensors_sha256", None) != _digest(tensors):
-        raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
-    return tensors, metadata
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        # As bytes: NumPy has no bfloat16.
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

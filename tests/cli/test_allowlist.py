@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from sam_ft.cli.allowlist import ALLOWED_FUNCTIONS
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
-from sam_ft.training.checkpoint import FORMAT_VERSION
+from sam_ft.training.tensor_file import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
 from tests.cli.test_runs import METRIC, PARTS, write
 from tests.test_architecture import CONFIGS

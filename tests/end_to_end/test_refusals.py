@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sam_ft.models import build_model
-from sam_ft.training.checkpoint import FORMAT_VERSION, save_partial_weights
+from sam_ft.training.checkpoint import save_partial_weights
+from sam_ft.training.tensor_file import FORMAT_VERSION
 from tests.conftest import of
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL
