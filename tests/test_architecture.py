@@ -21,6 +21,7 @@ LAYERS = [
     ["report"],
     ["cli"],
     ["check", "export", "predictor", "recipes"],
+    ["__main__"],
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
 MODULES = sorted(

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "sam_ft"
+COMMANDS = {"main"}  # each module that is a command has one
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -15,7 +16,7 @@ def shared_names(modules):
     """
     homes = defaultdict(list)
     for module, source in modules.items():
-        for name in {node.name for node in ast.parse(source).body if isinstance(node, DEFINITIONS)}:
+        for name in {node.name for node in ast.parse(source).body if isinstance(node, DEFINITIONS)} - COMMANDS:
             homes[name].append(module)
     return {name: found for name, found in homes.items() if len(found) > 1}
 

@@ -50,7 +50,7 @@ def check_allowlist(node: Any, path: Path, trust: Sequence[str] = ()) -> None:
             if key == "_target_" and not _is_allowed(value, trust):
                 raise ConfigError(
                     f"{path}: _target_: {value} is not a part of sam_ft; a configuration that came with a checkpoint "
-                    f"may not call it. If the code is yours, name its package: trust=[{str(value).split('.')[0]}]"
+                    "may not call it. If it is code of your own, trust=[PACKAGE] allows its package"
                 )
             if str(key).startswith("_") and key != "_target_":  # _partial_, _args_ change the call
                 raise ConfigError(f"{path}: {key}: a configuration that came with a checkpoint may not use this key")

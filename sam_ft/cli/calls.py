@@ -37,23 +37,27 @@ def _call(script: str, overrides: Sequence[str]) -> float:
     from hydra.errors import CompactHydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from sam_ft.cli.exit import explain_error
     from sam_ft.cli.hints import CONF, check_setting_names
     from sam_ft.cli.setting_checks import check_booleans
 
     GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(CONF), job_name=script, version_base="1.3"), distributed.process_group():
+    with hydra.initialize_config_dir(str(CONF), job_name=script, version_base="1.3"), distributed.process_group():
+        try:
             composed = hydra.compose(script, list(overrides), return_hydra_config=True)
-            HydraConfig.instance().set_config(composed)
+        except (CompactHydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
+            raise ConfigError(explain_error(error)) from error
+        HydraConfig.instance().set_config(composed)
+        try:
             # As Hydra hands it to a script: without its own node.
             cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             OmegaConf.set_struct(cfg, True)
             check_setting_names(cfg)
             check_booleans(cfg)
             return import_module(f"sam_ft.recipes.{script}").run(cfg)
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain_error(error)) from error
-    finally:
-        HydraConfig.instance().cfg = None
+        except OmegaConfBaseException as error:  # such as a mandatory setting without a value
+            raise ConfigError(explain_error(error)) from error
+        finally:
+            HydraConfig.instance().cfg = None

@@ -4,6 +4,7 @@ import os
 import sys
 from importlib import import_module
 
+import sam_ft
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
@@ -22,9 +23,7 @@ def main() -> None:
     """Runs the command that the first argument names; the others are its settings."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("--help", "-h", "--version"):
-        from sam_ft import __version__
-
-        print(__version__ if name == "--version" else USAGE)
+        print(sam_ft.__version__ if name == "--version" else USAGE)
         return
     # Hydra reads sys.argv itself.
     sys.argv[:2] = [f"sam-ft {name}"]

@@ -84,8 +84,9 @@ def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] =
     settings = read_run_config(path)
     chosen = {name: settings[name] for name in parts if name in settings}
     check_allowlist(chosen, path, trust)
-    data = settings.get("data") if isinstance(settings.get("data"), dict) else {}
-    reading = {key: data[key] for key in ("intensity", "page") if isinstance(data.get(key), str | int)}
+    data = settings.get("data")
+    values = data if isinstance(data, dict) else {}
+    reading = {key: values[key] for key in ("intensity", "page") if isinstance(values.get(key), str | int)}
     return Run(directory, OmegaConf.create(chosen), reading)
 
 

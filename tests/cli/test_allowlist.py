@@ -136,7 +136,7 @@ def test_a_trusted_package_may_be_called(messages, mylab, tmp_path, name):
     write(tmp_path, metric={"_target_": f"mylab.losses.{name}"})
     load_run(tmp_path, PARTS, trust=["mylab"])
     for trust in ([], ["my"], ["mylab.metrics"]):
-        with messages.raises(ConfigError, "config.yaml: ", f"mylab.losses.{name}", "trust=[mylab]"):
+        with messages.raises(ConfigError, "config.yaml: ", f"mylab.losses.{name}", "trust=["):
             load_run(tmp_path, PARTS, trust)
 
 
