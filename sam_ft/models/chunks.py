@@ -22,8 +22,8 @@ class PassBytes(NamedTuple):
     encode: float
 
 
-# In float32, at the input side of the weights. Estimates until `python -m benchmarks.chunk_memory` has run: of 200 MB an
-# object, 70 (lite_medsam) to 93 MB (the others) are saved for the backward pass, which adds gradients of that size.
+# In float32, at the input side of the weights. Estimates until `python -m benchmarks.chunk_memory` has run: of 200 MB
+# an object, 70 (lite_medsam) to 93 MB (the others) are saved for the backward pass, which adds gradients of that size.
 BYTES = {
     "vit_h": PassBytes(200e6, 60e6, 2.5e9),
     "vit_l": PassBytes(200e6, 60e6, 2.0e9),
