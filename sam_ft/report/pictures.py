@@ -68,7 +68,13 @@ def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35, indices: Seque
     indices: of the objects, which give their colors; None for 0 to N - 1
     """
     picture = image.float()
-    for mask, index in zip(masks, range(len(masks)) if indices is None else indices, strict=True):
+    paint_masks(picture, masks, range(len(masks)) if indices is None else indices, alpha)
+    return picture.round().to(torch.uint8)
+
+
+def paint_masks(picture: Tensor, masks: Tensor, indices: Sequence[int], alpha: float = 0.35) -> None:
+    """The same on a picture (3, H, W) float32, in place: further objects need no memory."""
+    for mask, index in zip(masks, indices, strict=True):
         # Only the box of the object: an image may have thousands of small ones.
         x0, y0, x1, y1 = masks_to_boxes(mask[None])[0].int().tolist()
         inside, part = mask[y0:y1, x0:x1], picture[:, y0:y1, x0:x1]
@@ -76,7 +82,6 @@ def draw_masks(image: Tensor, masks: Tensor, alpha: float = 0.35, indices: Seque
         paint = torch.tensor(_COLORS[index % len(_COLORS)], dtype=torch.float32)[:, None, None]
         blended = torch.where(inside, (1 - alpha) * part + alpha * paint, part)
         picture[:, y0:y1, x0:x1] = torch.where(mask_outlines(inside[None]), paint, blended)
-    return picture.round().to(torch.uint8)
 
 
 def mask_outlines(masks: Tensor) -> Tensor:

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.transforms import resize_image
 from sam_ft.prompts import Prompter, scale_prompts
-from sam_ft.report.pictures import Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
+from sam_ft.report.pictures import Panel, draw_prompts, paint_masks, save_sheet, stretch_contrast
 from sam_ft.task import PredictedChunk, PromptedSegmentation
-from sam_ft.types import Prompts, Size
+from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
 from sam_ft.utils.geometry import resize_masks, resized_size
@@ -24,27 +25,31 @@ MAX_SIDE = 1024  # of a picture; larger images are drawn smaller, and kept so un
 class _Drawing:
     """The pictures of one image, onto which one chunk of objects after the other is drawn.
 
-    gt, predicted: (3, H, W) uint8 · prompts: of groups of objects, in the frame of the pictures
+    prompts: (3, H, W) uint8 · gt, predicted: (3, H, W) float32
+
+    No tensor of a chunk is kept, however small: it would split the block of memory that the next chunk needs.
     """
 
-    image: Tensor
+    prompts: Tensor
     gt: Tensor
     predicted: Tensor
-    prompts: list[tuple[Tensor, Prompts]] = field(default_factory=list)
     ious: list[float] = field(default_factory=list)
 
     def add(self, found: PredictedChunk, original_size: Size, ignore: Tensor | None) -> None:
-        size = (self.image.shape[-2], self.image.shape[-1])
+        size = (self.gt.shape[-2], self.gt.shape[-1])
         gt, masks, objects = found.gt.cpu(), found.masks.cpu(), found.objects.cpu()
-        self.gt = draw_masks(self.gt, resize_masks(gt, size), indices=objects.tolist())
-        self.predicted = draw_masks(self.predicted, resize_masks(masks, size), indices=objects.tolist())
-        self.prompts.append((objects, scale_prompts(found.prompts, original_size, size)))
+        paint_masks(self.gt, resize_masks(gt, size), objects.tolist())
+        paint_masks(self.predicted, resize_masks(masks, size), objects.tolist())
+        self.prompts = draw_prompts(self.prompts, [(objects, scale_prompts(found.prompts, original_size, size))])
         # Ignored pixels count in no score.
         counted = masks if ignore is None else masks & ~ignore
         self.ious += (areas(counted & gt) / areas(counted | gt)).tolist()
 
-    def panel(self, title: str) -> Panel:
-        return f"{title}, IoU {sum(self.ious) / len(self.ious):.3f}", self.predicted
+    def gt_panel(self) -> Panel:
+        return "ground truth", self.gt.round().to(torch.uint8)
+
+    def predicted_panel(self, title: str) -> Panel:
+        return f"{title}, IoU {sum(self.ious) / len(self.ious):.3f}", self.predicted.round().to(torch.uint8)
 
 
 class SamplePictures:
@@ -75,15 +80,17 @@ class SamplePictures:
         for index in self._choose():
             drawing, name = self._draw(index), self._dataset.split.names[index]
             self._zero_shot[index] = [
-                (f"{name}: prompt", draw_prompts(drawing.image, drawing.prompts)),
-                ("ground truth", drawing.gt),
-                drawing.panel("zero-shot"),
+                (f"{name}: prompt", drawing.prompts),
+                drawing.gt_panel(),
+                drawing.predicted_panel("zero-shot"),
             ]
         self._save("zero_shot", list(self._zero_shot.values()))
 
     def draw(self, epoch: int) -> Iterator[Path]:
         """Writes samples/epoch_NNN.png with the present predictions beside those before training."""
-        rows = [[*before, self._draw(index).panel(f"epoch {epoch}")] for index, before in self._zero_shot.items()]
+        rows = [
+            [*before, self._draw(index).predicted_panel(f"epoch {epoch}")] for index, before in self._zero_shot.items()
+        ]
         yield from self._save(f"epoch_{epoch:03d}", rows)
 
     def _choose(self) -> Iterator[int]:
@@ -96,7 +103,7 @@ class SamplePictures:
         original_size = (image.shape[-2], image.shape[-1])
         if max(original_size) > MAX_SIDE:
             image = resize_image(image, resized_size(original_size, MAX_SIDE))
-        drawing = _Drawing(image, image, image)
+        drawing = _Drawing(image, image.float(), image.float())
         batch = self._dataset.batch([index])
         ignore = batch.originals[0].ignore
         for found in self._task.predict(batch.to(self._task.model.device), self._prompter, self._chunk):

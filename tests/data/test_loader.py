@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
+from sam_ft.data.io.id_masks import IdMasks
 from sam_ft.data.loader import TrainingBatches, TrainingLoader, evaluation_loader
+from sam_ft.data.sources.folder import Folder
 from sam_ft.data.transforms import Augment
+from sam_ft.types import dense
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
-from tests.support.blobs import Blobs
+from tests.support.blobs import Blobs, write_folder
 
 COUNTS = [1, 2, 0, 3, 1, 2, 1]
 IMAGES = [0, 1, 3, 4, 5, 6]  # those with objects
@@ -72,6 +75,23 @@ def test_each_image_is_evaluated_once_by_one_process(monkeypatch):
         seen += [batch.names for batch in evaluation_loader(dataset, eval_batch_size=3, workers=0)]
     assert [len(names) for names in seen] == [3, 1, 3]
     assert sorted(chain(*seen)) == dataset.split.names
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 1), ("cuda", 4)])
+def test_an_evaluation_takes_one_image_at_a_time_on_a_cpu_and_four_on_a_gpu(monkeypatch, device, size):
+    monkeypatch.setattr(distributed, "device", lambda: torch.device(device))
+    loader = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), eval_batch_size=None, workers=0)
+    assert [len(images) for images in loader.batch_sampler] == [size] * (7 // size) + [7 % size] * (size > 1)
+
+
+@pytest.mark.slow
+def test_compact_masks_come_from_a_worker_as_they_are(tmp_path):
+    split = Folder(write_folder(tmp_path / "data", [3, 0, 5]), mask_folder="instances", objects="instances").split(
+        "val"
+    )
+    (batch,) = evaluation_loader(EvaluationSet(split, 64), 2, workers=1)
+    assert isinstance(batch.originals[0].masks, IdMasks)
+    assert torch.equal(dense(batch.originals[0].masks), dense(split[0].masks))
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
