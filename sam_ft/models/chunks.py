@@ -22,14 +22,14 @@ class PassBytes(NamedTuple):
     encode: float
 
 
-# In float32, at the input side of the weights. Estimates until `python -m benchmarks.chunk_memory` has run: of 200 MB
-# an object, 70 (lite_medsam) to 93 MB (the others) are saved for the backward pass, which adds gradients of that size.
+# In float32, at the input side of the weights, with the default loss: benchmarks/chunk_memory.txt has the measurements
+# on a GPU. bfloat16 takes a little less.
 BYTES = {
-    "vit_h": PassBytes(200e6, 60e6, 2.5e9),
-    "vit_l": PassBytes(200e6, 60e6, 2.0e9),
-    "vit_b": PassBytes(200e6, 60e6, 1.5e9),
-    "vit_t": PassBytes(200e6, 60e6, 1.0e9),
-    "lite_medsam": PassBytes(200e6, 60e6, 1.0e9),
+    "vit_h": PassBytes(110e6, 27e6, 372e6),
+    "vit_l": PassBytes(110e6, 27e6, 334e6),
+    "vit_b": PassBytes(110e6, 27e6, 255e6),
+    "vit_t": PassBytes(110e6, 27e6, 231e6),
+    "lite_medsam": PassBytes(82e6, 27e6, 219e6),
 }
 
 
