@@ -21,7 +21,7 @@ from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.splits import open_split
 from sam_ft.evaluation.automatic import evaluate_amg
-from sam_ft.evaluation.evaluate import Evaluation, evaluate
+from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
@@ -68,7 +68,9 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         # All prompts share the features: with a cache they are read, without one encoded again for each prompt.
         for name, prompter in prompters.items():
             title = f"{which}, {name}"
-            results[name][which] = evaluate(task, batches, prompter, metric, cfg.eval_chunk, title, split.classes)
+            results[name][which] = evaluate_prompts(
+                task, batches, prompter, metric, cfg.eval_chunk, title, split.classes
+            )
         if cfg.amg:
             amg[which] = evaluate_amg(task, batches, cfg.amg_points_per_side, cfg.eval_chunk, f"{which}, amg")
 

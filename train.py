@@ -23,7 +23,7 @@ from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits
-from sam_ft.evaluation.evaluate import Evaluation, evaluate
+from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
 from sam_ft.report.run_report import RunReport
@@ -87,7 +87,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
     def validate(title: str) -> Evaluation:
         fill(val_set, val_set.all_views, title="val")
-        return evaluate(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, splits.val.classes)
+        return evaluate_prompts(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, splits.val.classes)
 
     # The parallel wrapper first, then the optimizer over the same parameters.
     wrapped = wrap(task)

@@ -18,7 +18,7 @@ from sam_ft.data.loader import TrainingLoader
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.splits import survey_split
 from sam_ft.data.transforms import Augment
-from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.models.build import build_sam
 from sam_ft.prompts import Box
@@ -220,7 +220,7 @@ class Masks:
 
     def evaluation(self) -> int:
         batch = EvaluationSet(self.data.split("val"), self.model.image_size).batch([0])
-        return len(evaluate(PromptedSegmentation(self.model), [batch], Box(), SegmentationMetrics()).rows)
+        return len(evaluate_prompts(PromptedSegmentation(self.model), [batch], Box(), SegmentationMetrics()).rows)
 
 
 def available_bytes() -> int:

@@ -141,7 +141,7 @@ def evaluate_amg(
 
     Images without objects count: every mask there is a false positive. "highest_pred_iou" is the mean over images of
     the highest pred_iou of any candidate; far below 0.88 no mask passes the filter, however good it is.
-    `task` is the unwrapped one, see `sam_ft.evaluation.evaluate.evaluate`.
+    `task` is the unwrapped one, see `sam_ft.evaluation.evaluate.evaluate_prompts`.
     """
     metric, highest_pred_ious = AveragePrecision(), []
     device = task.model.device

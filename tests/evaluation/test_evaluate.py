@@ -10,7 +10,7 @@ from sam_ft import Predictor
 from sam_ft.adapt import Freeze
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
-from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics
 from sam_ft.prompts import Box, Clicks, Mixed, Point
 from sam_ft.task import PromptedSegmentation
@@ -31,7 +31,7 @@ def pair():
 
 def scored(model, chunk=64, eval_batch_size=3, counts=COUNTS):
     batches = evaluation_loader(EvaluationSet(Blobs(counts), model.image_size), eval_batch_size, workers=0)
-    return evaluate(PromptedSegmentation(model), batches, Box(), SegmentationMetrics(), chunk)
+    return evaluate_prompts(PromptedSegmentation(model), batches, Box(), SegmentationMetrics(), chunk)
 
 
 def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
@@ -69,7 +69,7 @@ def test_an_evaluation_makes_one_chunk_of_objects_dense_at_a_time(pair, prompter
         # Boxes are read before.
         batches = [EvaluationSet(one, 64).batch([0, 1, 2])]
         split.reads.clear()
-        results.append(evaluate(task, batches, prompter, SegmentationMetrics(), chunk=2))
+        results.append(evaluate_prompts(task, batches, prompter, SegmentationMetrics(), chunk=2))
         if one is split:
             assert max(split.reads) == 2
             assert sum(split.reads) == 14
@@ -82,7 +82,7 @@ def test_rows_are_in_order_of_images_and_objects_however_prompts_are_mixed(pair)
     order = torch.cat([one.objects for one in task.predict(batch, NESTED, 2)]).tolist()
     assert order != list(range(16))  # chunks come by prompter
     assert sorted(order) == list(range(16))
-    result = evaluate(task, [batch], NESTED, SegmentationMetrics(), 2)
+    result = evaluate_prompts(task, [batch], NESTED, SegmentationMetrics(), 2)
     assert [(row["name"], row["object"]) for row in result.rows] == [
         *(("blobs_0", index) for index in range(9)),
         *(("blobs_2", index) for index in range(7)),
@@ -95,7 +95,7 @@ def test_rows_are_in_order_of_images_and_objects_however_prompts_are_mixed(pair)
 def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
     batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
     task, metric = PromptedSegmentation(pair[0]), SegmentationMetrics([BoundaryIou()])
-    result = evaluate(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
+    result = evaluate_prompts(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
     columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "pred_iou", "boundary_iou"]
     assert all(list(row) == columns for row in result.rows)
     assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
@@ -116,7 +116,7 @@ def test_ignored_pixels_are_left_out_of_the_score(pair):
             return replace(sample, ignore=~sample.masks.any(0))  # everything but the objects
 
     batches = evaluation_loader(EvaluationSet(Ignoring([1]), 64), 1, workers=0)
-    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics())
+    result = evaluate_prompts(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics())
     (row,) = result.rows
     (plain,) = scored(pair[0], counts=[1]).rows
     assert row["precision"] == 1 > plain["precision"]
@@ -142,7 +142,7 @@ def test_three_hundred_objects_in_an_image_are_decoded_in_chunks(pair):
             return many
 
     batches = evaluation_loader(EvaluationSet(Split([300]), 64), 1, workers=0)
-    result = evaluate(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics(), chunk=32)
+    result = evaluate_prompts(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics(), chunk=32)
     assert len({round(row["iou"], 6) for row in result.rows}) == 1
     assert result.scores["objects"] == 300
 

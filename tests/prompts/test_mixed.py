@@ -3,7 +3,7 @@ import torch
 
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
-from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.prompts import Box, Clicks, Iterative, Mixed, Point
 from sam_ft.task import PromptedSegmentation
@@ -84,7 +84,7 @@ def test_images_whose_objects_all_have_one_round_are_scored_among_others_with_mo
     mixed = Mixed([Box(), Clicks(rounds=3)], [1, 1])
     for eval_batch_size in (1, 4):
         loader = evaluation_loader(EvaluationSet(blobs, 64), eval_batch_size, workers=0)
-        rows = evaluate(PromptedSegmentation(tiny_sam()), loader, mixed, SegmentationMetrics()).rows
+        rows = evaluate_prompts(PromptedSegmentation(tiny_sam()), loader, mixed, SegmentationMetrics()).rows
         assert len(rows) == 7
         assert all(row["iou_click_3"] == row["iou"] for row in rows)
         boxes = [row for row in rows if row["iou_click_1"] == row["iou_click_2"] == row["iou"]]

@@ -7,7 +7,7 @@ from sam_ft.cache import EmbeddingCache, no_cache
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.transforms import Augment, QuarterTurn
-from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.models.compiled import compile_parts
 from sam_ft.prompts import Box, Iterative
@@ -63,7 +63,7 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     val_set = EvaluationSet(split, model.image_size, cache.read)
     cache.fill(val_set, val_set.all_views, task.prefix, 1, 0, "val")
     val = evaluation_loader(val_set, eval_batch_size=2, workers=0)
-    scores = evaluate(task, val, Box(), SegmentationMetrics()).scores
+    scores = evaluate_prompts(task, val, Box(), SegmentationMetrics()).scores
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.sources.folder import Folder
-from sam_ft.evaluation.evaluate import evaluate
+from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.prompts import Box, Point
 from sam_ft.task import PromptedSegmentation
@@ -50,7 +50,7 @@ def outcome(data):
     samples = [train[0], train[1]]
     losses = torch.cat([losses_of(task, training(*samples), prompter, seed=0) for prompter in (Box(), Point())])
     loader = evaluation_loader(EvaluationSet(val, 64), 2, workers=0)
-    return samples, losses.detach(), evaluate(task, loader, Box(), SegmentationMetrics(), classes=val.classes)
+    return samples, losses.detach(), evaluate_prompts(task, loader, Box(), SegmentationMetrics(), classes=val.classes)
 
 
 def test_three_encodings_give_the_same_objects_losses_and_scores(tmp_path):
@@ -81,7 +81,9 @@ def test_predictions_on_ignored_pixels_change_no_score(tmp_path):
         return prediction
 
     task.model.decode = everywhere
-    scored = evaluate(task, evaluation_loader(EvaluationSet(val, 64), 2, workers=0), Box(), SegmentationMetrics())
+    scored = evaluate_prompts(
+        task, evaluation_loader(EvaluationSet(val, 64), 2, workers=0), Box(), SegmentationMetrics()
+    )
     batch = next(iter(evaluation_loader(EvaluationSet(val, 64), 2, workers=0)))
     for predicted in task.predict(batch, Box()):
         original, first = batch.originals[predicted.image], batch.objects_of(predicted.image)[0]
