@@ -206,5 +206,5 @@ def test_every_file_of_the_tour_exists():
 
 
 def test_the_layers_of_the_tour_are_those_of_the_test():
-    lines = re.findall(r"^layer \d +(.*)$", (ROOT / "docs/architecture.md").read_text(), re.M)
+    lines = re.findall(r"^layer \d+ +(.*)$", (ROOT / "docs/architecture.md").read_text(), re.M)
     assert [line.replace("/", "").split() for line in lines] == LAYERS[::-1]
