@@ -20,7 +20,7 @@ LAYERS = [
     ["training"],
     ["report"],
     ["cli"],
-    ["check", "export", "predictor", "recipes"],
+    ["check", "export", "predict", "predictor", "recipes"],
     ["__main__"],
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}

@@ -49,6 +49,10 @@ def test_an_old_python_is_refused_in_one_line(messages, script):
     messages.refused(done, 2, "3.9", "3.10")
 
 
+def test_the_module_that_others_have_for_prediction_names_the_commands(messages):
+    messages.refused(start(sys.executable, "-m", "sam_ft.predict", "new.png"), 2, "train, evaluate, check, export")
+
+
 @pytest.mark.parametrize(
     ("variables", "typed"),
     [

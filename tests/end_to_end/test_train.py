@@ -106,6 +106,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cl
     assert untimed("whole") == untimed("halves")
 
 
+def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, cli):
+    # As with 20 epochs and then 30: the cosine is not stretched, so the rate does not rise again.
+    for epochs in (4, 6):
+        done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", f"epochs={epochs}", "patience=null")
+        assert done.code == 0, done.err
+    rates = [line["lr"] for line in lines(tmp_path / "run") if "lr" in line]
+    steps = len(rates) // 6
+    assert rates[-2 * steps :] == [rates[4 * steps - 1]] * (2 * steps)
+    assert rates[-1] < max(rates) / 20
+
+
 def test_worker_processes_change_nothing(run, blobs, tmp_path, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=2", "workers=2")
     assert done.code == 0, done.err
