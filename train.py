@@ -79,7 +79,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     side = model.image_size
     train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read)
     val_set = EvaluationSet(splits.val, side, read)
-    cost = EncodingCost(cache, train_set, task.prefix, len(splits.train_images))
+    cost = EncodingCost(task.prefix)
     fill = partial(cache.fill, encode=cost.encode, per_pass=task.chunks.images, workers=cfg.workers)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
     train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
@@ -107,6 +107,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             report.log_zero_shot(state, choice_of("prompt@eval_prompt"))
             save_best(cfg, model, best_path, state)
 
+        cost.explain(cache, train_set, len(splits.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
             if state.stalled(cfg.patience):
@@ -117,8 +118,9 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             for micro_batches in report.steps(epoch, train_loader, fill_seconds):
                 rate = set_learning_rate(optimizer, schedule(state.step, state.total_steps))
                 seed = derive_seed(cfg.seed, state.step)
-                batches = cost.encode_batches(micro_batches)
-                result = train_step(wrapped, batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk)
+                result = train_step(
+                    wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
+                )
                 state.step += 1
                 report.log_step(state.step, rate, result)
 

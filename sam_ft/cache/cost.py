@@ -3,56 +3,52 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor
 
 from sam_ft.cache.embedding_cache import EmbeddingCache, Encode
 from sam_ft.data.datasets import TrainingSet
-from sam_ft.types import Batch, Features, Size
+from sam_ft.types import Features, Size
 from sam_ft.utils import distributed
 
 log = logging.getLogger("sam_ft")
 
 
 class EncodingCost:
-    """Logs why features of the training images cannot be cached, and how many seconds of each epoch that costs.
+    """Encodes the images that a run encodes anyway, and knows then how long one takes.
 
-    It times the second pass of the encoder that the run needs anyway, for validation or training; the first one also
-    starts up the kernels. Where the training images are cached it times and logs nothing.
-
-    images: to train on in an epoch
+    It times the second pass; the first one also starts up the kernels.
     """
 
-    def __init__(self, cache: EmbeddingCache, dataset: TrainingSet, encode: Encode, images: int) -> None:
+    def __init__(self, encode: Encode) -> None:
         self._encode = encode
-        self._reasons = dataset.augment.not_cacheable if cache.enabled else []
-        self._images = images
-        self._passes_left = 2 if self._reasons else 0
+        self._passes = 0
+        self._seconds: float | None = None  # for one image
 
     def encode(self, images: Tensor, sizes: Sequence[Size]) -> Features:
         """The same as the encode function that this object was made with."""
-        if not self._passes_left or not len(images):
+        self._passes += 1
+        if self._passes != 2 or not len(images):
             return self._encode(images, sizes)
         started = time.perf_counter()
         features = self._encode(images, sizes)
         float(features.maps[-1].sum())  # waits for the device
-        self._passes_left -= 1
-        if not self._passes_left:
-            # One image, times this process's share.
-            seconds = (time.perf_counter() - started) / len(images) * self._images / distributed.world_size()
-            log.info(
-                "cache: off for the training images, because %s changes them at random. Encoding them takes about "
-                "%.0f s of every epoch, which transform@train_transform=flips or none would save",
-                *(", ".join(self._reasons), seconds),
-            )
+        self._seconds = (time.perf_counter() - started) / len(images)
         return features
 
-    def encode_batches(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Encodes the batches until the cost is known, so that a training step takes their features; → the batches."""
-        return [self._with_features(batch) if self._passes_left else batch for batch in batches]
+    def explain(self, cache: EmbeddingCache, dataset: TrainingSet, images: int) -> None:
+        """Logs why features of the training images cannot be cached, and how many seconds of each epoch that costs.
 
-    def _with_features(self, batch: Batch) -> Batch:
-        if batch.images is None or not len(batch.images):
-            return batch
-        return replace(batch, images=None, features=self.encode(batch.images, batch.sizes))
+        The seconds are left out where every validation image was cached, so that none was encoded.
+
+        images: to train on in an epoch
+        """
+        if not cache.enabled or not dataset.augment.not_cacheable:
+            return
+        # This process's share.
+        seconds = "" if self._seconds is None else f" about {self._seconds * images / distributed.world_size():.0f} s"
+        log.info(
+            "cache: off for the training images, because %s changes them at random. Encoding them takes%s of "
+            "every epoch, which transform@train_transform=flips or none would save",
+            *(", ".join(dataset.augment.not_cacheable), seconds or " most"),
+        )
