@@ -12,7 +12,7 @@ from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
-from sam_ft.cli.setting_checks import check_paths, check_whole_numbers
+from sam_ft.cli.setting_checks import check_settings
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import atomic_path
@@ -22,8 +22,9 @@ from sam_ft.utils.files import atomic_path
 def main(cfg: DictConfig) -> None:
     """Prints the report; exits with 3 if it has errors."""
     with exit_cleanly(cfg):
-        check_whole_numbers(cfg, 1, (), or_null=("input_side",))
-        check_paths(cfg, ("output",))
+        check_settings(cfg, int | None, ("input_side",), least=1)
+        check_settings(cfg, str, ("output",))
+        check_settings(cfg, bool, ("debug",))
         prompter = build(cfg.train_prompt)
         result = check_dataset(build(cfg.data), input_side(cfg))
         output = Path(cfg.output).expanduser()

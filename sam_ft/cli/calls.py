@@ -41,7 +41,6 @@ def _call(script: str, overrides: Sequence[str]) -> float:
 
     from sam_ft.cli.exit import explain_error
     from sam_ft.cli.hints import CONF, check_setting_names
-    from sam_ft.cli.setting_checks import check_booleans
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), job_name=script, version_base="1.3"), distributed.process_group():
@@ -55,7 +54,6 @@ def _call(script: str, overrides: Sequence[str]) -> float:
             cfg = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
             OmegaConf.set_struct(cfg, True)
             check_setting_names(cfg)
-            check_booleans(cfg)
             return import_module(f"sam_ft.recipes.{script}").run(cfg)
         except OmegaConfBaseException as error:  # such as a mandatory setting without a value
             raise ConfigError(explain_error(error)) from error

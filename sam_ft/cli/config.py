@@ -12,7 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sam_ft.cli.setting_checks import check_paths, check_type
+from sam_ft.cli.setting_checks import check_type
 from sam_ft.utils.errors import ConfigError
 
 # `build` reports a target that cannot be found; Hydra would log it a second time
@@ -118,7 +118,6 @@ def run_directory(cfg: DictConfig) -> Path:
     name = cfg.get("name", "sweep")
     if type(name) not in (str, int, float) or not Path(str(name)).name.strip(" ."):
         raise ConfigError(f"name={'null' if name is None else name}; expected a name for the run's folder")
-    check_paths(cfg, ("run_dir",))
     if not is_sweep_job():
         return Path(cfg.run_dir).expanduser()
     # Hydra numbers the jobs; the program makes the folder.

@@ -1,6 +1,7 @@
 """The settings of an evaluation: those of a run, or those of the command line instead."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cache.embedding_cache import MAX_GB
 from sam_ft.cli.runs import load_run
-from sam_ft.cli.setting_checks import check_paths, check_trust, check_whole_numbers
+from sam_ft.cli.setting_checks import check_settings
 from sam_ft.utils.errors import ConfigError
 
 GROUPS = ("data", "model", "metric", "cache")  # taken from the run unless the command line chooses them
-CACHE = {"_target_": "sam_ft.cache.EmbeddingCache"}
+WITHOUT_RUN = {  # the defaults of train.py
+    "metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"},
+    "cache": {"_target_": "sam_ft.cache.EmbeddingCache"},
+    "eval_prompt": {"_target_": "sam_ft.prompts.Box"},
+    "precision": "auto",
+}
 
 
 @dataclass
@@ -37,52 +43,47 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     Raises:
         ConfigError: a setting has a wrong value, or neither a run nor both model and data are given.
     """
-    check_whole_numbers(cfg, 1, ("amg_points_per_side",), or_null=("eval_chunk", "eval_batch_size"))
-    check_whole_numbers(cfg, 0, ("workers", "pictures"))
-    check_paths(cfg, (), or_null=("run", "checkpoint", "output"))
-    check_trust(cfg)
+    check_settings(cfg, int, ("amg_points_per_side",), least=1)
+    check_settings(cfg, int | None, ("eval_chunk", "eval_batch_size"), least=1)
+    check_settings(cfg, int, ("workers", "pictures"), least=0)
+    check_settings(cfg, bool, ("amg", "debug"))
+    check_settings(cfg, str | None, ("run", "checkpoint", "output"))
+    check_settings(cfg, Sequence[str], ("trust",))
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
     given = OmegaConf.create({key: cfg[key] for key in GROUPS if cfg.get(key)})
-    return _without_run(cfg, given) if cfg.run is None else _of_run(cfg, given)
-
-
-def _without_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
     missing = [key for key in ("data", "model") if key not in given]
-    if missing:
+    if cfg.run is None and missing:
         raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
-    # Without a run: the metric and the cache that train.py has by default.
-    nodes = OmegaConf.create({"metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"}, "cache": CACHE})
-    nodes.merge_with(given)
-    return EvaluationPlan(
-        **{key: nodes[key] for key in GROUPS},
-        prompts=_choose_prompts(cfg, {"_target_": "sam_ft.prompts.Box"}),
-        precision=cfg.precision or "auto",
-        checkpoint=None if cfg.checkpoint is None else Path(cfg.checkpoint),
-        output=Path(cfg.output or "outputs/evaluation").expanduser(),
-    )
-
-
-def _of_run(cfg: DictConfig, given: DictConfig) -> EvaluationPlan:
-    own = [key for key in GROUPS if "_target_" not in given.get(key, {})]  # not replaced on the command line
-    if cfg.eval_prompts is None and "_target_" not in (cfg.get("eval_prompt") or {}):
-        own.append("eval_prompt")
-    directory, settings, _ = load_run(cfg.run, [*own, "precision"], cfg.trust)
-    nodes = OmegaConf.create({key: settings.get(key, {}) for key in GROUPS})
-    if "max_gb" in nodes.cache:  # a run that came from elsewhere must not delete embeddings here
-        nodes.cache.max_gb = max(nodes.cache.max_gb, MAX_GB)
+    if cfg.run is None:
+        base, output, checkpoint = OmegaConf.create(WITHOUT_RUN), Path("outputs/evaluation"), None
+    else:
+        directory, base = _load_parts(cfg, given)
+        output = directory / "-".join(("evaluation", *_differences(cfg, given)))
+        checkpoint = directory / "checkpoints/best.safetensors"
+    nodes = OmegaConf.create({key: base.get(key, {}) for key in GROUPS})
     for key, value in given.items():
         # a whole choice (data=folder) replaces the run's; single values (+data.root=DIR) change it
         nodes[key] = value if "_target_" in value else OmegaConf.merge(nodes[key], value)
-    output = directory / "-".join(("evaluation", *_differences(cfg, given)))
     return EvaluationPlan(
         **{key: nodes[key] for key in GROUPS},
-        prompts=_choose_prompts(cfg, settings.get("eval_prompt")),
+        prompts=_choose_prompts(cfg, base.get("eval_prompt")),
         # the scores and masks of a run are those of its precision: bfloat16 moves pixels at the edges
-        precision=cfg.precision or settings.precision,
-        checkpoint=Path(cfg.checkpoint or directory / "checkpoints/best.safetensors"),
+        precision=cfg.precision or base.precision,
+        checkpoint=checkpoint if cfg.checkpoint is None else Path(cfg.checkpoint),
         output=output if cfg.output is None else Path(cfg.output).expanduser(),
     )
+
+
+def _load_parts(cfg: DictConfig, given: DictConfig) -> tuple[Path, DictConfig]:
+    """The directory of the run and those parts of its settings that the command line does not replace."""
+    parts = [key for key in GROUPS if "_target_" not in given.get(key, {})]
+    if cfg.eval_prompts is None and "_target_" not in (cfg.get("eval_prompt") or {}):
+        parts.append("eval_prompt")
+    directory, settings, _ = load_run(cfg.run, [*parts, "precision"], cfg.trust)
+    if "max_gb" in settings.get("cache", {}):  # a run that came from elsewhere must not delete embeddings here
+        settings.cache.max_gb = max(settings.cache.max_gb, MAX_GB)
+    return directory, settings
 
 
 def _differences(cfg: DictConfig, given: DictConfig) -> list[str]:

@@ -19,7 +19,6 @@ from yaml import YAMLError
 
 from sam_ft.cli.config import is_sweep_job
 from sam_ft.cli.hints import check_flags, check_setting_names, explain_hydra_error
-from sam_ft.cli.setting_checks import check_booleans
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, Terminated, UserError
@@ -46,7 +45,6 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
                 check_flags()
             else:
                 check_setting_names(cfg)
-                check_booleans(cfg)
             try:
                 yield
             finally:

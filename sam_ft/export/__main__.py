@@ -1,5 +1,6 @@
 """python -m sam_ft.export run=outputs/NAME format=official"""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -9,7 +10,7 @@ from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.runs import load_run
-from sam_ft.cli.setting_checks import check_paths, check_trust
+from sam_ft.cli.setting_checks import check_settings
 from sam_ft.export import export_official
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils.errors import ConfigError
@@ -20,11 +21,13 @@ FORMATS = {"official": (export_official, ".pth")}
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="export")
 def main(cfg: DictConfig) -> None:
     with exit_cleanly(cfg):
-        check_paths(cfg, ("run",), or_null=("output",))
+        check_settings(cfg, str, ("run",))
+        check_settings(cfg, str | None, ("output",))
+        check_settings(cfg, Sequence[str], ("trust",))
+        check_settings(cfg, bool, ("debug",))
         if cfg.format not in FORMATS:
             raise ConfigError(f"format={cfg.format} is not known; choose one of {', '.join(FORMATS)}")
         export, suffix = FORMATS[cfg.format]
-        check_trust(cfg)
         run = load_run(cfg.run, ("model",), cfg.trust)
         model = build(run.cfg.model)
         # The base weights with the trained ones on top: the file holds all of them.

@@ -47,24 +47,24 @@ def test_options_and_arguments_arrive_as_plain_values():
     [
         ({}, "part: ", "'number'"),
         ({"number": 5, "speed": 1}, "part: ", "'speed'; it takes number, factor, limit, inner, folder, names"),
-        ({"number": "five"}, "part.number=five ", "int"),
-        ({"number": None}, "part.number=null ", "int"),
-        ({"number": True}, "part.number=True ", "int"),
-        ({"number": [5]}, "part.number=[5] ", "int"),
-        ({"number": 5, "limit": 0.5}, "part.limit=0.5 ", "int or null"),
-        ({"number": {"a": 5}}, "part.number={'a': 5} ", "int"),
-        ({"number": 5, "folder": None}, "part.folder=null ", "text"),
-        ({"number": 5, "folder": ["a"]}, "part.folder=['a'] ", "text"),
-        ({"number": 5, "folder": {"a": 1}}, "part.folder={'a': 1} ", "text"),
-        ({"number": 5, "folder": 2024}, "part.folder=2024 ", "'part.folder="),
-        ({"number": 5, "names": "*.a"}, "part.names=*.a ", "list"),
-        ({"number": 5, "names": ["a", 1]}, "part.names.1=1 ", "text"),
-        ({"number": 5, "names": 0.9}, "part.names=0.9 ", "[A,B] or null"),
+        ({"number": "five"}, "part.number=five; ", "int"),
+        ({"number": None}, "part.number=null; ", "int"),
+        ({"number": True}, "part.number=True; ", "int"),
+        ({"number": [5]}, "part.number=[5]; ", "int"),
+        ({"number": 5, "limit": 0.5}, "part.limit=0.5; ", "int or null"),
+        ({"number": {"a": 5}}, "part.number={'a': 5}; ", "int"),
+        ({"number": 5, "folder": None}, "part.folder=null; ", "text"),
+        ({"number": 5, "folder": ["a"]}, "part.folder=['a']; ", "text"),
+        ({"number": 5, "folder": {"a": 1}}, "part.folder={'a': 1}; ", "text"),
+        ({"number": 5, "folder": 2024}, "part.folder=2024; ", "'part.folder="),
+        ({"number": 5, "names": "*.a"}, "part.names=*.a; ", "list"),
+        ({"number": 5, "names": ["a", 1]}, "part.names.1=1; ", "text"),
+        ({"number": 5, "names": 0.9}, "part.names=0.9; ", "[A,B] or null"),
         ({"number": 1}, "part.number=1 ", "too few"),
         ({"number": 5, "inner": {"_target_": "tests.cli.test_config.Part", "n": 1}}, "part.inner: ", "'number'"),
         (
             {"number": 5, "inner": [{"_target_": "tests.cli.test_config.Part", "number": "x"}]},
-            "part.inner.0.number=x ",
+            "part.inner.0.number=x; ",
             "",
         ),
     ],
@@ -85,7 +85,7 @@ def test_text_in_place_of_a_node_is_refused(messages, prompters):
 def test_errors_of_a_node_without_a_parent_name_its_class(messages):
     with messages.raises(ConfigError, "tests.cli.test_config.Part.number=1 "):
         build(node(number=1))
-    with messages.raises(ConfigError, "tests.cli.test_config.Part.number=x "):
+    with messages.raises(ConfigError, "tests.cli.test_config.Part.number=x; "):
         build(node(number="x"))
 
 
