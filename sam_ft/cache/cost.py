@@ -17,18 +17,18 @@ log = logging.getLogger("sam_ft")
 class EncodingCost:
     """Encodes the images that a run encodes anyway, and knows then how long one takes.
 
-    It times the second pass; the first one also starts up the kernels.
+    It times the second pass of the same number of images; the first one also prepares the kernels.
     """
 
     def __init__(self, encode: Encode) -> None:
         self._encode = encode
-        self._passes = 0
+        self._known: set[int] = set()  # numbers of images that a pass has had
         self._seconds: float | None = None  # for one image
 
     def encode(self, images: Tensor, sizes: Sequence[Size]) -> Features:
         """The same as the encode function that this object was made with."""
-        self._passes += 1
-        if self._passes != 2 or not len(images):
+        if self._seconds is not None or len(images) not in self._known:
+            self._known.add(len(images))
             return self._encode(images, sizes)
         started = time.perf_counter()
         features = self._encode(images, sizes)

@@ -52,6 +52,15 @@ def test_an_augmentation_that_is_not_cacheable_has_a_price(explain, messages, ca
     assert "RandomHorizontalFlip" not in caplog.text
 
 
+def test_a_pass_of_another_number_of_images_is_not_timed(encoder):
+    cost = EncodingCost(encoder)
+    for images in (2, 1):
+        cost.encode(PICTURES[0][:images], PICTURES[1][:images])
+    assert cost._seconds is None
+    cost.encode(*PICTURES)
+    assert cost._seconds == 2.0
+
+
 @pytest.mark.parametrize("passes", [0, 1])
 def test_the_first_pass_is_not_timed(explain, messages, caplog, passes):
     explain(passes, EmbeddingCache(), COLOR)
