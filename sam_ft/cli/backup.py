@@ -25,11 +25,9 @@ def back_up_run(directory: Path, settings: dict) -> None:
             f"{directory}: config.yaml is not of a run of this project, so overwrite=true deletes nothing here; "
             "choose another run_dir="
         )
-    backup = directory / BACKUP
-    backup.mkdir()
+    (directory / BACKUP).mkdir()
     for name in RUN_FILES:
-        if os.path.lexists(directory / name):
-            (directory / name).rename(backup / name)
+        _move(name, directory, directory / BACKUP)
 
 
 def restore_or_delete_backup(directory: Path) -> None:
@@ -37,19 +35,18 @@ def restore_or_delete_backup(directory: Path) -> None:
 
     It may be killed at any point and called again.
     """
-    backup = directory / BACKUP
+    backup, rejected = directory / BACKUP, directory / BACKUP / "rejected"
     if not backup.exists():
         return
     if not (directory / "checkpoints/best.safetensors").exists():
+        rejected.mkdir(exist_ok=True)
         for name in reversed(RUN_FILES):
             if os.path.lexists(backup / name):
-                _delete(directory / name)
-                (backup / name).rename(directory / name)
+                _move(name, directory, rejected)
+                _move(name, backup, directory)
     shutil.rmtree(backup)
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():  # the target of a link may be shared
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def _move(name: str, source: Path, target: Path) -> None:
+    if os.path.lexists(source / name):  # also a link whose target has gone
+        (source / name).rename(target / name)

@@ -39,8 +39,7 @@ def _call(script: str, overrides: Sequence[str]) -> float:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from sam_ft.cli.exit import explain_error
-    from sam_ft.cli.hints import CONF, check_setting_names
+    from sam_ft.cli.hints import CONF, check_setting_names, explain_error
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), job_name=script, version_base="1.3"), distributed.process_group():

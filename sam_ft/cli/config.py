@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,14 @@ def _import_target(name: Any, where: str) -> Callable:
 def _prefix(where: str, options: Collection[str], problem: Any) -> str:
     """Puts the node's name before a class's message: max_gb=0 in cache becomes cache.max_gb=0."""
     return f"{where}{'.' if str(problem).split('=')[0] in options else ': '}{problem}"
+
+
+def dotted_items(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """All settings by their names on the command line, groups included: loss, loss.terms, loss.terms.bce, ..."""
+    for key, value in settings.items():
+        yield f"{above}{key}", value
+        if isinstance(value, dict):
+            yield from dotted_items(value, f"{above}{key}.")
 
 
 def run_directory(cfg: DictConfig) -> Path:

@@ -1,6 +1,5 @@
 """How a script ends: a user's mistake, Ctrl-C and SIGTERM each become one line and an exit code."""
 
-import inspect
 import os
 import select
 import signal
@@ -9,23 +8,18 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from sam_ft.cli.config import is_sweep_job
-from sam_ft.cli.hints import check_flags, check_setting_names, explain_hydra_error
+from sam_ft.cli.hints import check_flags, check_setting_names, explain_error
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, Terminated, UserError
-
-
-class SweepJobFailed(CompactHydraException):
-    """A job of a sweep ended with a user's mistake. Hydra runs the other jobs and raises it at the end."""
 
 
 @contextmanager
@@ -60,11 +54,8 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             raise
         discard_stdout()
         raise SystemExit(141) from None  # 128 + SIGPIPE, as a shell reports it
-    except SweepJobFailed as failed:
-        _print_error(str(failed))
-        raise SystemExit(1) from None
     except (UserError, OmegaConfBaseException, CompactHydraException, ValueError, YAMLError) as error:
-        if isinstance(error, ValueError | YAMLError) and not _reads_command_line(error):
+        if isinstance(error, ValueError | YAMLError) and not _is_of_command_line(error):
             raise
         if cfg is not None and cfg.debug is True:
             traceback.print_exc()
@@ -73,10 +64,10 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
         _print_error(f"{process}error: {message}")
         if is_sweep_job():
             record_sweep_job({"error": message})
-            # With several processes, one alone may have failed: it cannot start the next job while the others wait
-            # for it in this one.
+            # With one process Hydra runs the other jobs and raises this at the end; of several, one alone may have
+            # failed: it cannot start the next job while the others wait for it in this one.
             if distributed.world_size() == 1:
-                raise SweepJobFailed(f"error: {message}") from None
+                raise UserError(message) from None
         raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
 
 
@@ -89,21 +80,10 @@ def _print_error(line: str) -> None:
     sys.stderr.flush()
 
 
-def _reads_command_line(error: Exception) -> bool:
+def _is_of_command_line(error: Exception) -> bool:
     """Whether Hydra raised it before it called the program, out of which a ValueError is a bug."""
-    frames = traceback.extract_tb(error.__traceback__)
-    hydra = str(Path(inspect.getfile(CompactHydraException)).parent)
-    return any(frame.filename.startswith(hydra) for frame in frames) and "run_job" not in [f.name for f in frames]
-
-
-def explain_error(error: Exception) -> str:
-    """The line for a user's mistake, whether the project, Hydra or OmegaConf found it."""
-    if isinstance(error, UserError):
-        return str(error)
-    if not isinstance(error, OmegaConfBaseException):
-        return explain_hydra_error(error)
-    text = str(error).split("\n")[0]
-    return f"{text}; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else text
+    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    return "_run_hydra" in functions and "run_job" not in functions
 
 
 def _stdout_is_closed() -> bool:

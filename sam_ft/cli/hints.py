@@ -2,7 +2,6 @@
 
 import difflib
 import sys
-from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.main import get_args_parser
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from sam_ft.utils.errors import ConfigError
+from sam_ft.cli.config import dotted_items
+from sam_ft.utils.errors import ConfigError, UserError
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # a wheel; a clone
@@ -71,27 +71,34 @@ def check_setting_names(cfg: DictConfig) -> None:
             raise ConfigError(f"{name}={cfg[name]}: {group}=NAME chooses one of {', '.join(choices)}")
 
 
-def explain_hydra_error(error: Exception) -> str:
-    """One line for an error of Hydra's: the closest name where one was mistyped, else its own words."""
-    cause = error.__cause__
+def explain_error(error: Exception) -> str:
+    """The line for a user's mistake, whether the project, Hydra or OmegaConf found it.
+
+    The closest name where one was mistyped, else their own words.
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OmegaConfBaseException):
+        advice = f"; add {error.full_key}=... to the command" if isinstance(error, MissingMandatoryValue) else ""
+        return str(error).split("\n")[0] + advice
+    cause, words = error.__cause__, " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        close = closest_name(name, error.options)
-        hint = f"did you mean {close}? There" if close else "there"
+        close = difflib.get_close_matches(name, error.options, n=1)
+        hint = f"did you mean {close[0]}? There" if close else "there"
         return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
-    # A group without a choice has no settings yet: for data.root=DIR in evaluate.py Hydra names the + to type.
-    if (
-        isinstance(cause, UNKNOWN)
-        and isinstance(cause.parent_node, DictConfig)
-        and cause.full_key not in config_groups()
-    ):
-        return describe_unknown_setting(str(cause.full_key), cause.parent_node)
-    words = " ".join(str(error).split())
     if isinstance(error, OverrideParseException):
         typed = "" if error.override in words else f"{error.override}: "
         return f"{typed}{words}; expected NAME=VALUE, or 'NAME=\"VALUE\"' if it has special characters"
+    if isinstance(error, ValueError):  # Hydra does not name the group in loss=null
+        nulls = {f"{group}=null" for group in config_groups().values()}
+        return ": ".join([*sorted(nulls.intersection(sys.argv)), words])
+    if isinstance(cause, UNKNOWN) and isinstance(cause.parent_node, DictConfig):
+        # A group without a choice has no settings yet: for data.root=DIR in evaluate.py Hydra names the + to type.
+        known = cause.full_key in config_groups()
+        return words if known else describe_unknown_setting(str(cause.full_key), cause.parent_node)
     if isinstance(cause, OmegaConfBaseException) and not isinstance(cause, UNKNOWN):
-        words = f"{words}: {str(cause).splitlines()[0]}".removeprefix(": ")
+        return f"{words}: {str(cause).splitlines()[0]}".removeprefix(": ")
     return words
 
 
@@ -103,15 +110,13 @@ def describe_unknown_setting(name: str, beside: DictConfig) -> str:
     *above, last = name.split(".")
     settings = {str(key): value for key, value in OmegaConf.to_container(beside).items() if key != "hydra"}  # type: ignore[union-attr]
     groups, where = config_groups(), ".".join(above)
-    close = closest_name(last, settings)
-    inner = [] if above else [dotted for dotted in _dotted_names(settings) if dotted.endswith(f".{last}")]
+    close = [".".join([*above, key]) for key in difflib.get_close_matches(last, settings, n=1)]
+    inner = [] if above else [dotted for dotted, _ in dotted_items(settings) if dotted.endswith(f".{last}")]
     # From the surest hint to the vaguest.
     if name in INSTEAD:
         hint = INSTEAD[name]
-    elif inner:
-        hint = f"did you mean {' or '.join(inner[:3])}?"
-    elif close:
-        hint = f"did you mean {'.'.join([*above, close]) if above else groups.get(close, close)}?"
+    elif inner or close:
+        hint = f"did you mean {' or '.join(groups.get(meant, meant) for meant in inner[:3] or close)}?"
     elif above:
         hint = f"{where} has {', '.join(key for key in settings if key != '_target_')}"
         hint += f"; another choice of {groups[where]}= may have it" if where in groups else ""
@@ -125,14 +130,3 @@ def config_groups() -> dict[str, str]:
     scripts: list[Any] = [OmegaConf.load(path) for path in CONF.glob("*.yaml")]
     typed = [str(key) for one in scripts for entry in one.defaults if OmegaConf.is_dict(entry) for key in entry]
     return {key.split("@")[-1]: key for key in typed if not key.startswith("override ")}
-
-
-def closest_name(name: str, known: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
-
-
-def _dotted_names(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    for key, value in settings.items():
-        yield f"{above}{key}"
-        if isinstance(value, dict):
-            yield from _dotted_names(value, f"{above}{key}.")

@@ -1,16 +1,19 @@
 """The config.yaml of a run: written with absolute paths and a format version, read back and compared."""
 
 import json
-from copy import deepcopy
+import os
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from sam_ft.cli.config import dotted_items
 from sam_ft.training.tensor_file import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import atomic_path
 
+# Options that are paths, and the one value of each that is none.
+PATHS = (("data", "root", "???"), ("data", "table", "???"), ("model", "checkpoint", "official"))
 # Settings that a run may change when it is continued.
 CHANGEABLE = {
     "name",  # these two only say where the directory is, which may have been moved
@@ -63,22 +66,12 @@ def read_run_config(path: Path, any_version: bool = False) -> dict:
     return settings
 
 
-def make_paths_absolute(settings: dict, resolve: bool = False) -> None:
-    """Changes the paths in the settings in place, so that the run can be used from another working directory.
-
-    resolve: follow .. and links too; only for comparing, since a link's target may have a name that says nothing
-    """
-    for section, option, keyword in (
-        ("data", "root", "???"),
-        ("data", "table", "???"),
-        ("model", "checkpoint", "official"),
-    ):
-        # A section may be missing or null.
+def make_paths_absolute(settings: dict) -> None:
+    """Changes the paths in the settings in place, so that the run can be used from another working directory."""
+    for section, option, keyword in PATHS:
         part = settings.get(section)
-        value = part.get(option) if isinstance(part, dict) else None
-        if isinstance(part, dict) and isinstance(value, str) and value != keyword:
-            path = Path(value).expanduser()
-            part[option] = str(path.resolve() if resolve else path.absolute())
+        if isinstance(part, dict) and isinstance(part.get(option), str) and part[option] != keyword:
+            part[option] = str(Path(part[option]).expanduser().absolute())
 
 
 def check_same_run(directory: Path, old: dict, new: dict) -> None:
@@ -87,10 +80,12 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
     Raises:
         ConfigError: naming up to five settings that differ.
     """
-    old, new = deepcopy(old), deepcopy(new)  # they are changed in place below
-    for settings in (old, new):
-        make_paths_absolute(settings, resolve=True)
-    changes = _changed_settings(old, new)
+    then, now = _comparable(old), _comparable(new)
+    changes = [
+        f"{name}: {json.dumps(then.get(name))} there, {json.dumps(now.get(name))} now"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
     if changes:
         raise ConfigError(
             f"{directory} holds a run with other settings ({'; '.join(changes[:5])}). "
@@ -98,13 +93,16 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
         )
 
 
-def _changed_settings(old: Any, new: Any, where: str = "") -> list[str]:
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        old, new = (None if value == [] else value for value in (old, new))  # an option added after the run was made
-        return [] if old == new else [f"{where}: {json.dumps(old)} there, {json.dumps(new)} now"]
-    changes = []
-    for key in sorted(old.keys() | new.keys()):
-        name = f"{where}.{key}".lstrip(".")
-        if name not in CHANGEABLE:
-            changes += _changed_settings(old.get(key), new.get(key), name)
-    return changes
+def _comparable(settings: dict) -> dict[str, Any]:
+    """The settings that must stay, by dotted name."""
+    found = {name: value for name, value in dotted_items(settings) if not isinstance(value, dict)}
+    for section, option, _ in PATHS:
+        name = f"{section}.{option}"
+        if isinstance(found.get(name), str):  # a folder may have several paths, through links
+            found[name] = os.path.realpath(found[name])
+    # An empty list is no value: the option may be newer than the run.
+    return {
+        name: None if value == [] else value
+        for name, value in found.items()
+        if name not in CHANGEABLE and name.split(".")[0] not in CHANGEABLE
+    }

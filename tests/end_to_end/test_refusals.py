@@ -169,7 +169,7 @@ IN_HYDRAS_WORDS = {
     "train.py --config cells": ["--config-dir"],
     "train.py prompt=box": ["prompt@eval_prompt, prompt@train_prompt"],
     "train.py eval_prompt=[box]": ["eval_prompt=[box]"],
-    "train.py loss=null": ["group"],
+    "train.py loss=null": ["loss=null: "],
     "train.py epochs=1,2": ["epochs=1,2", "--multirun"],
     "train.py cells": ["cells", "NAME=VALUE"],
     "train.py data.root=/a(1)": ["data.root=/a(1)", 'NAME="VALUE"'],
