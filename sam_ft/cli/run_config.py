@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sam_ft.cli.config import dotted_items
-from sam_ft.training.tensor_file import FORMAT_VERSION
+from sam_ft.training.tensor_file import FORMAT_VERSION, describe_version
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import atomic_path
 
@@ -57,12 +57,7 @@ def read_run_config(path: Path, any_version: bool = False) -> dict:
         raise ConfigError(f"{path}: not a configuration of this project")
     version = settings.pop("format_version", None)
     if version != FORMAT_VERSION and not any_version:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
-        age, remedy = ("a newer", "update sam-ft") if newer else ("an older", "train again under another name=")
-        came = "no format_version" if version is None else f"format_version {version}"
-        raise ConfigError(
-            f"{path}: was written by {age} version of sam-ft ({came}, expected {FORMAT_VERSION}); {remedy}"
-        )
+        raise ConfigError(f"{path}: {describe_version(version)}")
     return settings
 
 

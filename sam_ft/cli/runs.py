@@ -45,7 +45,6 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
             or is to be overwritten and holds no run.
     """
     check_train_settings(cfg)
-    distributed.broadcast_from_main(lambda: _check_batch_size(cfg.batch_size))  # one message for all processes
     directory = run_directory(cfg)
     lock = FileLock(directory / ".lock", timeout=0)
     # Under torchrun a crash is not the end of a run while restarts are left.
@@ -90,18 +89,17 @@ def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] =
     return Run(directory, OmegaConf.create(chosen), reading)
 
 
-def _check_batch_size(batch_size: int) -> None:
-    """Refuses a step of fewer images than processes: some processes would get no image in any step."""
-    processes = distributed.world_size()
-    if batch_size < processes:
-        raise ConfigError(
-            f"batch_size={batch_size} is less than the {processes} processes of this run; set batch_size={processes}, "
-            "at least one image for each process"
-        )
-
-
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
-    """Creates and locks the directory, compares it with an earlier run and writes config.yaml."""
+    """Creates and locks the directory, compares it with an earlier run and writes config.yaml.
+
+    The main process calls it for all, so that a mistake is one message.
+    """
+    processes = distributed.world_size()
+    if cfg.batch_size < processes:  # some would get no image in any step
+        raise ConfigError(
+            f"batch_size={cfg.batch_size} is less than the {processes} processes of this run; "
+            f"set batch_size={processes}, at least one image for each process"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -18,8 +18,7 @@ log = logging.getLogger("sam_ft")
 class RunLog:
     """Writes metrics.jsonl, one JSON object per line, and calls the tracker; on the main process only.
 
-    Any exception of the tracker becomes one warning, and the run continues without it; so does a full disk. As a
-    context manager it finishes the tracker at the end of its block and passes on whether the run failed.
+    Any exception of the tracker becomes one warning, and the run continues without it; so does a full disk.
     """
 
     def __init__(self, directory: Path, tracker: Tracker | None, settings: dict):
@@ -27,30 +26,20 @@ class RunLog:
         self._file_warned = False
         # None on the other processes: every method below does nothing then.
         self._tracker = tracker if distributed.is_main() else None
-        if self._tracker is not None:
-            self._guard(self._tracker.start, directory, directory.name, settings)
-
-    def __enter__(self) -> "RunLog":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.finish(failed=kind is not None)
+        self._track(lambda tracker: tracker.start(directory, directory.name, settings))
 
     def log(self, step: int, values: dict) -> None:
         """Logs metrics at an optimizer step, counted from the start of training."""
         if distributed.is_main():
             line = as_json({"step": step, **values}) + "\n"
             self._to_file(lambda: _append(self._path, line.encode()))
-        if self._tracker is not None:
-            self._guard(self._tracker.log, step, values)
+        self._track(lambda tracker: tracker.log(step, values))
 
     def picture(self, step: int, title: str, path: Path) -> None:
-        if self._tracker is not None:
-            self._guard(self._tracker.picture, step, title, path)
+        self._track(lambda tracker: tracker.picture(step, title, path))
 
     def finish(self, failed: bool = False) -> None:
-        if self._tracker is not None:
-            self._guard(self._tracker.finish, failed)
+        self._track(lambda tracker: tracker.finish(failed))
         self._tracker = None  # finish only once
 
     def rewind(self, step: int) -> None:
@@ -66,9 +55,11 @@ class RunLog:
                 log.warning("%s: cannot be written (%s); it will lack metrics", self._path, error.strerror)
             self._file_warned = True
 
-    def _guard(self, call: Callable, *arguments: object) -> None:
+    def _track(self, call: Callable[[Tracker], None]) -> None:
+        if self._tracker is None:
+            return
         try:
-            call(*arguments)
+            call(self._tracker)
         except Exception as error:  # a tracker may raise any type, and must not end the run
             log.warning("logger: %s: %s; the run continues with metrics.jsonl only", type(error).__name__, error)
             self._tracker = None

@@ -6,6 +6,7 @@ The digest is there because the format itself does not detect a flipped bit.
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,14 +53,18 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if version is None:
         raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
     if version != FORMAT_VERSION:
-        older = isinstance(version, int) and version < FORMAT_VERSION
-        age, remedy = ("an older", "train again under another name=") if older else ("a newer", "update sam-ft")
-        raise CheckpointError(
-            f"{path}: was written by {age} version of sam-ft (format {version}, expected {FORMAT_VERSION}); {remedy}"
-        )
+        raise CheckpointError(f"{path}: {describe_version(version)}")
     if metadata.pop("tensors_sha256", None) != digest_of(tensors):
         raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
     return tensors, metadata
+
+
+def describe_version(version: Any) -> str:
+    """For a message about a file of another format version than FORMAT_VERSION; None: it names no version."""
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    age, remedy = ("a newer", "update sam-ft") if newer else ("an older", "train again under another name=")
+    came = "no format_version" if version is None else f"format_version {version}"
+    return f"was written by {age} version of sam-ft ({came}, expected {FORMAT_VERSION}); {remedy}"
 
 
 def digest_of(tensors: dict[str, Tensor]) -> str:
