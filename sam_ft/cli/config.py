@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,10 @@ def check_signature(node: Any, arguments: dict[str, Any], where: str = "") -> No
     where = where or str(node["_target_"])
     options = {key: value for key, value in node.items() if key not in ("_target_", "_convert_", "_recursive_")}
     # Names and number of options first, then the type of each.
-    signature = inspect.signature(_import_target(node["_target_"], where))
+    try:
+        signature = inspect.signature(hydra.utils.get_object(node["_target_"]))
+    except Exception as error:  # of any type, out of a module that is imported
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
     try:
         signature.bind(**{**options, **arguments})
     except TypeError as error:
@@ -92,16 +95,6 @@ def check_signature(node: Any, arguments: dict[str, Any], where: str = "") -> No
     for key, value in options.items():
         if key in signature.parameters:
             check_type(f"{where}.{key}", value, signature.parameters[key].annotation)
-
-
-def _import_target(name: Any, where: str) -> Callable:
-    try:
-        target = hydra.utils.get_object(name)
-    except Exception as error:
-        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
-    if not callable(target):
-        raise ConfigError(f"{where}: _target_={name} is a {type(target).__name__}; expected a class or a function")
-    return target
 
 
 def _prefix(where: str, options: Collection[str], problem: Any) -> str:

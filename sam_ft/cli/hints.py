@@ -18,7 +18,6 @@ from sam_ft.utils.errors import ConfigError, UserError
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir())  # a wheel; a clone
-UNKNOWN = (ConfigAttributeError, ConfigKeyError)
 INSTEAD = {  # settings of other projects
     "device": "a GPU is used if torch finds one, and the variable CUDA_VISIBLE_DEVICES selects it",
     "learning_rate": "did you mean optimizer.lr?",
@@ -93,11 +92,11 @@ def explain_error(error: Exception) -> str:
     if isinstance(error, ValueError):  # Hydra does not name the group in loss=null
         nulls = {f"{group}=null" for group in config_groups().values()}
         return ": ".join([*sorted(nulls.intersection(sys.argv)), words])
-    if isinstance(cause, UNKNOWN) and isinstance(cause.parent_node, DictConfig):
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and isinstance(cause.parent_node, DictConfig):
         # A group without a choice has no settings yet: for data.root=DIR in evaluate.py Hydra names the + to type.
         known = cause.full_key in config_groups()
         return words if known else describe_unknown_setting(str(cause.full_key), cause.parent_node)
-    if isinstance(cause, OmegaConfBaseException) and not isinstance(cause, UNKNOWN):
+    if isinstance(cause, OmegaConfBaseException):
         return f"{words}: {str(cause).splitlines()[0]}".removeprefix(": ")
     return words
 
@@ -117,7 +116,7 @@ def describe_unknown_setting(name: str, beside: DictConfig) -> str:
         hint = INSTEAD[name]
     elif inner or close:
         hint = f"did you mean {' or '.join(groups.get(meant, meant) for meant in inner[:3] or close)}?"
-    elif above:
+    elif above and settings:
         hint = f"{where} has {', '.join(key for key in settings if key != '_target_')}"
         hint += f"; another choice of {groups[where]}= may have it" if where in groups else ""
     else:
