@@ -52,7 +52,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     if cfg.split not in ("train", "val"):
         raise ConfigError(f"split={cfg.split} is not known; expected train or val")
     given = OmegaConf.create({key: cfg[key] for key in GROUPS if cfg.get(key)})
-    missing = [key for key in ("data", "model") if key not in given]
+    missing = [key for key in ("data", "model") if "_target_" not in given.get(key, {})]
     if cfg.run is None and missing:
         raise ConfigError(f"give run=outputs/NAME, or both model= and data= (missing: {', '.join(missing)})")
     if cfg.run is None:

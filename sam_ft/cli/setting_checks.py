@@ -39,17 +39,15 @@ def check_settings(cfg: DictConfig, annotation: Any, names: Sequence[str], least
     """
     for name in names:
         value = cfg[name]
-        check_type(name, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, annotation)
+        check_type(name, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, annotation, least)
         if value == "":
             raise ConfigError(f"{name}= is empty; expected the path of a file or a folder")
-        if least is not None and value is not None and value < least:
-            raise ConfigError(f"{name}={value}; expected at least {least}")
 
 
-def check_type(name: str, value: Any, annotation: Any) -> None:
+def check_type(name: str, value: Any, annotation: Any, least: int | None = None) -> None:
     """Refuses a value of another type than the option is annotated for; it would only fail in the first step.
 
-    name: of the option on the command line
+    name: of the option on the command line · least: the smallest number
 
     Raises:
         ConfigError: naming the option, the value and the expected types.
@@ -61,8 +59,10 @@ def check_type(name: str, value: Any, annotation: Any) -> None:
     if value == "???" or None in expected or (isinstance(value, dict) and "_target_" in value):
         return
     # an int is a float too, but True is not a number
-    if type(value) not in ([*expected, int] if float in expected else expected):
+    fits = type(value) in ([*expected, int] if float in expected else expected)
+    if not fits or (least is not None and value is not None and value < least):
         words = " or ".join(dict.fromkeys(TYPE_NAMES.get(kind, NODE) for kind in expected))
+        words += "" if least is None else f", at least {least}"
         # The value itself cannot be shown in quotes: Hydra has already read 2024_01 as 202401.
         quotes = f", in quotes: '{name}=\"TEXT\"'" if str in expected and type(value) in (int, float, bool) else ""
         raise ConfigError(f"{name}={'null' if value is None else value}; expected {words}{quotes}")

@@ -126,6 +126,8 @@ def mylab(tmp_path, monkeypatch):
     (tmp_path / "lib/mylab/__init__.py").touch()
     (tmp_path / "lib/mylab/losses.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path / "lib")
+    for module in [name for name in sys.modules if name.split(".")[0] == "mylab"]:  # of another test
+        monkeypatch.delitem(sys.modules, module)
     yield
     for name in ("mylab", "mylab.losses"):
         sys.modules.pop(name, None)

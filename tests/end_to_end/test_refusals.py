@@ -118,6 +118,8 @@ def test_images_without_a_single_object(train, folder):
         ("+loss.terms.bce.weigth=1", ["loss.terms.bce: ", "weigth"]),
         ("batch_size=0", ["batch_size=0;"]),
         ("epochs=many", ["epochs=many;"]),
+        ("patience=0", ["patience=0;"]),
+        ("clip_norm=0", ["clip_norm=0;"]),
         ("name=", ["name="]),
         ("name=..", ["name=..;"]),
         ("name=null", ["name=null;"]),
@@ -160,9 +162,12 @@ SLIPS = {
     "evaluate.py run=5": ["run=5"],
     "evaluate.py output=": ["output="],
     "evaluate.py amg=2": ["amg=2"],
+    "evaluate.py trust=mylab": ["trust=mylab;", "[A,B]"],
+    "evaluate.py model=vit_b +data.root=x": ["run=outputs/NAME", "missing: data"],
     "sam_ft.export": ["run"],
     "sam_ft.export run=2024": ["run=2024"],
     "sam_ft.check output=null": ["output=null"],
+    "sam_ft.check debug=maybe": ["debug=maybe;"],
 }
 IN_HYDRAS_WORDS = {
     "train.py -m --cfg job": ["--multirun, --cfg"],
