@@ -54,7 +54,8 @@ class Predictor:
         trust: packages of your own that the run's model may call; its loss, metric and data are not built
 
         Raises:
-            ConfigError: the directory holds no run, or one of another format version.
+            ConfigError: the directory holds no run, or one of another format version; its model calls code outside of
+                sam_ft and `trust`.
             CheckpointError: the weights are missing or do not fit their base.
         """
         from sam_ft.cli.config import build  # imported here: a Predictor of a model does not need Hydra

@@ -45,10 +45,10 @@ class EncodingCost:
         """
         if not cache.enabled or not dataset.augment.not_cacheable:
             return
-        # This process's share.
-        seconds = "" if self._seconds is None else f" about {self._seconds * images / distributed.world_size():.0f} s"
+        share = images / distributed.world_size()
+        price = "time in " if self._seconds is None else f"about {self._seconds * share:.0f} s of "
         log.info(
-            "cache: off for the training images, because %s changes them at random. Encoding them takes%s of "
-            "every epoch, which transform@train_transform=flips or none would save",
-            *(", ".join(dataset.augment.not_cacheable), seconds or " most"),
+            "cache: off for the training images, because %s changes them at random. Encoding them takes "
+            "%severy epoch, which transform@train_transform=flips or none would save",
+            *(", ".join(dataset.augment.not_cacheable), price),
         )

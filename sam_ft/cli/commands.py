@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 
 import sam_ft
@@ -28,7 +29,8 @@ def main() -> None:
     # Hydra reads sys.argv itself.
     sys.argv[:2] = [f"sam-ft {name}"]
     sys.path.append(os.getcwd())  # last: a user's own loss in the working directory can be named in a YAML file
-    with exit_cleanly(), distributed.process_group():
+    with exit_cleanly():
         if name not in COMMANDS:
             raise ConfigError(f"{name} is not a command; expected {USAGE}")
-        import_module(COMMANDS[name]).main()
+        with distributed.process_group() if "recipes" in COMMANDS[name] else nullcontext():
+            import_module(COMMANDS[name]).main()

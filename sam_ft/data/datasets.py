@@ -20,7 +20,7 @@ ReadFeatures = Callable[[Sequence[str]], Features | None]  # by the keys of cach
 
 
 class Split(Protocol):
-    """One split of a data set: names, samples by position, and counts of its content.
+    """One split of a data set: names, each of which occurs once, samples by position, and counts of its content.
 
     `annotations` gives the same sample without its pixels, for images whose features are cached; a data set that
     cannot read one without the other may return the whole sample. `classes` names the labels of the objects where

@@ -1,10 +1,12 @@
 """Opens the splits of a data set, and finds every problem with them before a model is built."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from sam_ft.data.datasets import Split
+from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.survey import Survey, components_hint
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
@@ -64,8 +66,10 @@ def survey_split(split: Split, name: str) -> Survey:
     """Reads all masks of a split and logs their number.
 
     Raises:
-        DataError: files are unusable, or there are no objects at all.
+        DataError: files are unusable, a name occurs twice, or there are no objects at all.
     """
+    if twice := [own for own, count in Counter(split.names).items() if count > 1]:  # prompts and scores go by name
+        raise DataError(f"the {name} images have names that occur twice: {join_names(twice)}; each image needs its own")
     found = split.survey()
     without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
     log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)

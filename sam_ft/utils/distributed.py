@@ -21,6 +21,7 @@ from sam_ft.utils.errors import ConfigError, UserError
 T = TypeVar("T")
 
 _cpu_group: dist.ProcessGroup | None = None  # joined by process_group()
+_groups = 0  # that this process has joined
 
 
 def rank() -> int:
@@ -68,15 +69,18 @@ def process_group() -> Iterator[None]:
         raise ConfigError(f"--nproc-per-node={processes} but this machine has {gpus} GPUs; start at most one for each")
     if gpus:
         torch.cuda.set_device(device())
-    # A restarted attempt must not read the addresses of the dead one in the agent's store: gloo then fails to connect.
-    # With several machines each agent counts restarts by itself, so the prefixes would differ and never meet.
+    # A restarted attempt, or a second group of the same program, must not read the addresses of the one before it in
+    # the agent's store: gloo then fails to connect. With several machines each agent counts restarts by itself, so the
+    # prefixes would differ and never meet.
     one_machine = os.environ.get("GROUP_WORLD_SIZE", "1") == "1"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if one_machine else "0"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     agent_hosts_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     hosts_store = os.environ["RANK"] == "0" and not agent_hosts_store
     # The store in which ranks find each other: torchrun's agent hosts it, or else rank 0.
-    store = dist.PrefixStore(f"attempt{attempt}", dist.TCPStore(address, port, is_master=hosts_store))
+    global _cpu_group, _groups
+    _groups += 1
+    store = dist.PrefixStore(f"attempt{attempt}.{_groups}", dist.TCPStore(address, port, is_master=hosts_store))
     dist.init_process_group(
         backend="nccl" if gpus else "gloo",
         store=store,
@@ -85,7 +89,6 @@ def process_group() -> Iterator[None]:
         timeout=timedelta(minutes=10),
     )
     # Counts and Python objects go over the CPU. The timeout is long: the other ranks wait while one reads all masks.
-    global _cpu_group
     _cpu_group = dist.new_group(  # type: ignore[assignment]
         backend="gloo", timeout=timedelta(hours=6)
     )

@@ -64,7 +64,7 @@ def test_a_pass_of_another_number_of_images_is_not_timed(encoder):
 @pytest.mark.parametrize("passes", [0, 1])
 def test_the_first_pass_is_not_timed(explain, messages, caplog, passes):
     explain(passes, EmbeddingCache(), COLOR)
-    messages.logged(caplog, "ColorJitter", "most of every epoch")
+    messages.logged(caplog, "ColorJitter", "time in every epoch")
 
 
 def test_flips_cost_nothing_in_later_runs(explain, caplog):

@@ -37,11 +37,11 @@ class IdMasks(TensorFields):
         return masks
 
     def boxes(self) -> Tensor:
-        """(N, 4) as `masks_to_boxes` gives them, without the masks."""
+        """(N, 4) as `masks_to_boxes` gives them, without the masks; on a CPU only."""
         boxes = torch.empty(len(self), 4)
         for number, layer in enumerate(self.layers):
             own = torch.nonzero(self.layer_of == number).flatten()
-            unsigned = layer.cpu().numpy().view(f"u{layer.itemsize}")
+            unsigned = layer.numpy().view(f"u{layer.itemsize}")
             boxes[own] = torch.from_numpy(_boxes_of_ids(unsigned)[self.ids[own].numpy()])
         return boxes
 

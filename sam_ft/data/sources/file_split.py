@@ -91,8 +91,13 @@ class FileSplit:
             issues.append(issue_from(error, [item.image]))
         self._logged.add("lossy")  # here it is an issue
         size = None if image is None else (image.shape[0], image.shape[1])
-        objects = self._collect(self._valid_masks(item, size, issues))
-        if image is None or size is None or any(issue.level == "error" for issue in issues):
+        masks = self._valid_masks(item, size, issues)
+        if image is None or size is None:  # masks of unknown sizes do not go into one map
+            for _ in masks:  # for their own issues
+                pass
+            return None, issues
+        objects = self._collect(masks)
+        if any(issue.level == "error" for issue in issues):
             return None, issues
         return self._sample(item, image_tensor(image), objects, size), issues
 
