@@ -79,3 +79,10 @@ def test_the_log_counts_images_and_objects(caplog, messages):
     with caplog.at_level("INFO", logger="sam_ft"):
         survey_splits(*open_splits(Data(train=Surveyed([2, 0]), val=Surveyed([1]))))
     messages.check("\n".join(caplog.messages))
+
+
+def test_names_that_occur_twice_are_refused(messages):
+    train = Surveyed([2, 1, 3])
+    train.names[2] = train.names[0]  # its prompts, and the mean over its objects, would be those of another image
+    with messages.raises(DataError, "blobs_0"):
+        survey_splits(*open_splits(Data(train=train, val=Surveyed([1]))))

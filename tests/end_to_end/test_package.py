@@ -34,6 +34,20 @@ def test_the_listed_packages_are_the_folders():
     assert listed == sorted(folders | {"sam_ft.conf"})
 
 
+HYDRA = """
+import hydra, sam_ft
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+
+@hydra.main(version_base="1.3", config_path=None)
+def main(cfg):
+    assert 0 < sam_ft.train(SETTINGS) < 1
+    print(HydraConfig.get().job.name, GlobalHydra.instance().is_initialized())
+
+
+main()
+"""
 OLD = """
 import runpy, sys
 sys.version_info, sys.argv = (3, 9, 7, "final", 0), [sys.argv[1]]
@@ -67,11 +81,26 @@ def test_srun_without_torchrun_is_refused_with_the_line_to_type(messages, variab
         monkeypatch.setenv(name, value)
     with messages.raises(ConfigError, "SLURM_NTASKS", typed), process_group():
         pass
-    # One task of a larger allocation, and the processes of torchrun.
-    for name, value in ({"SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"})[len(variables) % 2].items():
+
+
+@pytest.mark.parametrize(
+    "variables", [{"SLURM_NTASKS": "1"}, {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, {"WORLD_SIZE": "1"}]
+)
+def test_one_task_and_the_processes_of_torchrun_are_let_through(variables, monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-        with process_group():
-            pass
+    with process_group():
+        pass
+
+
+def test_a_program_of_hydra_keeps_its_own_state(blobs, tmp_path):
+    script = tmp_path / "own.py"
+    settings = [*TINY, *of(blobs), f"run_dir={tmp_path / 'run'}"]
+    script.write_text(HYDRA.replace("SETTINGS", repr(settings)))
+    done = start(sys.executable, str(script), PYTHONPATH=str(ROOT))
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "own True"
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,11 @@
-"""Two processes that count gloo's threads in their group and after it; run under torchrun."""
+"""Two processes that count gloo's threads in their group and after it; run under torchrun.
 
+With an argument they join a second group, for which the main process is late.
+"""
+
+import os
+import sys
+import time
 from pathlib import Path
 
 from sam_ft.utils import distributed
@@ -10,8 +16,11 @@ def gloo_threads() -> int:
 
 
 if __name__ == "__main__":
-    with distributed.process_group():
-        rank = distributed.rank()
-        distributed.all_gather([rank])
-        inside = gloo_threads()
-    print(f"{rank}:{inside > 0},{gloo_threads()}\n", end="", flush=True)
+    for number in range(len(sys.argv)):
+        if number and os.environ["RANK"] == "0":
+            time.sleep(2)
+        with distributed.process_group():
+            rank = distributed.rank()
+            distributed.all_gather([rank])
+            inside = gloo_threads()
+        print(f"{rank}:{inside > 0},{gloo_threads()}\n", end="", flush=True)
