@@ -19,7 +19,7 @@ from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.data.splits import open_split
 from sam_ft.report.pictures import draw_masks, draw_prompts, stretch_contrast
-from sam_ft.types import Prompts, Sample
+from sam_ft.types import Prompts, Sample, Size, dense
 from sam_ft.utils.geometry import masks_to_boxes
 
 CUT = 144  # pixels of an image
@@ -33,18 +33,21 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--images", nargs="+", metavar="NAME", help="of validation images, in the order of the rows")
     chosen = parser.parse_args()
-    cfg = load_run(chosen.run).cfg
+    cfg = load_run(chosen.run, ("data", "model")).cfg
     split = open_split(build(cfg.data), "val")
     predictors = {"zero-shot": Predictor(build(cfg.model)), "tuned": Predictor.from_run(chosen.run)}
-    samples = [split[split.names.index(name)] for name in chosen.images or split.names]
     rows, facts = [], []
-    for sample in samples:
-        masks = {title: predict(predictor, sample) for title, predictor in predictors.items()}
-        scores = {title: iou(predicted, sample.masks).mean().item() for title, predicted in masks.items()}
+    for name in chosen.images or split.names:
+        sample = split[split.names.index(name)]
+        gt = dense(sample.masks)
+        boxes = masks_to_boxes(gt)
+        masks = {title: predict(predictor, sample, boxes) for title, predictor in predictors.items()}
+        scores = {title: iou(predicted, gt).mean().item() for title, predicted in masks.items()}
         overlaps = {title: overlap_share(predicted) for title, predicted in masks.items()}
-        rows.append(draw_row(sample, masks, scores))
+        titled = {f"{title}, IoU {scores[title]:.2f}": masks[title] for title in masks} | {"ground truth": gt}
+        rows.append(draw_row(sample.image, boxes, titled))
         facts.append(
-            {"image": sample.name, "pixels": f"{sample.size[1]} × {sample.size[0]}", "objects": len(sample.masks)}
+            {"image": sample.name, "pixels": f"{sample.size[1]} × {sample.size[0]}", "objects": len(gt)}
             | {f"IoU, {title}": f"{score:.3f}" for title, score in scores.items()}
             | {f"overlap, {title}": f"{share:.3f}" for title, share in overlaps.items()}
         )
@@ -54,10 +57,10 @@ def main() -> None:
         say(f"{chosen.picture}: {chosen.picture.stat().st_size / 1e3:.0f} kB")
 
 
-def predict(predictor: Predictor, sample: Sample) -> Tensor:
-    """(N, H, W) bool, from the tight boxes of the ground truth."""
+def predict(predictor: Predictor, sample: Sample, boxes: Tensor) -> Tensor:
+    """(N, H, W) bool, from the tight boxes of the ground truth, (N, 4)."""
     image = sample.image.permute(1, 2, 0).contiguous().numpy()
-    masks, _, _ = predictor.predict(image, boxes=masks_to_boxes(sample.masks).numpy())
+    masks, _, _ = predictor.predict(image, boxes=boxes.numpy())
     return torch.from_numpy(masks[:, 0])
 
 
@@ -72,26 +75,27 @@ def overlap_share(masks: Tensor) -> float:
     return ((covers > 1).sum() / (covers > 0).sum().clamp(min=1)).item()
 
 
-def densest_cut(masks: Tensor) -> tuple[slice, slice]:
+def densest_cut(boxes: Tensor, size: Size) -> tuple[slice, slice]:
     """Rows and columns of the square of CUT pixels round an object's center that holds the most whole objects."""
-    boxes = masks_to_boxes(masks)
-    limits = torch.tensor([masks.shape[2] - CUT, masks.shape[1] - CUT]).clamp(min=0)
+    limits = torch.tensor([size[1] - CUT, size[0] - CUT]).clamp(min=0)
     corners = ((boxes[:, :2] + boxes[:, 2:]) / 2 - CUT / 2).clamp(min=0).minimum(limits).int()  # (N, 2) x, y
     inside = (boxes[None, :, :2] >= corners[:, None]) & (boxes[None, :, 2:] <= corners[:, None] + CUT)  # (N, N, 2)
     x, y = corners[inside.all(2).sum(1).argmax()].tolist()
     return slice(y, y + CUT), slice(x, x + CUT)
 
 
-def draw_row(sample: Sample, masks: dict[str, Tensor], scores: dict[str, float]) -> list[tuple[str, Tensor]]:
-    """The five panels of an image, each a title and (3, TIMES * CUT, TIMES * CUT) uint8."""
-    rows, columns = densest_cut(sample.masks)
-    image = enlarge(stretch_contrast(sample.image)[:, rows, columns])
-    boxes = (masks_to_boxes(sample.masks) - torch.tensor([columns.start, rows.start] * 2)) * TIMES
+def draw_row(image: Tensor, boxes: Tensor, masks: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """The five panels of an image, each a title and (3, TIMES * CUT, TIMES * CUT) uint8.
+
+    image: (3, H, W) · boxes: (N, 4) · masks: (N, H, W) bool by title
+    """
+    rows, columns = densest_cut(boxes, (image.shape[1], image.shape[2]))
+    cut = enlarge(stretch_contrast(image)[:, rows, columns])
+    boxes = (boxes - torch.tensor([columns.start, rows.start] * 2)) * TIMES
     near = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < TIMES * CUT).all(1)
-    prompts = draw_prompts(image, [(near.nonzero()[:, 0], Prompts(boxes=boxes[near]))])
-    panels = {f"{title}, IoU {scores[title]:.2f}": masks[title] for title in masks} | {"ground truth": sample.masks}
-    drawn = [(title, draw_masks(image, enlarge(shown[:, rows, columns]))) for title, shown in panels.items()]
-    return [("image", image), ("box prompts", prompts), *drawn]
+    prompts = draw_prompts(cut, [(near.nonzero()[:, 0], Prompts(boxes=boxes[near]))])
+    drawn = [(title, draw_masks(cut, enlarge(shown[:, rows, columns]))) for title, shown in masks.items()]
+    return [("image", cut), ("box prompts", prompts), *drawn]
 
 
 def enlarge(picture: Tensor) -> Tensor:
