@@ -60,7 +60,8 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         if which == "tuned" and plan.checkpoint is not None:
             load_partial_weights(model, plan.checkpoint)
         cache = build(plan.cache)
-        cache.open(model, compute_dtype(plan.precision, model.device))  # other weights have other embeddings
+        # other weights have other embeddings
+        cache.open(model, compute_dtype(plan.precision, model.device), may_delete=False)
         task = PromptedSegmentation(model, precision=plan.precision, features_dtype=cache.features_dtype)
         dataset = EvaluationSet(split, model.image_size, cache.read if cache.enabled else None)
         cache.fill(dataset, dataset.all_views, task.prefix, task.chunks.images, cfg.workers, title=cfg.split)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sam_ft.data.io.images import read_image
+from sam_ft.data.io.images import check_reading, read_image
 from sam_ft.data.transforms import resize_image
 from sam_ft.models import Sam
 from sam_ft.prompts import scale_prompts
@@ -33,6 +33,7 @@ class Predictor:
     def __init__(
         self, model: Sam, precision: str = "float32", intensity: str = "percentile", page: int | None = None
     ) -> None:
+        check_reading(intensity, page)
         self.model = model.eval()
         self._reading: dict[str, Any] = {"intensity": intensity, "page": page}
         self._task = PromptedSegmentation(model, precision=precision)
@@ -49,7 +50,7 @@ class Predictor:
     ) -> "Predictor":
         """A predictor with the model of a run and its best weights, which reads images as the run did.
 
-        run: the directory that train.py wrote · device: default is this process's GPU, else the CPU
+        run: the directory that training wrote · device: default is this process's GPU, else the CPU
         precision: as in the constructor, independent of the run's
         trust: packages of your own that the run's model may call; its loss, metric and data are not built
 
@@ -61,10 +62,12 @@ class Predictor:
         from sam_ft.cli.config import build  # imported here: a Predictor of a model does not need Hydra
         from sam_ft.cli.runs import load_run
 
-        directory, cfg, reading = load_run(run, ("model",), trust)
-        model = build(cfg.model)
-        load_partial_weights(model, directory / "checkpoints/best.safetensors")
-        return cls(model.to(device or distributed.device()), precision, **reading)
+        if isinstance(trust, str):
+            raise ValueError(f"trust={trust!r}; expected a list of packages, [{trust!r}]")
+        found = load_run(run, ("model",), trust)
+        model = build(found.cfg.model)
+        load_partial_weights(model, found.directory / "checkpoints/best.safetensors")
+        return cls(model.to(device or distributed.device()), precision, **found.reading)
 
     @torch.no_grad()
     def predict(
@@ -184,7 +187,10 @@ def _check_image(image: Any) -> None:
             "such as sam_ft.read_image(path)"
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order")
+        raise ValueError(
+            f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order, as sam_ft.read_image(path) "
+            "gives it from a file of any depth"
+        )
 
 
 def _check_boxes(boxes: Tensor, size: Size) -> None:

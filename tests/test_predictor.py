@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam_ft import Predictor, read_image
-from sam_ft.utils.errors import DataError
+from sam_ft import Predictor, read_image, train
+from sam_ft.utils.errors import ConfigError, DataError
 from tests.support.tiny import tiny_sam
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
@@ -104,3 +104,19 @@ def test_a_wrong_prompt_is_refused_with_its_row(predictor, prompts, fact, messag
 def test_boxes_may_reach_over_the_border(predictor):
     masks, _, _ = predictor.predict(IMAGE, boxes=[[-5, -5, 1, 1], [29, 19, 50, 50], [-1e3, -1e3, 1e3, 1e3]])
     assert masks.shape == (3, 1, 20, 30)
+
+
+@pytest.mark.parametrize("wrong", [{"intensity": "window"}, {"page": -1}, {"page": True}, {"page": "x"}])
+def test_a_wrong_way_of_reading_is_refused_at_once(messages, wrong):
+    with messages.raises(ConfigError, str(next(iter(wrong.values())))):
+        Predictor(tiny_sam(), **wrong)
+
+
+def test_a_single_package_to_trust_is_no_list(messages, tmp_path):
+    with messages.raises(ValueError, "['mylab']"):
+        Predictor.from_run(tmp_path, trust="mylab")
+
+
+def test_a_single_setting_is_no_list(messages):
+    with messages.raises(ConfigError, "['data=folder']"):
+        train("data=folder")

@@ -55,11 +55,13 @@ class EmbeddingCache:
         self._index = SideIndex(root / "index.txt")
         self._folder: EntryFolder  # chosen by `open`
 
-    def open(self, model: Sam, compute_dtype: torch.dtype) -> None:
+    def open(self, model: Sam, compute_dtype: torch.dtype, may_delete: bool = True) -> None:
         """Chooses the folder of this encoder's prefix. An encoder that learns from its first unit on has no cache.
 
         compute_dtype: the number format that the prefix computes in
+        may_delete: whether files of other runs may make room, as in training; an evaluation leaves them
         """
+        self._space.may_delete = may_delete
         if self.enabled and model.image_encoder.cut == 0:
             log.info(
                 "cache: off, because the image encoder learns from its first layer on; every step encodes its images"

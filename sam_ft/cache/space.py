@@ -38,6 +38,7 @@ class Space:
     def __init__(self, root: Path, max_gb: float) -> None:
         self.root = root
         self.max_gb = max_gb
+        self.may_delete = True  # False: only writes what fits beside the files that are there
         self._started: float | None = None  # time stamp of the first plan
 
     def plan(self, own: Collection[str], entry_bytes: int) -> Plan:
@@ -58,7 +59,8 @@ class Space:
             missing = sorted(set(own) - present.keys())
             random.Random(os.getpid()).shuffle(missing)  # two runs that begin together help each other
             # As many of the missing as fit; the others are encoded each time.
-            unused = {name: file for name, file in present.items() if name not in own and file[0] < self._started}
+            deletable = present.items() if self.may_delete else ()
+            unused = {name: file for name, file in deletable if name not in own and file[0] < self._started}
             used_bytes = sum(size for _, size in present.values())
             room = self._make_room(unused, self.max_gb * 1e9 - used_bytes, len(missing) * entry_bytes)
             fitting = missing[: int(max(0.0, room) // entry_bytes)]

@@ -5,34 +5,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from sam_ft.utils.errors import ConfigError
 
-# Classes defined in or below these modules, and five functions. Other functions of the project write files at paths
-# that they are given. The user's own conf/ may call anything.
+# Classes defined in or below these modules, and three functions: all that is built of a run. Other functions of the
+# project write files at paths that they are given. The user's own conf/ may call anything.
 ALLOWED_MODULES = (
-    "sam_ft.adapt",
     "sam_ft.cache",
     "sam_ft.data",
-    "sam_ft.losses",
     "sam_ft.metrics",
     "sam_ft.prompts",
-    "sam_ft.training.loggers",
-    "sam_ft.training.optim",
-    "torchvision.transforms.v2",
 )
 ALLOWED_FUNCTIONS = (
     "sam_ft.cache.no_cache",
     "sam_ft.data.sources.synthetic.demo",
-    "sam_ft.training.loggers.no_tracker",
     "sam_ft.models.build_model",
-    "sam_ft.training.optim.adamw",
 )
 
 
 def check_allowlist(node: Any, path: Path, trust: Sequence[str] = ()) -> None:
-    """Refuses settings that could call anything but this project's classes and torchvision's transforms.
+    """Refuses settings that could call anything but this project's models, data, metrics, prompts and cache.
 
     node: plain values, already resolved · path: of the file they came from, for the message
     trust: packages whose own classes and functions may be called too; they are imported
@@ -58,7 +49,7 @@ def check_allowlist(node: Any, path: Path, trust: Sequence[str] = ()) -> None:
 
 
 def _is_allowed(target: Any, trust: Sequence[str]) -> bool:
-    """Checks both the name and the class behind it: `sam_ft.losses.nn.Module` is not one of the project's."""
+    """Checks both the name and the class behind it: `sam_ft.data.datasets.Dataset` is not one of the project's."""
     if not isinstance(target, str) or target in ALLOWED_FUNCTIONS:
         return isinstance(target, str)
     module, _, name = target.rpartition(".")
@@ -71,8 +62,7 @@ def _is_allowed(target: Any, trust: Sequence[str]) -> bool:
         return False
     if trusted:  # what the package defines itself: not os.system, which it may have imported
         return callable(found) and _lies_in(str(getattr(found, "__module__", "")), trust)
-    own = isinstance(found, type) and _lies_in(found.__module__, ALLOWED_MODULES)
-    return own and (module.startswith("sam_ft.") or issubclass(found, nn.Module))
+    return isinstance(found, type) and _lies_in(found.__module__, ALLOWED_MODULES)
 
 
 def _lies_in(module: str, packages: Sequence[str]) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
 
 
 def train(overrides: Sequence[str] = ()) -> float:
@@ -29,6 +30,8 @@ def evaluate(overrides: Sequence[str] = ()) -> float:
 
 
 def _call(script: str, overrides: Sequence[str]) -> float:
+    if isinstance(overrides, str):
+        raise ConfigError(f"{overrides!r} was given; expected a list of settings, [{overrides!r}]")
     from sam_ft.cli.compose import compose  # here: a program that only predicts starts without Hydra
 
     with distributed.process_group(), compose(script, overrides) as cfg:

@@ -9,7 +9,6 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from sam_ft.cache.embedding_cache import MAX_GB
 from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.utils.errors import ConfigError
@@ -80,10 +79,9 @@ def _load_parts(cfg: DictConfig, given: DictConfig) -> tuple[Path, DictConfig]:
     parts = [key for key in GROUPS if "_target_" not in given.get(key, {})]
     if cfg.eval_prompts is None and "_target_" not in (cfg.get("eval_prompt") or {}):
         parts.append("eval_prompt")
-    directory, settings, _ = load_run(cfg.run, [*parts, "precision"], cfg.trust)
-    if "max_gb" in settings.get("cache", {}):  # a run that came from elsewhere must not delete embeddings here
-        settings.cache.max_gb = max(settings.cache.max_gb, MAX_GB)
-    return directory, settings
+    run = load_run(cfg.run, parts, cfg.trust)
+    run.cfg.precision = run.precision
+    return run.directory, run.cfg
 
 
 def _differences(cfg: DictConfig, given: DictConfig) -> list[str]:

@@ -85,7 +85,8 @@ def explain_error(error: Exception) -> str:
         group, _, name = error.missing_cfg_file.rpartition("/")
         close = difflib.get_close_matches(name, error.options, n=1)
         hint = f"did you mean {close[0]}? There" if close else "there"
-        return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}"
+        own = f"; for files of your own: data=folder data.root={name}" if group == "data" and not close else ""
+        return f"{name} is not a choice of {group}; {hint} are {', '.join(error.options)}{own}"
     if isinstance(error, OverrideParseException):
         typed = "" if error.override in words else f"{error.override}: "
         return f"{typed}{words}; expected NAME=VALUE, or 'NAME=\"VALUE\"' if it has special characters"
@@ -116,12 +117,20 @@ def describe_unknown_setting(name: str, beside: DictConfig) -> str:
         hint = INSTEAD[name]
     elif inner or close:
         hint = f"did you mean {' or '.join(groups.get(meant, meant) for meant in inner[:3] or close)}?"
+    elif where in groups and (having := _choices_with(groups[where], last)):
+        hint = f"choose {' or '.join(f'{groups[where]}={choice}' for choice in having)} first"
     elif above and settings:
         hint = f"{where} has {', '.join(key for key in settings if key != '_target_')}"
-        hint += f"; another choice of {groups[where]}= may have it" if where in groups else ""
     else:
         hint = "--cfg job lists all"
     return f"{name} is not a setting; {hint}"
+
+
+def _choices_with(group: str, option: str) -> list[str]:
+    """The choices of a group, as it is typed, that have an option."""
+    files = sorted((CONF / group.split("@")[0]).glob("*.yaml"))
+    # by keys: `in` on the node itself is false for a mandatory value (???)
+    return [path.stem for path in files if option in OmegaConf.load(path).keys()]  # noqa: SIM118
 
 
 def config_groups() -> dict[str, str]:

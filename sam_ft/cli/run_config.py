@@ -91,9 +91,9 @@ def check_same_run(directory: Path, old: dict, new: dict) -> None:
 def _comparable(settings: dict) -> dict[str, Any]:
     """The settings that must stay, by dotted name."""
     found = {name: value for name, value in dotted_items(settings) if not isinstance(value, dict)}
-    for section, option, _ in PATHS:
+    for section, option, keyword in PATHS:
         name = f"{section}.{option}"
-        if isinstance(found.get(name), str):  # a folder may have several paths, through links
+        if isinstance(found.get(name), str) and found[name] != keyword:  # a folder may have several, through links
             found[name] = os.path.realpath(found[name])
     # An empty list is no value: the option may be newer than the run.
     return {

@@ -22,13 +22,14 @@ from sam_ft.utils.errors import ConfigError
 
 
 class Run(NamedTuple):
-    """A run's directory, the parts of its configuration that may be built, and how it read images.
+    """A run's directory, the parts of its configuration that may be built, its precision, and how it read images.
 
     reading: the arguments `intensity` and `page` of `sam_ft.read_image`, where they were set
     """
 
     directory: Path
     cfg: DictConfig
+    precision: Any
     reading: dict[str, Any]
 
 
@@ -73,20 +74,23 @@ def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] =
     trust: packages of the user's own that these parts may call
 
     Raises:
-        ConfigError: `directory` holds no run or one of another format version, or a part of its config.yaml calls
-            anything that is not on the allowlist.
+        ConfigError: `directory` holds no run or one of another format version, or its config.yaml lacks a part, or a
+            part calls anything that is not on the allowlist.
     """
     directory = Path(directory).expanduser()
     path = directory / "config.yaml"
     if not path.is_file():
-        raise ConfigError(f"run={directory}: there is no config.yaml; give the directory that train.py wrote")
+        raise ConfigError(f"run={directory}: there is no config.yaml; give the directory of a run, as outputs/NAME")
     settings = read_run_config(path)
-    chosen = {name: settings[name] for name in parts if name in settings}
+    chosen = {name: settings.get(name) for name in parts}
+    for name, part in chosen.items():
+        if not isinstance(part, dict) or "_target_" not in part:
+            raise ConfigError(f"{path}: {name}: {part}; expected _target_: CLASS and its options")
     check_allowlist(chosen, path, trust)
-    data = settings.get("data")
-    values = data if isinstance(data, dict) else {}
-    reading = {key: values[key] for key in ("intensity", "page") if isinstance(values.get(key), str | int)}
-    return Run(directory, OmegaConf.create(chosen), reading)
+    data, reading = settings.get("data"), {}
+    if isinstance(data, dict) and str(data.get("_target_")).startswith("sam_ft."):  # in others they may mean anything
+        reading = {key: data[key] for key in ("intensity", "page") if key in data}
+    return Run(directory, OmegaConf.create(chosen), settings.get("precision"), reading)
 
 
 def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:

@@ -27,7 +27,7 @@ def check_train_settings(cfg: DictConfig) -> None:
     check_settings(cfg, float, ("clip_norm",))
     if cfg.precision not in PRECISIONS:
         raise ConfigError(f"precision={cfg.precision} is not one of {', '.join(PRECISIONS)}")
-    if cfg.clip_norm <= 0:
+    if not cfg.clip_norm > 0:  # nan neither
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
 
 

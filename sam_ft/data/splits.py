@@ -93,7 +93,5 @@ def _all_or_error(acts: Sequence[Callable[[], T]]) -> list[T]:
             problems.append(str(error))
     if problems:
         text = "\n".join(dict.fromkeys(problems))  # problems that both splits share appear once
-        raise DataError(
-            f"{text}\n`python -m sam_ft.check` with the same data=... reads everything and lists every problem"
-        )
+        raise DataError(f"{text}\n`sam-ft check` with the same data=... reads everything and lists every problem")
     return done

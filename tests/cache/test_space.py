@@ -79,6 +79,14 @@ def test_the_limit_holds_and_the_files_without_room_are_counted(messages, root, 
     assert len(present(root)) == 2
 
 
+def test_an_evaluation_deletes_nothing_and_writes_what_fits(root):
+    filled_earlier(root, "abc")
+    run = space(root, 4.5)
+    run.may_delete = False
+    assert fill(run, "xy", "other") == 1
+    assert present(root)[:3] == ["a", "b", "c"]
+
+
 def test_a_run_does_not_push_out_its_own_files(root):
     filled_earlier(root, "ab")
     run = space(root, 3.5)

@@ -13,8 +13,8 @@ from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 from tests.support.cli import torchrun
 
-PARTS = ("data", "metric", "model", "monitor", "parts", "side", "safe")
 METRIC = {"_target_": "sam_ft.metrics.SegmentationMetrics"}
+MODEL = {"_target_": "sam_ft.models.build_model"}
 
 
 def write(directory, **settings):
@@ -29,18 +29,18 @@ def settings(directory, **others):
 
 
 def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
-    write(tmp_path, side=64, model={"image_size": "${side}"}, metric=METRIC)
-    directory, cfg, _ = load_run(tmp_path, PARTS)
-    assert directory == tmp_path
-    assert OmegaConf.to_container(cfg, resolve=False) == {"side": 64, "model": {"image_size": 64}, "metric": METRIC}
-    assert build(cfg.metric).monitors
+    write(tmp_path, side=64, model={**MODEL, "image_size": "${side}"}, metric=METRIC, precision="auto")
+    run = load_run(tmp_path, ["model", "metric"])
+    assert (run.directory, run.precision) == (tmp_path, "auto")
+    assert OmegaConf.to_container(run.cfg, resolve=False) == {"model": {**MODEL, "image_size": 64}, "metric": METRIC}
+    assert build(run.cfg.metric).monitors
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: ${b}", "- 1", "a: ${nothing:b}", "a: !!python/object:os.system {}"])
 def test_a_config_that_cannot_be_read_is_named(messages, text, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     with messages.raises(ConfigError, "config.yaml: "):
-        load_run(tmp_path, PARTS)
+        load_run(tmp_path, ["metric"])
     with messages.raises(ConfigError, "config.yaml: "), open_run(settings(tmp_path)):
         pass
 
@@ -51,7 +51,7 @@ def test_paths_in_a_config_hold_from_any_working_directory(messages, tmp_path, m
     with open_run(settings("run", **parts)) as directory:
         (directory / "checkpoints").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
-    cfg = load_run(directory, PARTS).cfg
+    cfg = OmegaConf.create(read_run_config(directory / "config.yaml"))
     assert cfg.data.root == str(tmp_path / "cells")
     assert cfg.model.checkpoint.startswith("/")
     parts["model"]["checkpoint"] = cfg.model.checkpoint
@@ -65,7 +65,7 @@ def test_paths_in_a_config_hold_from_any_working_directory(messages, tmp_path, m
 def test_a_table_is_found_again_from_another_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_run(settings("run", data={"table": "cells.csv"})) as directory:
-        assert load_run(directory, PARTS).cfg.data.table == str(tmp_path / "cells.csv")
+        assert read_run_config(directory / "config.yaml")["data"]["table"] == str(tmp_path / "cells.csv")
 
 
 def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path, monkeypatch):
@@ -76,7 +76,9 @@ def test_the_same_folder_by_another_path_is_the_same_setting(messages, tmp_path,
     for root in (str(tmp_path / "cells"), "../cells", "../here/.././cells", "../link"):
         with open_run(settings(tmp_path / "run", data={"root": root})) as directory:
             (directory / "checkpoints").mkdir(exist_ok=True)
-    assert load_run(directory, PARTS).cfg.data.root == str(tmp_path / "here/../link")  # the link, not its target
+    assert read_run_config(directory / "config.yaml")["data"]["root"] == str(
+        tmp_path / "here/../link"
+    )  # not its target
     with messages.raises(ConfigError, "data.root"), open_run(settings(tmp_path / "run", data={"root": "cells"})):
         pass
 
@@ -136,7 +138,7 @@ def scored(directory):
 def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
     with open_run(settings(earlier, overwrite=True, monitor="dice")):
         assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
-        assert load_run(earlier, PARTS).cfg.monitor == "dice"
+        assert read_run_config(earlier / "config.yaml")["monitor"] == "dice"
         scored(earlier)
     assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
     assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
@@ -216,7 +218,7 @@ def test_a_run_of_another_format_version_is_refused(messages, earlier, version, 
     line = "" if version is None else f"format_version: {version}\n"
     path.write_text(path.read_text().replace("format_version: 2\n", line))
     for use in (
-        lambda directory: load_run(directory, PARTS),
+        lambda directory: load_run(directory, ["metric"]),
         lambda directory: contextlib.ExitStack().enter_context(open_run(settings(directory))),
     ):
         with messages.raises(ConfigError, path, "expected 2", *facts):
@@ -228,7 +230,7 @@ def test_a_run_of_an_older_version_can_be_overwritten(earlier):
     path.write_text(path.read_text().replace("format_version: 2\n", ""))
     with open_run(settings(earlier, overwrite=True)):
         scored(earlier)
-    assert load_run(earlier, PARTS).cfg.monitor == "iou"
+    assert read_run_config(earlier / "config.yaml")["monitor"] == "iou"
 
 
 def test_a_refused_directory_is_not_kept_locked(messages, earlier):
@@ -236,3 +238,17 @@ def test_a_refused_directory_is_not_kept_locked(messages, earlier):
         pass
     with open_run(settings(earlier)):
         pass
+
+
+@pytest.mark.parametrize("model", [None, "vit_b", {"image_size": 64}])
+def test_a_part_that_is_missing_is_named(messages, tmp_path, model):
+    write(tmp_path, model=model, metric=METRIC)
+    with messages.raises(ConfigError, "config.yaml: ", "model"):
+        load_run(tmp_path, ["metric", "model"])
+
+
+def test_how_images_were_read_is_known_where_the_data_are_of_the_project(tmp_path):
+    for package, reading in (("sam_ft", {"intensity": "range", "page": 2}), ("mylab", {})):
+        data = {"_target_": f"{package}.data.Folder", "intensity": "range", "page": 2, "root": "/cells"}
+        write(tmp_path, metric=METRIC, data=data)
+        assert load_run(tmp_path, ["metric"]).reading == reading

@@ -147,7 +147,7 @@ SLIPS = {
     "train.py debg=true": ["debg ", "debug"],  # of which Hydra says to write +debg=true
     "train.py optimizer.weight_dcay=0": ["optimizer.weight_dcay ", "optimizer.weight_decay"],
     "train.py loss.terms.tversky.weight=3": ["loss.terms.tversky ", "bce, soft_iou"],
-    "train.py data.root=cells": ["data.root ", "objects, min_area", "data="],
+    "train.py data.root=cells": ["data.root ", "data=folder", "data="],
     "train.py train_prompt.rounds=4": ["train_prompt.rounds ", "prompt@train_prompt="],
     "train.py +zebra.stripes=2": ["zebra "],
     "train.py model=sam": ["sam ", "lite_medsam, vit_b, "],
@@ -294,7 +294,7 @@ def test_a_partial_checkpoint_of_another_version(evaluated, run, tmp_path, versi
 
 @pytest.mark.parametrize("script", ["evaluate.py", "sam_ft.export"])
 def test_a_directory_that_holds_no_run(refused, script, tmp_path):
-    refused(CONFIG, "config.yaml", "train.py", script=script, overrides=[f"run={tmp_path}"])
+    refused(CONFIG, "config.yaml", "outputs/NAME", script=script, overrides=[f"run={tmp_path}"])
 
 
 def test_export_in_a_format_that_is_not_known(refused, run):

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from sam_ft.cli.allowlist import check_allowlist
 from sam_ft.cli.config import build
 from sam_ft.losses import Bce, Combined, Dice, Focal, Iou, Lovasz
 from sam_ft.losses.combined import hard_iou
@@ -50,9 +48,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
 
 
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.stem)
-def test_every_choice_of_conf_can_be_built_trusted_and_trained(path):
+def test_every_choice_of_conf_can_be_built_and_trained(path):
     node = hydra_compose("train", [f"loss={path.stem}"]).loss
-    check_allowlist(OmegaConf.to_container(node), path)
     loss = build(node)
     assert list(loss.terms) == list(node.terms)
     predicted = prediction()

@@ -99,6 +99,8 @@ def _errors_as_data_error(path: Path) -> Iterator[None]:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: too large to read ({error}); cut it into tiles") from error
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, EOFError ...
         raise DataError(
             f"{path}: cannot be read ({error}); check that the file is a complete image, or remove it"

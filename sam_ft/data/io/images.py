@@ -33,10 +33,10 @@ def read_image(path: str | Path, intensity: str = "percentile", page: int | None
 
     Raises:
         DataError: the file cannot be decoded in full, or its values cannot be scaled.
+        ConfigError: `intensity` or `page` has another value.
     """
     path = Path(path)
-    if intensity not in INTENSITIES:
-        raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
+    check_reading(intensity, page)
     picture = decode(path, page)
     if isinstance(picture, Image.Image):
         return _to_rgb(path, picture)
@@ -46,6 +46,14 @@ def read_image(path: str | Path, intensity: str = "percentile", page: int | None
     if values.dtype != np.uint8:
         values = _to_8_bits(path, values, intensity)
     return np.repeat(values, 3 // values.shape[-1], axis=-1)
+
+
+def check_reading(intensity: str, page: int | None) -> None:
+    """Refuses other values of these two options of `read_image`. Raises: ConfigError"""
+    if intensity not in INTENSITIES:
+        raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
+    if page is not None and (type(page) is not int or page < 0):  # true is an int to Python
+        raise ConfigError(f"data.page={page}; expected a page counted from 0, or null")
 
 
 def read_size(path: Path, page: int | None = None) -> Size:

@@ -100,6 +100,8 @@ def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
     """{stem: image files} directly in a folder, without hidden files."""
     if not (root / folder).is_dir():
         existing = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if root.name == folder:
+            raise DataError(f"{root}: has no folder {folder}/; give the folder above it: data.root={root.parent}")
         raise DataError(
             f"{root}: has no folder {folder}/; the folders there are: {join_names(existing) or 'none'}. "
             "Name yours with data.image_folder and data.mask_folder"
