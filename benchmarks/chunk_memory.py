@@ -71,8 +71,8 @@ def calls(
     features = random_features(task.model)
 
     def train(batch: Batch, prompter: Prompter, count: int) -> None:
-        (given,) = split_into_passes(task, batch, prompter, 0, count)
-        task(*given)["loss"].sum().backward()
+        (given,) = split_into_passes(task, batch, prompter, 0, count).decoder
+        task(given)["loss"].sum().backward()
 
     def predict(batch: Batch, prompter: Prompter, count: int) -> None:
         list(task.predict(batch, prompter, count))

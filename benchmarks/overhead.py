@@ -138,8 +138,8 @@ def record(task: Any, micro_batches: Sequence[Any], prompter: Any, seed: int, ch
     try:
         with torch.no_grad():
             for batch in micro_batches:
-                for given in split_into_passes(task, batch, prompter, seed, chunk):
-                    task(*given)
+                for given in split_into_passes(task, batch, prompter, seed, chunk).decoder:
+                    task(given)
     finally:
         del task.model.decode  # the class has it again
         task.loss = loss

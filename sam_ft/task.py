@@ -41,6 +41,31 @@ class PredictedChunk(NamedTuple):
     click_ious: Tensor | None
 
 
+class DecoderPass(NamedTuple):
+    """A forward and backward pass of some objects through the decoder.
+
+    features: embeddings of the batch, without a graph · num_rounds: the next ones to run; None for all that are left
+    """
+
+    features: Features
+    session: InteractiveSession
+    num_rounds: int | None
+
+
+class EncoderPass(NamedTuple):
+    """The backward pass of an encoder that learns, once for all objects.
+
+    embedding: (B, 256, s, s) with its graph · gradient: the same shape, the sum over the passes through the decoder
+    """
+
+    embedding: Tensor
+    gradient: Tensor
+
+    def product(self) -> Tensor:
+        """(1,): a value with that gradient."""
+        return (self.embedding * self.gradient).sum()[None]
+
+
 class PromptedSegmentation(nn.Module):
     """A SAM model with a loss: one forward pass gives the losses of every object.
 
@@ -66,25 +91,13 @@ class PromptedSegmentation(nn.Module):
         # Found once, when it is known what learns: each look goes through all parameters.
         self.cut = model.image_encoder.cut
 
-    def forward(self, batch: Batch, sessions: Sequence[InteractiveSession], num_rounds: int | None = None) -> dict:
-        """Runs the next `num_rounds` rounds of some sessions about objects of a batch; None for all that are left.
+    def forward(self, given: "DecoderPass | EncoderPass") -> dict[str, Tensor]:
+        """The losses of a pass through the decoder, or a value whose gradient is that of the encoder.
 
-        → {"loss": (m,), its terms: (m,)} for the m objects of one session after the other, summed over these rounds and
-        divided by all rounds of their prompter
+        → {"loss": (m,), its terms: (m,)} for the m objects of the session, summed over these rounds and divided by all
+        rounds of their prompter; {"loss": (1,)} for the encoder
         """
-        if self.loss is None:
-            raise ValueError("this task was made for evaluation: it has no loss")
-        # With a graph only where the encoder learns; a frozen one has run already, see `split_into_passes`.
-        features = self.encode(batch)
-        collected: list[dict[str, Tensor]] = []
-        for session in sessions:
-            totals: dict[str, Tensor] = {}
-            for prediction, _ in self.run_rounds(features, session, compare_on_grid, num_rounds):
-                losses = self.loss(prediction, session.gt.masks, session.gt.valid)
-                totals = {name: values + totals.get(name, 0) for name, values in losses.items()}  # (M,) each
-            # Divided by all rounds, also if this pass runs one of them: the passes of an object add up to its mean.
-            collected.append({name: values / session.prompter.rounds for name, values in totals.items()})
-        losses = {name: torch.cat([part[name] for part in collected]) for name in collected[0]}
+        losses = self._decode(given) if isinstance(given, DecoderPass) else {"loss": given.product()}
         if distributed.world_size() > 1:
             # DistributedDataParallel waits for the gradient of every parameter, also of those that these prompts do
             # not reach; the prompts of another process may.
@@ -92,6 +105,17 @@ class PromptedSegmentation(nn.Module):
             # Zero times one number of each parameter: in the graph, and without an effect on the gradient.
             losses["loss"] = losses["loss"] + 0 * touched
         return losses
+
+    def _decode(self, given: "DecoderPass") -> dict[str, Tensor]:
+        if self.loss is None:
+            raise ValueError("this task was made for evaluation: it has no loss")
+        session = given.session
+        totals: dict[str, Tensor] = {}
+        for prediction, _ in self.run_rounds(given.features, session, compare_on_grid, given.num_rounds):
+            losses = self.loss(prediction, session.gt.masks, session.gt.valid)
+            totals = {name: values + totals.get(name, 0) for name, values in losses.items()}  # (M,) each
+        # Divided by all rounds, also if this pass runs one of them: the passes of an object add up to its mean.
+        return {name: values / session.prompter.rounds for name, values in totals.items()}
 
     def encode(self, batch: Batch) -> Features:
         """The features of a batch's images for the decoder: cached or fresh up to the cut, then the suffix."""

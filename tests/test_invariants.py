@@ -95,6 +95,12 @@ def test_two_processes_train_in_chunks_on_cached_embeddings_as_one_does_on_fresh
         assert result["cached"] > len(COUNTS)  # several views of each
 
 
+def test_two_processes_train_the_encoder_in_chunks_as_one_does_in_whole_batches(two_processes):
+    single = steps("", None, COUNTS, prompter="iterative")
+    for result in two_processes("encoder in chunks"):
+        assert_same(single, result)
+
+
 def test_two_processes_train_the_encoder_as_one_does(two_processes):
     single = steps("", None, [3])
     assert any(name.startswith("image_encoder") for name in single["gradients"])

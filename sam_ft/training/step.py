@@ -1,7 +1,7 @@
 """One optimizer step: micro-batches, chunks of objects, rounds, and equal weight for every object."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isfinite
 
 import torch
@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from sam_ft.prompts import InteractiveSession, Prompter
-from sam_ft.task import PromptedSegmentation
+from sam_ft.task import DecoderPass, EncoderPass, PromptedSegmentation
 from sam_ft.training.parallel import gradient_sync, unwrap
-from sam_ft.types import Batch
+from sam_ft.types import Batch, Features
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import TrainingError
-
-Pass = tuple[Batch, list[InteractiveSession], int | None]  # the arguments of `PromptedSegmentation.forward`
 
 
 @dataclass
@@ -56,14 +54,18 @@ def train_step(
     images: list[tuple[list[str], Tensor]] = []
     for number, batch in enumerate(micro_batches, 1):
         passes = split_into_passes(unwrap(wrapped), batch, prompter, seed, chunk)
-        while passes:
-            # Gradients add up over passes; processes average them once, in the last pass of the last micro-batch.
-            given = passes.pop(0)  # free the inputs of each pass once it has run
-            with gradient_sync(wrapped, enabled=number == len(micro_batches) and not passes):
-                found = wrapped(*given)
+        # Gradients add up over passes; processes average them once, in the last pass of the last micro-batch.
+        last = number == len(micro_batches)
+        while passes.decoder:
+            given = passes.decoder.pop(0)  # free the inputs of each pass once it has run
+            with gradient_sync(wrapped, enabled=last and not passes.decoder and not passes.encoder_learns):
+                found = wrapped(given)
                 (found["loss"].sum() * (distributed.world_size() / objects)).backward()
             losses.append({name: values.detach() for name, values in found.items()})
-            images.append((batch.names, torch.cat([session.batch.image_index for session in given[1]])))
+            images.append((batch.names, given.session.batch.image_index))
+        if passes.encoder_learns:
+            with gradient_sync(wrapped, enabled=last):
+                wrapped(passes.encoder())["loss"].sum().backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for p in trained:  # unused parameters get a zero gradient, so 1 and N processes take the same step
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
@@ -80,34 +82,48 @@ def train_step(
     return result
 
 
+@dataclass
+class Passes:
+    """The passes that train all objects of a batch, each with a backward pass of its own.
+
+    decoder: one after the other, so that memory holds one round of a few objects
+    embedding: (B, 256, s, s) with its graph, if the encoder learns · leaf: the same without, where the gradients of the
+        decoder's passes add up
+    """
+
+    decoder: list[DecoderPass]
+    embedding: Tensor
+    leaf: Tensor
+
+    @property
+    def encoder_learns(self) -> bool:
+        return self.embedding.requires_grad
+
+    def encoder(self) -> EncoderPass:
+        """The pass of the encoder, once those of the decoder have run."""
+        return EncoderPass(self.embedding, torch.zeros_like(self.leaf) if self.leaf.grad is None else self.leaf.grad)
+
+
 def split_into_passes(
     task: PromptedSegmentation, batch: Batch, prompter: Prompter, seed: int, chunk: int | None = None
-) -> list[Pass]:
-    """The calls of `task.forward`, one after the other, that train all objects of a batch.
-
-    Each pass can have its own backward pass, so memory holds one round of a few objects. A frozen encoder runs here,
-    once for all passes, outside of the parallel wrapper: it has no gradients to average. An encoder that learns takes
-    all objects and rounds in one pass.
-    """
+) -> Passes:
+    """Encodes a batch once for all of its objects, and splits these into passes of at most `chunk`."""
     groups = prompter.split(batch, seed)  # before the batch moves, so that no device has to be waited for
-    device, learns = task.model.device, task.encoder_learns
+    device = task.model.device
     batch = batch.to(device, non_blocking=True)
-    if not learns:
-        batch = replace(batch, images=None, features=task.encode(batch))
-    # A session for each prompter and chunk of objects; an encoder that learns is not split, as it must run only once.
-    sessions = []
+    embedding = task.encode(batch).embedding
+    leaf = embedding.detach().requires_grad_(embedding.requires_grad)
+    features, passes = Features((leaf,)), []
     for own_prompter, objects in groups:
-        for part in objects.split(len(objects) + 1 if learns else chunk or task.chunks.train):
+        for part in objects.split(chunk or task.chunks.train):
             own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
-            sessions.append(InteractiveSession(own_prompter, own, seed))
-    if learns:
-        return [(batch, sessions, None)]
-    passes: list[Pass] = []
-    for session in sessions:
-        rounds = session.prompter.rounds
-        # Detached rounds share no graph: each has its own backward pass, and the session goes on from pass to pass.
-        passes += [(batch, [session], 1)] * rounds if session.prompter.detach else [(batch, [session], None)]
-    return passes
+            session = InteractiveSession(own_prompter, own, seed)
+            # Detached rounds share no graph: each has its own backward pass, and the session goes on from pass to pass.
+            if own_prompter.detach:
+                passes += [DecoderPass(features, session, 1)] * own_prompter.rounds
+            else:
+                passes.append(DecoderPass(features, session, None))
+    return Passes(passes, embedding, leaf)
 
 
 def read_back(results: Sequence[StepResult]) -> Iterator[dict[str, float]]:

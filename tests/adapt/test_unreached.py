@@ -25,8 +25,8 @@ def gradients_in_training(prompter):
     model = tiny_sam()
     model.image_encoder.requires_grad_(False)
     task = PromptedSegmentation(model, bce_iou())
-    for given in split_into_passes(task, batch_of([1, 4]), prompter, seed=0):
-        task(*given)["loss"].sum().backward()
+    for given in split_into_passes(task, batch_of([1, 4]), prompter, seed=0).decoder:
+        task(given)["loss"].sum().backward()
     return {name: p.grad for name, p in model.named_parameters() if not name.startswith("image_encoder.")}
 
 

@@ -39,8 +39,8 @@ def decoded_in(prompter, given, task):
         return decode(features, prompts, image_index, multimask)
 
     task.model.decode = noting
-    for arguments in split_into_passes(task, given, prompter, 0):
-        task(*arguments)
+    for arguments in split_into_passes(task, given, prompter, 0).decoder:
+        task(arguments)
     return found
 
 
@@ -67,8 +67,8 @@ def test_the_gradient_flows_through_the_rounds_without_detach_alone():
         model.image_encoder.requires_grad_(False)
         task = PromptedSegmentation(model, lambda prediction, masks, valid: {"loss": prediction.logits.mean((1, 2, 3))})
         clicks = Clicks(Box(), rounds=2, sampling="uniform", detach=detach)
-        for arguments in split_into_passes(task, training(Blobs([3])[0]), clicks, 0):
-            task(*arguments)["loss"].sum().backward()
+        for arguments in split_into_passes(task, training(Blobs([3])[0]), clicks, 0).decoder:
+            task(arguments)["loss"].sum().backward()
         return model.mask_decoder.iou_token.weight.grad
 
     assert not torch.allclose(gradient(True), gradient(False))

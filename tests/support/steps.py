@@ -81,4 +81,4 @@ def batch_of(indices, counts=COUNTS):
 
 def losses_of(task, batch, prompter=None, seed=7, chunk=None):
     passes = split_into_passes(task, batch, prompter or Box(jitter=0.1), seed, chunk)
-    return torch.cat([task(*given)["loss"] for given in passes])
+    return torch.cat([task(given)["loss"] for given in passes.decoder])

@@ -27,6 +27,7 @@ JOBS = {
     "clicks": lambda: steps("mask_decoder", 1, COUNTS, "float32", chunk=3, prompter="iterative"),
     "cached chunks": cached_chunks,
     "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
+    "encoder in chunks": lambda: steps("", 1, COUNTS, chunk=2, prompter="iterative"),
     "metric": lambda: tuple(scored()),
     "resumed": resumed,
 }

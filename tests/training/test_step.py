@@ -61,11 +61,10 @@ def test_no_graph_is_kept_for_a_frozen_encoder(task):
 def test_a_frozen_encoder_runs_once_for_all_passes(task):
     encoded = []
     task.model.image_encoder.register_forward_hook(lambda *_: encoded.append(1))
-    passes = split_into_passes(task, batch_of([1, 4]), Clicks(rounds=3), 0, chunk=4)
+    passes = split_into_passes(task, batch_of([1, 4]), Clicks(rounds=3), 0, chunk=4).decoder
     assert len(passes) == 3 * 3  # chunks of 4, 4 and 2 objects, each with three rounds of their own
-    assert all(batch.images is None for batch, _, _ in passes)
     for given in passes:
-        task(*given)
+        task(given)
     assert len(encoded) == 2  # images one at a time, as on any CPU
 
 
@@ -74,16 +73,35 @@ def test_a_frozen_encoder_runs_once_for_all_passes(task):
     [
         pytest.param(["mask_decoder.*"], Box(), [(4, 1), (4, 1), (2, 1)], id="one round"),
         pytest.param(["mask_decoder.*"], Clicks(rounds=2, detach=False), [(4, None), (4, None), (2, None)], id="whole"),
-        pytest.param(["*"], Clicks(rounds=2), [(10, None)], id="the encoder learns"),
+        pytest.param(["*"], Clicks(rounds=2), [(4, 1)] * 4 + [(2, 1)] * 2, id="the encoder learns"),
     ],
 )
-def test_rounds_share_a_pass_where_gradients_connect_them_and_all_objects_where_the_encoder_learns(
-    patterns, prompter, expected
-):
+def test_rounds_share_a_pass_where_gradients_connect_them(patterns, prompter, expected):
     task = learning_task(*patterns, prompter=prompter)
     passes = split_into_passes(task, batch_of([1, 4]), prompter, 0, chunk=4)
-    found = [(sum(session.batch.num_objects for session in sessions), rounds) for _, sessions, rounds in passes]
+    found = [(given.session.batch.num_objects, given.num_rounds) for given in passes.decoder]
     assert found == expected
+    assert passes.encoder_learns is (patterns == ["*"])
+
+
+@pytest.mark.parametrize("prompter", [Box(jitter=0.1), Clicks(rounds=3)], ids=["boxes", "clicks"])
+def test_the_gradient_of_an_encoder_does_not_depend_on_the_chunks(prompter):
+    def gradients(chunk):
+        task = learning_task("*", prompter=prompter)
+        kept = {}
+        optimizer = sgd(task)
+        keep = optimizer.zero_grad
+        optimizer.zero_grad = lambda **_: (
+            kept.update({n: p.grad.clone() for n, p in task.named_parameters() if p.grad is not None}),
+            keep(),
+        )
+        train_step(task, [batch_of([1]), batch_of([4])], prompter, 5, optimizer, 1e9, chunk)
+        return kept
+
+    whole, parts = gradients(100), gradients(3)
+    assert any(name.startswith("model.image_encoder") and grad.any() for name, grad in whole.items())
+    for name, grad in whole.items():
+        torch.testing.assert_close(parts[name], grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_losses_of_all_passes_are_the_mean_over_objects_and_rounds(task):
