@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sam_ft.adapt.lora import check_factors_fit, is_factor, lora_options, merge_factors
 from sam_ft.models import Sam
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
@@ -15,16 +16,20 @@ from sam_ft.utils.errors import CheckpointError
 def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
     """Writes the trained parameters (requires_grad) of `model` under their official names, and identifies their base.
 
+    The factors of `adapt.Lora` are written as they are, with the rank, alpha and targets that merging them needs.
+
     metadata: further entries of the file's metadata, such as scores; any JSON value
     """
-    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    write_tensors(path, tensors, {**_identity(model, tensors.keys()), **metadata})
+    tensors = {name: p.detach() for name, p in _trained(model).items()}
+    lora = lora_options(model)
+    write_tensors(path, tensors, {**_identity(model, tensors), **({"lora": lora} if lora else {}), **metadata})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
     """Loads a partial checkpoint on top of a model with the base weights, and returns the file's metadata.
 
-    The metadata holds the scores before and after training; "trained_modules" lists the trained submodules.
+    The metadata holds the scores before and after training; "trained_modules" lists the trained submodules. Factors of
+    `adapt.Lora` are merged into the weights of a model of plain layers, which then is no base for another file.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another version, or belongs to another model, another
@@ -35,7 +40,15 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     for key, ours in _identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
             raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
-    own = model.state_dict()
+    own, theirs, lora = model.state_dict(), metadata.get("lora"), lora_options(model)
+    if lora is not None and theirs != lora:
+        raise CheckpointError(f"{path}: was trained with adapt=lora {theirs}, this model has {lora}")
+    merged = {name: tensors.pop(name) for name in list(tensors) if theirs and not lora and is_factor(name)}
+    if merged:
+        try:
+            check_factors_fit(model, merged, theirs)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
     unknown = [name for name in tensors if name not in own]
     if unknown:
         raise CheckpointError(f"{path}: the model has no parameter called {', '.join(unknown[:3])}")
@@ -48,12 +61,15 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
-    return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in tensors})}
+    if merged:
+        merge_factors(model, merged, theirs)
+        model.base_sha256 = None  # frozen weights have changed: a second merge would add to the first
+    return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in (*tensors, *merged)})}
 
 
 def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
     """Writes all that a run needs to resume: trained weights, optimizer state and progress."""
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained = _trained(model)
     tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
     for name, parameter in trained.items():  # by name: indices change with the parameter groups
         state = optimizer.state.get(parameter, {})
@@ -69,7 +85,7 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     Raises:
         CheckpointError: on the main rank; the file is missing or damaged, or belongs to another model. The others exit.
     """
-    names = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
+    names = {f"model.{name}": p for name, p in _trained(model).items()}
     found: dict[str, Tensor] = {}
 
     def read() -> dict:
@@ -98,6 +114,11 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     return progress
 
 
+def _trained(model: Sam) -> dict[str, nn.Parameter]:
+    """The parameters that no base checkpoint holds: those that learn, and all factors of `adapt.Lora`."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name)}
+
+
 def _identity(model: Sam, trained: Iterable[str]) -> dict:
     """Identifies the base of the trained weights: model, input side, and digest of the base checkpoint.
 
@@ -106,7 +127,8 @@ def _identity(model: Sam, trained: Iterable[str]) -> dict:
     trained = set(trained)
     base = model.base_sha256
     if base is None:
-        rest = {name: tensor.cpu() for name, tensor in model.state_dict().items() if name not in trained}
+        own = model.state_dict()
+        rest = {name: own[name].cpu() for name in own if name not in trained and not is_factor(name)}
         base = f"random weights {digest_of(rest)}"
     return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
 

@@ -14,6 +14,7 @@ from sam_ft.training.parallel import gradient_sync, unwrap
 from sam_ft.types import Batch, Features
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import TrainingError
+from sam_ft.utils.seeds import derive_seed
 
 
 @dataclass
@@ -50,6 +51,7 @@ def train_step(
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return None
+    torch.manual_seed(derive_seed(seed, distributed.rank()))  # of dropout, so a resumed run drops the same values
     losses: list[dict[str, Tensor]] = []
     images: list[tuple[list[str], Tensor]] = []
     for number, batch in enumerate(micro_batches, 1):

@@ -27,11 +27,12 @@ COUNTS = [1, 4, 2, 0, 6, 3, 2]
 def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None, prompter="box"):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
+    adapt: how the names of all that learns begin, or an object of sam_ft.adapt
     dtype: of the embeddings in a cache, None for no cache
     backend: of torch.compile, None for none
     """
     train_prompter = PROMPTERS[prompter]()
-    task = learning_task(f"{adapt}*", prompter=train_prompter)
+    task = learning_task(f"{adapt}*" if isinstance(adapt, str) else adapt, prompter=train_prompter)
     model = task.model
     if backend:
         compile_parts(model, backend)
@@ -68,9 +69,16 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
 
 
 def learning_task(*patterns, prompter=None):
-    """A tiny model with the loss of conf/loss/bce_iou.yaml, of which the parameters of these names learn."""
+    """A tiny model with the loss of conf/loss/bce_iou.yaml, of which the parameters of these names learn.
+
+    patterns: or one object of sam_ft.adapt
+    """
     model = tiny_sam()
-    Freeze(list(patterns or ["mask_decoder.*"]))(model)
+    torch.manual_seed(0)  # as train.py does
+    adapt = (
+        patterns[0] if patterns and not isinstance(patterns[0], str) else Freeze(list(patterns or ["mask_decoder.*"]))
+    )
+    adapt(model)
     freeze_unreached(model, prompter or Box())
     return PromptedSegmentation(model, bce_iou())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sam_ft.adapt import Lora
 from sam_ft.utils import distributed
 from tests.support.metric_shares import scored
 from tests.support.resumed import resumed
@@ -28,6 +29,7 @@ JOBS = {
     "cached chunks": cached_chunks,
     "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
     "encoder in chunks": lambda: steps("", 1, COUNTS, chunk=2, prompter="iterative"),
+    "lora": lambda: steps(Lora(rank=2, blocks=1), 1, [3, 2, 1], chunk=2),
     "metric": lambda: tuple(scored()),
     "resumed": resumed,
 }

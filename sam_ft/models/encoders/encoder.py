@@ -73,6 +73,5 @@ class ImageEncoder(nn.Module):
         """
         recompute = self.activation_checkpointing and torch.is_grad_enabled()
         for unit in self.units()[start:end]:
-            # nothing here is random, so there is no random state to restore
-            x = checkpoint(unit.run, x, use_reentrant=False, preserve_rng_state=False) if recompute else unit.run(x)
+            x = checkpoint(unit.run, x, use_reentrant=False) if recompute else unit.run(x)
         return x

@@ -186,6 +186,11 @@ class WindowAttention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, window_size**2))
         self.register_buffer("bias_index", _distance_index(window_size), persistent=False)
 
+    def qkv_rows(self) -> Tensor:
+        """(3, dim): the rows of the weight of `qkv` that give queries, keys and values."""
+        rows = torch.arange(self.qkv.out_features).reshape(self.num_heads, 3, -1)
+        return rows.transpose(0, 1).reshape(3, -1)
+
     def forward(self, windows: Tensor) -> Tensor:
         """windows: (B, side, side, dim) → the same"""
         batch, side, _, dim = windows.shape

@@ -104,6 +104,10 @@ class RelPosAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * side - 1, self.head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, self.head_dim))
 
+    def qkv_rows(self) -> Tensor:
+        """(3, dim): the rows of the weight of `qkv` that give queries, keys and values."""
+        return torch.arange(self.qkv.out_features).reshape(3, -1)
+
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, dim) → the same"""
         side = self.side
