@@ -34,14 +34,20 @@ class LoraLinear(nn.Linear):
     lora_dropout: float
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, b = _scale(self.lora_options), _on_rows(self.lora_b, self.lora_rows, self.out_features)
         if torch.is_grad_enabled():
             # Through the narrow rank: the gradient of W is never computed, which saves a third of the layer's time.
             # Dropout follows the gradient and not train(), for a model stays in eval mode (see `Freeze`).
             dropped = F.dropout(x, self.lora_dropout) if self.lora_dropout else x
-            return super().forward(x) + scale * F.linear(F.linear(dropped, self.lora_a), b)
+            b = _scale(self.lora_options) * _on_rows(self.lora_b, self.lora_rows, self.out_features)
+            return super().forward(x) + F.linear(F.linear(dropped, self.lora_a), b)
         # Exactly the weight that `load_partial_weights` merges, so a saved model scores as it did in validation.
-        return F.linear(x, _merge(self.weight.clone(), self.lora_a, b, scale), self.bias)
+        return F.linear(x, self.merged_weight(), self.bias)
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """W + scale · B A, without a graph."""
+        b = _on_rows(self.lora_b, self.lora_rows, self.out_features)
+        return _merge(self.weight.clone(), self.lora_a, b, _scale(self.lora_options))
 
 
 class Lora:
@@ -82,7 +88,8 @@ class Lora:
         if blocks is not None and stages is not None:
             raise ValueError(f"blocks={blocks} and stages={stages}; set one of them, or null both for all blocks")
         Freeze(train, freeze)  # checks the patterns
-        self.options = {"rank": rank, "alpha": float(alpha), "targets": targets}
+        self.targets = targets
+        self.options: dict[str, Any] = {"rank": rank, "alpha": float(alpha), "targets": targets}
         self.dropout = dropout
         self.blocks = blocks
         self.stages = stages
@@ -99,13 +106,14 @@ class Lora:
         _remove_factors(model)  # of an earlier call
         for name, layer in encoder.named_modules():
             inside = any(name.startswith(f"{unit}.") for unit in units)
-            if inside and isinstance(layer, nn.Linear) and (self.options["targets"] == "all" or name.endswith(".qkv")):
-                self._add_factors(layer, _updated_rows(encoder, name, self.options["targets"]))
+            if inside and isinstance(layer, nn.Linear) and (self.targets == "all" or name.endswith(".qkv")):
+                self._add_factors(layer, _updated_rows(encoder, name, self.targets))
         Freeze([*self.train, *(f"image_encoder.*{factor}" for factor in FACTORS)], self.freeze)(model)
 
     def _add_factors(self, layer: nn.Linear, rows: Tensor | None) -> None:
         rank, weight = self.options["rank"], layer.weight
         layer.__class__ = LoraLinear
+        assert isinstance(layer, LoraLinear)
         # Drawn on the CPU: the same numbers on every device.
         a = nn.init.kaiming_uniform_(torch.empty(rank, layer.in_features), a=5**0.5)  # as nn.Linear's own
         layer.lora_a = nn.Parameter(a.to(weight))
@@ -122,6 +130,13 @@ def is_factor(name: str) -> bool:
 def lora_options(model: nn.Module) -> dict[str, Any] | None:
     """The rank, alpha and targets of a model's updates, None if it has none."""
     return next((layer.lora_options for layer in model.modules() if isinstance(layer, LoraLinear)), None)
+
+
+def merged_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict of a model, with updates merged into the weights that they belong to."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if not is_factor(name)}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+    return {**state, **{f"{name}.weight": layer.merged_weight() for name, layer in layers.items()}}
 
 
 def check_factors_fit(model: Sam, factors: dict[str, Tensor], options: dict[str, Any]) -> None:

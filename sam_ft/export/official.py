@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from sam_ft.adapt.lora import merged_state_dict
 from sam_ft.models import Sam
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError
@@ -25,7 +26,7 @@ def export_official(model: Sam, path: str | Path) -> None:
             f"format=official: the model was tuned at model.image_size={model.image_size}, but the official package "
             f"builds {model.model_type} at {official} only; use sam_ft.Predictor, or tune at {official}"
         )
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state_dict(model).items()}
     # opened here: torch.save raises a RuntimeError without a path if it cannot open the file
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)

@@ -21,7 +21,8 @@ class Sam(nn.Module):
 
     model_type: its name in `build.SPECS` · image_size: S, side of the padded input
     normalize: "imagenet" takes SAM's mean and deviation, "minmax" scales each image to [0, 1] (LiteMedSAM)
-    base_sha256: digest of the checkpoint file whose weights it holds, set when they are loaded
+    base_sha256: digest of the checkpoint file whose weights it holds, set when they are loaded; it also names updates
+        that were merged into them
     """
 
     pixel_mean: Tensor

@@ -12,6 +12,8 @@ from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError
 
+MERGED = "with the merged updates"  # in the identity of a base, before their digest
+
 
 def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
     """Writes the trained parameters (requires_grad) of `model` under their official names, and identifies their base.
@@ -40,10 +42,10 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     for key, ours in _identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
             raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
-    own, theirs, lora = model.state_dict(), metadata.get("lora"), lora_options(model)
-    if lora is not None and theirs != lora:
+    own, theirs, lora = model.state_dict(), metadata.get("lora") or {}, lora_options(model)
+    if lora and theirs != lora:
         raise CheckpointError(f"{path}: was trained with adapt=lora {theirs}, this model has {lora}")
-    merged = {name: tensors.pop(name) for name in list(tensors) if theirs and not lora and is_factor(name)}
+    merged = {name: tensors.pop(name) for name in list(tensors) if is_factor(name)} if theirs and not lora else {}
     if merged:
         try:
             check_factors_fit(model, merged, theirs)
@@ -63,7 +65,8 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
     if merged:
         merge_factors(model, merged, theirs)
-        model.base_sha256 = None  # frozen weights have changed: a second merge would add to the first
+        # Frozen weights have changed, so this is no longer the base: a second merge would add to the first.
+        model.base_sha256 = model.base_sha256 and f"{model.base_sha256} {MERGED} {digest_of(merged)}"
     return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in (*tensors, *merged)})}
 
 
@@ -138,7 +141,8 @@ def _mismatch(key: str, theirs: object, ours: object) -> str:
         return f"was trained for model={theirs}, this is model={ours}; choose model={theirs}"
     if key == "image_size":
         return f"was trained at model.image_size={theirs}, this model has {ours}; set model.image_size={theirs}"
+    merged = MERGED in str(ours)
     return (
         f"was trained on top of the base checkpoint with sha256 {theirs}, this model was built from {ours}; "
-        "set model.checkpoint to the file that the training used"
+        f"{'build the model anew' if merged else 'set model.checkpoint to the file that the training used'}"
     )

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
-from sam_ft.adapt import Lora, freeze_unreached
+from sam_ft.adapt import Freeze, Lora, freeze_unreached
+from sam_ft.export import export_official
 from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
@@ -213,13 +214,49 @@ def test_an_adapted_model_takes_the_factors_of_its_own_kind(messages, tmp_path):
         load_partial_weights(other, path)
 
 
-def test_a_file_is_merged_once(messages, tmp_path):
+def tiny_of_a_file():
+    model = tiny_sam()
+    model.base_sha256 = 64 * "a"
+    return model
+
+
+@pytest.mark.parametrize("build", [tiny_sam, tiny_of_a_file], ids=["random weights", "weights of a file"])
+def test_a_file_is_merged_once(messages, build, tmp_path):
     path = tmp_path / "best.safetensors"
-    save_partial_weights(adapted(tiny_sam), path)
-    plain = tiny_sam()
+    save_partial_weights(adapted(build), path)
+    plain = build()
     load_partial_weights(plain, path)
     with messages.raises(CheckpointError, str(path)):
         load_partial_weights(plain, path)
+
+
+def test_weights_trained_on_top_of_merged_ones_need_the_same_merged_ones(messages, tmp_path):
+    lora, other, path = (tmp_path / f"{name}.safetensors" for name in ("lora", "other", "decoder"))
+    save_partial_weights(adapted(tiny_of_a_file), lora)
+    save_partial_weights(learned(adapted(tiny_of_a_file), seed=1), other)
+    models = [tiny_of_a_file() for _ in range(3)]
+    for model, file in zip(models, (lora, lora, other), strict=True):
+        load_partial_weights(model, file)
+    Freeze(["mask_decoder.*"])(models[0])
+    save_partial_weights(models[0], path)
+    load_partial_weights(models[1], path)
+    for model in (models[2], tiny_of_a_file()):
+        with messages.raises(CheckpointError, str(path)):
+            load_partial_weights(model, path)
+
+
+def test_an_adapted_model_exports_as_the_plain_one_that_its_file_makes(tmp_path):
+    model, plain = (build_model("lite_medsam", checkpoint=None) for _ in range(2))
+    plain.load_state_dict(model.state_dict())
+    Lora(rank=2, stages=1)(model)
+    save_partial_weights(learned(model), tmp_path / "best.safetensors")
+    load_partial_weights(plain, tmp_path / "best.safetensors")
+    exported = []
+    for number, one in enumerate((model, plain)):
+        export_official(one, tmp_path / f"{number}.pth")
+        exported.append(torch.load(tmp_path / f"{number}.pth", weights_only=True))
+    assert exported[0].keys() == exported[1].keys()
+    assert all(torch.equal(tensor, exported[1][name]) for name, tensor in exported[0].items())
 
 
 @pytest.mark.parametrize("change", ["alone", "narrow", "no layer"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
+from sam_ft.adapt import Freeze, Lora
 from sam_ft.export import export_official, official
 from sam_ft.models import build_model
 from tests.conftest import of
@@ -16,13 +17,14 @@ from tests.support.reference import build_lite_medsam, mobile_sam, official_sam,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "package"), [("vit_t", mobile_sam), ("vit_b", segment_anything)])
-def test_the_official_package_loads_it_strictly_and_answers_the_same(model_type, package, tmp_path):
+@pytest.mark.parametrize("adapt", [Freeze(["mask_decoder.*"]), Lora(targets="qv")], ids=["decoder", "lora"])
+def test_the_official_package_loads_it_strictly_and_answers_the_same(model_type, package, adapt, tmp_path):
     torch.save(official_sam(model_type).state_dict(), tmp_path / "base.pth")
     tuned = build_model(model_type, tmp_path / "base.pth")
-    tuned.requires_grad_(False).mask_decoder.requires_grad_(True)
+    adapt(tuned)
     with torch.no_grad():
-        for parameter in tuned.mask_decoder.parameters():
-            parameter.add_(0.01 * torch.randn_like(parameter))
+        for parameter in tuned.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter) * parameter.requires_grad)
     save_partial_weights(tuned, tmp_path / "tuned.safetensors")
     merged = build_model(model_type, tmp_path / "base.pth")
     load_partial_weights(merged, tmp_path / "tuned.safetensors")

@@ -284,3 +284,28 @@ def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp
     assert len({job["zero_shot"]["iou"] for job in jobs}) == 1
     for job in range(4):
         assert (tmp_path / f"sweep/{job}/checkpoints/best.safetensors").exists()
+
+
+def test_updates_of_the_encoder_resume_exactly_and_score_as_in_validation(blobs, cli, tmp_path):
+    options = [
+        *SMALL,
+        *of(blobs),
+        "adapt=lora",
+        "adapt.stages=1",
+        "adapt.dropout=0.1",
+        'optimizer.lr_factors=[["*.lora_*",10]]',
+    ]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    commands = [(whole, 2), (halves, 1), (halves, 2)]
+    for directory, epochs in commands:
+        # a constant rate: that of a cosine would depend on the epochs of the first command; no cache: it rounds features
+        done = cli("train.py", *options, "schedule=constant", "cache=none", f"run_dir={directory}", f"epochs={epochs}")
+        assert done.code == 0, done.err
+    one, other = (load_file(directory / "checkpoints/last.safetensors") for directory in (whole, halves))
+    assert any(name.endswith(".lora_b") and tensor.any() for name, tensor in one.items())
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+    assert cli("evaluate.py", f"run={whole}", "workers=0", "pictures=0", f"output={tmp_path}").code == 0
+    tuned = json.loads((tmp_path / "scores.json").read_text())["tuned"]
+    assert tuned["iou"] == max(line["val/iou"] for line in validated(whole))
