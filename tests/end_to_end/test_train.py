@@ -298,7 +298,7 @@ def test_updates_of_the_encoder_resume_exactly_and_score_as_in_validation(blobs,
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     commands = [(whole, 2), (halves, 1), (halves, 2)]
     for directory, epochs in commands:
-        # a constant rate: that of a cosine would depend on the epochs of the first command; no cache: it rounds features
+        # A cosine would depend on the epochs of the first command, and a cache rounds features at the cut.
         done = cli("train.py", *options, "schedule=constant", "cache=none", f"run_dir={directory}", f"epochs={epochs}")
         assert done.code == 0, done.err
     one, other = (load_file(directory / "checkpoints/last.safetensors") for directory in (whole, halves))
