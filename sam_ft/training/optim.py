@@ -1,17 +1,20 @@
 """AdamW over the trained parameters, and learning rate schedules."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
+from sam_ft.models import Sam
+
 
 def adamw(
-    model: nn.Module,
+    model: Sam,
     lr: float = 1e-4,
     lr_factors: Sequence[tuple[str, float]] = (),
+    layer_decay: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.AdamW:
@@ -20,14 +23,19 @@ def adamw(
     lr_factors: (pattern, factor) pairs: a shell-style pattern on parameter names such as "image_encoder.*", and a
         factor on their lr; the first matching pattern applies. AdamW multiplies weight decay by the lr, so the factor
         scales it too
+    layer_decay: factor on the lr from each unit of the image encoder to the one before it, see `layer_factors`;
+        multiplies with lr_factors. None: 1
 
     Raises:
-        ValueError: lr_factors are not such pairs, a pattern matches no parameter, a factor is not above 0, or betas are
-            not two numbers in [0, 1)
+        ValueError: lr_factors are not such pairs, a pattern matches no parameter, a factor is not above 0, betas are
+            not two numbers in [0, 1), or layer_decay is not in (0, 1]
     """
     check_betas(betas)
     check_factors([name for name, _ in model.named_parameters()], lr_factors)
-    groups = parameter_groups(model, lr, lr_factors, weight_decay)
+    factors = layer_factors(model, 1.0 if layer_decay is None else layer_decay)
+    for name in factors:
+        factors[name] *= next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), 1.0)
+    groups = parameter_groups(model, lr, factors, weight_decay)
     # fused: one kernel instead of ten per parameter
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)
 
@@ -54,13 +62,33 @@ def _is_factor(pair: object) -> bool:
     return isinstance(pattern, str) and type(factor) in (int, float) and 0 < factor < math.inf
 
 
-def parameter_groups(
-    model: nn.Module, lr: float, lr_factors: Sequence[tuple[str, float]], weight_decay: float
-) -> list[dict]:
+def layer_factors(model: Sam, layer_decay: float) -> dict[str, float]:
+    """Layer-wise lr decay (ELECTRA, Clark et al. 2020; BEiT, Bao et al. 2021): a factor for each parameter by name.
+
+    layer_decay to the power of the distance from the encoder's last unit, its neck; 1 for the neck and all that is not
+    the encoder. timm's `param_groups_layer_decay` needs a `group_matcher` of patterns for each architecture;
+    `ImageEncoder.units` is that order already.
+
+    Raises:
+        ValueError: layer_decay is not in (0, 1].
+    """
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay={layer_decay}; expected a number above 0, up to 1, or null")
+    factors = {name: 1.0 for name, _ in model.named_parameters()}
+    units = model.image_encoder.units()
+    for name, _ in model.image_encoder.named_parameters():
+        place = next(i for i, unit in enumerate(units) if unit.holds(name))
+        factors[f"image_encoder.{name}"] = layer_decay ** (len(units) - 1 - place)
+    return factors
+
+
+def parameter_groups(model: Sam, lr: float, factors: Mapping[str, float], weight_decay: float) -> list[dict]:
     """Groups the trained parameters by learning rate and weight decay.
 
     Weight decay applies to matrices and convolution kernels, not to biases, norms, learned tokens (nn.Embedding) and
     position embeddings.
+
+    factors: on the lr, by the parameter's name
     """
     # By identity: their names have no common ending.
     tokens = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
@@ -69,8 +97,7 @@ def parameter_groups(
     for name, p in model.named_parameters():
         if p.requires_grad:
             decayed = p.ndim >= 2 and id(p) not in tokens and not name.endswith(positions)
-            factor = next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), 1.0)
-            groups.setdefault((lr * factor, weight_decay if decayed else 0.0), []).append(p)
+            groups.setdefault((lr * factors[name], weight_decay if decayed else 0.0), []).append(p)
     ordered = sorted(groups, reverse=True)  # by falling lr, with decay first
     return [{"params": groups[rate, decay], "lr": rate, "weight_decay": decay} for rate, decay in ordered]
 

@@ -4,8 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from sam_ft.adapt import Freeze, freeze_unreached
+from sam_ft.models import build_model
+from sam_ft.prompts import Box
+from sam_ft.task import PromptedSegmentation
 from sam_ft.training.optim import Constant, WarmupCosine, adamw, set_learning_rate
-from tests.support.tiny import tiny_sam
+from sam_ft.training.step import split_into_passes
+from tests.support.steps import batch_of
+from tests.support.tiny import bce_iou, tiny_sam
 
 
 def test_the_factor_rises_to_one_and_decays_to_the_final_value():
@@ -67,6 +73,96 @@ def test_the_first_matching_factor_scales_the_learning_rate():
     assert named["image_encoder.neck.0.weight"] == pytest.approx(1e-4)
     decays = {(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups}
     assert decays == {(rate, decay) for rate in (8e-3, 5e-4, 1e-3) for decay in (0.1, 0.0)}
+
+
+def tiny_vit():
+    return build_model("lite_medsam", checkpoint=None, image_size=64)
+
+
+def settings_by_name(model, **options):
+    """The parameter group of each parameter by name."""
+    groups = {id(p): group for group in adamw(model, **options).param_groups for p in group["params"]}
+    return {name: groups[id(p)] for name, p in model.named_parameters()}
+
+
+def test_each_unit_of_a_vit_learns_more_slowly_than_the_next():
+    settings = settings_by_name(tiny_sam(), lr=1.0, layer_decay=0.5)
+    rates = {name: group["lr"] for name, group in settings.items()}
+    assert rates["mask_decoder.iou_token.weight"] == rates["prompt_encoder.no_mask_embed.weight"] == 1
+    assert rates["image_encoder.neck.0.weight"] == rates["image_encoder.neck.3.bias"] == 1
+    assert rates["image_encoder.blocks.1.attn.qkv.weight"] == rates["image_encoder.blocks.1.norm1.bias"] == 0.5
+    assert rates["image_encoder.blocks.0.mlp.lin1.weight"] == rates["image_encoder.blocks.0.attn.rel_pos_h"] == 0.25
+    assert rates["image_encoder.patch_embed.proj.weight"] == rates["image_encoder.pos_embed"] == 0.125
+
+
+def test_each_unit_of_a_tiny_vit_learns_more_slowly_than_the_next():
+    settings = settings_by_name(tiny_vit(), lr=1.0, layer_decay=0.5)
+    # Of 12 blocks in 4 stages, 3 downsamplings between them, patch embedding and neck.
+    expected = {
+        "neck.0.weight": 0,
+        "layers.3.blocks.1.local_conv.bn.weight": 1,
+        "layers.3.blocks.0.attn.attention_biases": 2,
+        "layers.2.downsample.conv1.c.weight": 3,
+        "layers.2.blocks.5.mlp.fc1.weight": 4,
+        "layers.0.blocks.0.conv1.c.weight": 15,
+        "patch_embed.seq.0.c.weight": 16,
+    }
+    assert {name: settings[f"image_encoder.{name}"]["lr"] for name in expected} == {
+        name: 0.5**distance for name, distance in expected.items()
+    }
+    assert settings["mask_decoder.iou_token.weight"]["lr"] == 1
+
+
+def test_layer_decay_multiplies_with_the_factors_and_1_is_as_none():
+    model = tiny_sam()
+    factors = [["image_encoder.blocks.*", 0.1]]
+    rates = {name: g["lr"] for name, g in settings_by_name(model, lr_factors=factors, lr=1.0, layer_decay=0.5).items()}
+    assert rates["image_encoder.blocks.0.norm1.weight"] == pytest.approx(0.1 * 0.25)
+    assert rates["image_encoder.neck.0.weight"] == 1
+    groups = [adamw(model, layer_decay=decay).param_groups for decay in (None, 1.0)]
+    assert [len(group["params"]) for group in groups[0]] == [len(group["params"]) for group in groups[1]]
+
+
+@pytest.mark.parametrize("decay", [0, -0.5, 1.5, float("nan")])
+def test_a_layer_decay_out_of_range_is_refused(messages, decay):
+    with messages.raises(ValueError, f"layer_decay={decay}"):
+        adamw(tiny_sam(), layer_decay=decay)
+
+
+@pytest.mark.parametrize("build", [tiny_sam, tiny_vit])
+def test_norms_biases_and_position_tables_of_an_encoder_do_not_decay(build):
+    model = build()
+    settings = settings_by_name(model, weight_decay=0.1)
+    norms = {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if "Norm" in type(module).__name__ and type(module).__name__ not in ("ConvNorm", "NormMlp")
+        for own in ("weight", "bias")
+    }
+    tables = {name for name in settings if "pos_embed" in name or "rel_pos" in name or "attention_biases" in name}
+    biases = {name for name in settings if name.endswith(".bias")}
+    kept = {name for name, group in settings.items() if group["weight_decay"] == 0}
+    assert len(norms) > 10
+    assert len(tables) > 4
+    assert norms | tables | biases <= kept
+    rest = kept - norms - tables - biases
+    assert all("token" in name or name.startswith("prompt_encoder.") for name in rest), rest
+
+
+@pytest.mark.parametrize("build", [tiny_sam, tiny_vit])
+def test_every_parameter_in_the_optimizer_gets_a_gradient(build):
+    model = build()
+    Freeze(["*"])(model)
+    freeze_unreached(model, Box())
+    task = PromptedSegmentation(model, bce_iou())
+    passes = split_into_passes(task, batch_of([1, 4]), Box(), seed=0)
+    for given in passes.decoder:
+        task(given)["loss"].sum().backward()
+    task(passes.encoder())["loss"].sum().backward()
+    names = {id(p): name for name, p in model.named_parameters()}
+    optimized = [p for group in adamw(model).param_groups for p in group["params"]]
+    assert [names[id(p)] for p in optimized if p.grad is None or not p.grad.any()] == []
+    assert any(names[id(p)].startswith("image_encoder.") for p in optimized)
 
 
 @pytest.mark.parametrize("betas", [0.9, None, [0.9], [0.9, 0.99, 0.999], [0.9, 1], [0.9, "slow"], [True, 0.9]])
