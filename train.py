@@ -29,6 +29,7 @@ from sam_ft.models.compiled import compile_parts
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import save_partial_weights
+from sam_ft.training.ema import Ema
 from sam_ft.training.optim import set_learning_rate
 from sam_ft.training.parallel import wrap
 from sam_ft.training.state import TrainState
@@ -89,9 +90,10 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         fill(val_set, val_set.all_views, title="val")
         return evaluate_prompts(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, splits.val.classes)
 
-    # The parallel wrapper first, then the optimizer over the same parameters.
+    # The parallel wrapper first, then the optimizer over the same parameters, and the average of their weights.
     wrapped = wrap(task)
     optimizer = build(cfg.optimizer, model=model)
+    ema = Ema(model, cfg.ema)
 
     # best: the partial checkpoint, for use; last: the training state, to resume from
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
@@ -100,7 +102,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         # Before `last` is loaded: the model still has its base weights, also in a run that resumes.
         report.draw_zero_shot()
         if distributed.broadcast_from_main(last_path.exists):  # all processes go the same way
-            state = TrainState.load(last_path, model, optimizer)
+            state = TrainState.load(last_path, model, optimizer, ema)
             report.log_resume(state)
         else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
@@ -122,14 +124,16 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                     wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
                 )
                 state.step += 1
+                ema.update(state.step)
                 report.log_step(state.step, rate, result)
 
-            scored = validate("validate")
-            if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
-                save_best(cfg, model, best_path, state)
-            report.log_epoch(state, scored, improved)
+            with ema.applied():
+                scored = validate("validate")
+                if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
+                    save_best(cfg, model, best_path, state)
+                report.log_epoch(state, scored, improved)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
-                state.save(last_path, model, optimizer)
+                state.save(last_path, model, optimizer, ema)
         report.finish(state, best_path)
     return state
 

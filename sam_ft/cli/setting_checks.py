@@ -25,10 +25,13 @@ def check_train_settings(cfg: DictConfig) -> None:
     check_settings(cfg, bool, ("overwrite", "activation_checkpointing", "compile", "debug"))
     check_settings(cfg, str, ("run_dir",))
     check_settings(cfg, float, ("clip_norm",))
+    check_settings(cfg, float | None, ("ema",))
     if cfg.precision not in PRECISIONS:
         raise ConfigError(f"precision={cfg.precision} is not one of {', '.join(PRECISIONS)}")
     if not cfg.clip_norm > 0:  # nan neither
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
+    if cfg.ema is not None and not 0 < cfg.ema < 1:
+        raise ConfigError(f"ema={cfg.ema}; expected a number above 0 and below 1, such as 0.99, or null")
 
 
 def check_settings(cfg: DictConfig, annotation: Any, names: Sequence[str], least: int | None = None) -> None:

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sam_ft.adapt.lora import check_factors_fit, is_factor, lora_options, merge_factors
 from sam_ft.models import Sam
+from sam_ft.training.ema import Ema
+from sam_ft.training.parameters import trained_parameters
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError
@@ -22,7 +24,7 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
 
     metadata: further entries of the file's metadata, such as scores; any JSON value
     """
-    tensors = {name: p.detach() for name, p in _trained(model).items()}
+    tensors = {name: p.detach() for name, p in trained_parameters(model).items()}
     lora = lora_options(model)
     write_tensors(path, tensors, {**_identity(model, tensors), **({"lora": lora} if lora else {}), **metadata})
 
@@ -70,17 +72,20 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in (*tensors, *merged)})}
 
 
-def save_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, progress: dict) -> None:
-    """Writes all that a run needs to resume: trained weights, optimizer state and progress."""
-    trained = _trained(model)
+def save_training_state(
+    path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema, progress: dict
+) -> None:
+    """Writes all that a run needs to resume: trained weights, their average, optimizer state and progress."""
+    trained = trained_parameters(model)
     tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
+    tensors |= {f"ema.{name}": average for name, average in ema.averages.items()}
     for name, parameter in trained.items():  # by name: indices change with the parameter groups
         state = optimizer.state.get(parameter, {})
         tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in state.items()}
     write_tensors(path, tensors, {**_identity(model, trained), **progress})
 
 
-def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer) -> dict:
+def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> dict:
     """Restores what `save_training_state` wrote and returns its `progress`.
 
     All ranks call this; the main one reads and checks the file for all.
@@ -88,13 +93,15 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     Raises:
         CheckpointError: on the main rank; the file is missing or damaged, or belongs to another model. The others exit.
     """
-    names = {f"model.{name}": p for name, p in _trained(model).items()}
+    trained = trained_parameters(model)
+    targets: dict[str, Tensor] = {f"model.{name}": p for name, p in trained.items()}
+    targets |= {f"ema.{name}": average for name, average in ema.averages.items()}
     found: dict[str, Tensor] = {}
 
     def read() -> dict:
         tensors, progress = read_tensors(path)
-        identity = _identity(model, [name.removeprefix("model.") for name in names])
-        same = names.keys() == {name for name in tensors if name.startswith("model.")}
+        identity = _identity(model, trained)
+        same = targets.keys() == {name for name in tensors if name.startswith(("model.", "ema."))}
         if not same or any(progress.get(key) != ours for key, ours in identity.items()):
             raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
         found.update(tensors)
@@ -103,8 +110,8 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
     progress = distributed.broadcast_from_main(read)
     tensors = distributed.broadcast_tensors(found)
     with torch.no_grad():
-        for name, parameter in names.items():
-            parameter.copy_(tensors[name])
+        for name, target in targets.items():
+            target.copy_(tensors[name])
     parameters = dict(model.named_parameters())
     # a fused optimizer needs its step count on the parameter's device, any other on the CPU
     fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
@@ -115,11 +122,6 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
             on_device = tensor.ndim > 0 or parameter in fused
             optimizer.state[parameter][key] = tensor.to(parameter.device) if on_device else tensor
     return progress
-
-
-def _trained(model: Sam) -> dict[str, nn.Parameter]:
-    """The parameters that no base checkpoint holds: those that learn, and all factors of `adapt.Lora`."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name)}
 
 
 def _identity(model: Sam, trained: Iterable[str]) -> dict:

@@ -8,6 +8,7 @@ import torch
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.models import Sam
 from sam_ft.training.checkpoint import load_training_state, save_training_state
+from sam_ft.training.ema import Ema
 
 Scores = dict[str, float]
 ClassScores = dict[str, dict]
@@ -32,13 +33,13 @@ class TrainState:
     best_epoch: int = 0
 
     @classmethod
-    def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer) -> "TrainState":
-        """Restores weights and optimizer from `save` on all ranks, and returns the state. Raises: CheckpointError"""
-        found = load_training_state(path, model, optimizer)
+    def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> "TrainState":
+        """Restores weights, average and optimizer from `save` on all ranks; → the state. Raises: CheckpointError"""
+        found = load_training_state(path, model, optimizer, ema)
         return cls(**{name: found[name] for name in cls.__dataclass_fields__})
 
-    def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer) -> None:
-        save_training_state(path, model, optimizer, asdict(self))
+    def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> None:
+        save_training_state(path, model, optimizer, ema, asdict(self))
 
     @classmethod
     def start(cls, total_steps: int, found: Evaluation) -> "TrainState":

@@ -127,6 +127,9 @@ def test_images_without_a_single_object(train, folder):
         ("run_dir=2024", ["run_dir=2024", "'run_dir="]),
         ("debug=maybe", ["debug=maybe;", "true or false"]),
         ("overwrite=1", ["overwrite=1;", "true or false"]),
+        ("ema=1", ["ema=1;"]),
+        ("ema=0.0", ["ema=0.0;"]),
+        ("ema=slow", ["ema=slow;"]),
     ],
 )
 def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):

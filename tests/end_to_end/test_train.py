@@ -76,8 +76,9 @@ def test_a_run_from_before_an_option_was_there_goes_on(messages, run, blobs, tmp
     messages.line(done.out, "2 epochs")
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cli, monkeypatch):
-    arguments = [*SMALL, *of(blobs), "patience=null", "epochs=3"]
+@pytest.mark.parametrize("ema", ["null", "0.9"])
+def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cli, monkeypatch, ema):
+    arguments = [*SMALL, *of(blobs), "patience=null", "epochs=3", f"ema={ema}"]
     assert cli("train.py", *arguments, f"run_dir={tmp_path / 'whole'}").code == 0
 
     saved = []
@@ -95,15 +96,33 @@ def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cl
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'halves'}")
     assert done.code == 0, done.err
     messages.line(done.out, "epoch 1 of 3")
-    whole, halves = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("whole", "halves"))
-    assert whole.keys() == halves.keys()
-    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+    for file in ("last", "best"):
+        whole, halves = (load_file(tmp_path / name / f"checkpoints/{file}.safetensors") for name in ("whole", "halves"))
+        assert whole.keys() == halves.keys()
+        assert all(torch.equal(whole[name], halves[name]) for name in whole)
     timed = {"epoch/objects_per_second", "epoch/seconds", "epoch/encode_seconds", "epoch/peak_gb"}
 
     def untimed(name):
         return [{k: v for k, v in line.items() if k not in timed} for line in lines(tmp_path / name)]
 
     assert untimed("whole") == untimed("halves")
+
+
+def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(run, blobs, tmp_path, cli):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "ema=0.9")
+    assert done.code == 0, done.err
+    plain, averaged = (load_file(path / "checkpoints/last.safetensors") for path in (run, tmp_path / "run"))
+    averages = {name.removeprefix("ema."): tensor for name, tensor in averaged.items() if name.startswith("ema.")}
+    assert averaged.keys() == plain.keys() | {f"ema.{name}" for name in averages}
+    assert all(torch.equal(averaged[name], tensor) for name, tensor in plain.items())  # it trains as without
+    best = load_file(tmp_path / "run/checkpoints/best.safetensors")
+    assert "best epoch: 2 of 2" in done.out
+    assert best.keys() == averages.keys()
+    assert all(torch.equal(tensor, averages[name]) for name, tensor in best.items())
+    assert validated(tmp_path / "run")[1:] != validated(run)[1:]
+    assert cli("evaluate.py", f"run={tmp_path / 'run'}", "workers=0", "pictures=0", f"output={tmp_path}").code == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["tuned"]["iou"] == pytest.approx(validated(tmp_path / "run")[2]["val/iou"], abs=1e-6)
 
 
 def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, cli):

@@ -1,10 +1,12 @@
 import math
 from dataclasses import asdict
 
+import pytest
 import torch
 
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.prompts import Box
+from sam_ft.training.ema import Ema
 from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
@@ -49,32 +51,45 @@ def test_a_run_stalls_after_so_many_epochs_without_a_better_score():
 
 def trained(steps):
     task = learning_task()
-    optimizer = adamw(task.model, lr=0.01)
+    optimizer, ema = adamw(task.model, lr=0.01), Ema(task.model, 0.9)
     for seed in range(steps):
         train_step(task, [batch_of([1])], Box(jitter=0.1), seed, optimizer, 1.0)
-    return task, optimizer
+        ema.update(seed + 1)
+    return task, optimizer, ema
 
 
 def test_a_loaded_state_goes_on_exactly_as_the_saved_one(tmp_path):
     path = tmp_path / "last.safetensors"
-    task, optimizer = trained(2)
+    task, optimizer, ema = trained(2)
     state = TrainState.start(40, evaluation(0.5))
     state.step = 2
     state.update(1, evaluation(0.6), "iou")
-    state.save(path, task.model, optimizer)
+    state.save(path, task.model, optimizer, ema)
 
-    other, fresh = trained(0)
-    loaded = TrainState.load(path, other.model, fresh)
+    other, fresh, other_ema = trained(0)
+    loaded = TrainState.load(path, other.model, fresh, other_ema)
     expected = asdict(state)
     found = asdict(loaded)
     for scores in ("zero_shot", "best"):  # JSON has no nan
         assert math.isnan(expected[scores].pop("hd95"))
         assert found[scores].pop("hd95") is None
     assert found == expected
-    for one, its_optimizer in ((task, optimizer), (other, fresh)):
+    for one, its_optimizer, average in ((task, optimizer, ema), (other, fresh, other_ema)):
         train_step(one, [batch_of([4])], Box(), 2, its_optimizer, 1.0)
+        average.update(3)
+    for name, average in ema.averages.items():
+        assert torch.equal(other_ema.averages[name], average), name
+        assert not torch.equal(average, task.model.get_parameter(name)), name
     for (name, mine), theirs in zip(task.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(mine, theirs), name
+
+
+def test_a_state_without_an_average_is_refused_by_a_run_with_one(tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(0)
+    TrainState.start(40, evaluation(0.5)).save(path, task.model, optimizer, Ema(task.model, None))
+    with pytest.raises(CheckpointError, match=r"last\.safetensors"):
+        TrainState.load(path, task.model, optimizer, ema)
 
 
 def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_processes):
@@ -84,6 +99,9 @@ def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_proc
         for name, expected in results[0]["whole"].items():
             assert torch.equal(result["whole"][name], expected), name
             assert torch.equal(result["halves"][name], expected), name
+        for name, expected in results[0]["average"].items():
+            assert torch.equal(result["average"][name], expected), name
+            assert torch.equal(result["average of halves"][name], expected), name
     base = learning_task().model.state_dict()
     assert any(not torch.equal(tensor, base[name]) for name, tensor in results[0]["halves"].items())
 
