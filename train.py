@@ -30,6 +30,7 @@ from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import save_partial_weights
 from sam_ft.training.ema import Ema
+from sam_ft.training.mix import Mix
 from sam_ft.training.optim import set_learning_rate
 from sam_ft.training.parallel import wrap
 from sam_ft.training.state import TrainState
@@ -94,6 +95,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     wrapped = wrap(task)
     optimizer = build(cfg.optimizer, model=model)
     ema = Ema(model, cfg.ema)
+    mix = Mix(model, cfg.mix)  # the model still has its zero-shot weights
 
     # best: the partial checkpoint, for use; last: the training state, to resume from
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
@@ -134,6 +136,15 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                 report.log_epoch(state, scored, improved)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
                 state.save(last_path, model, optimizer, ema)
+
+        # WiSE-FT: the best weights between zero-shot and the best epoch
+        if scored_mixes := mix.score(best_path, validate):
+            share = state.choose_mix(scored_mixes, cfg.monitor)
+            report.log_mix(state, scored_mixes)
+            if distributed.is_main():  # the state first: a start after a crash finds unmixed weights, and mixes them
+                state.save(last_path, model, optimizer, ema)
+            with mix.applied(share):
+                save_best(cfg, model, best_path, state)
         report.finish(state, best_path)
     return state
 
@@ -142,7 +153,7 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> Non
     """Writes the partial checkpoint of the best epoch so far: the parameters that learn."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
-        scores = {key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot")}
+        scores = {key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot", "mix", "unmixed")}
         save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores)
 
 

@@ -21,6 +21,7 @@ CHANGEABLE = {
     "epochs",
     "patience",
     "micro_batch_size",
+    "mix",  # it comes after the training
     "activation_checkpointing",
     "compile",
     "log_every",

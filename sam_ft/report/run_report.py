@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.prompts import Prompter
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.summary import training_summary
-from sam_ft.report.tables import parameter_table
+from sam_ft.report.tables import mix_table, parameter_table
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.loggers import Tracker
 from sam_ft.training.run_log import RunLog
@@ -134,6 +134,14 @@ class RunReport:
         log.info("epoch %d: %s, loss %.4f%s", state.epoch, _short(found.scores), self._trained["loss"], mark)
         scores = _validation(found.scores, found.groups["class"])
         self._run_log.log(state.step, {"epoch": state.epoch, **scores, **_prefixed("epoch", self._trained)})
+
+    def log_mix(self, state: TrainState, scored: Mapping[float, Evaluation]) -> None:
+        """Logs the scores between zero-shot and the best epoch, of which `state` holds the chosen one."""
+        monitor = self._cfg.monitor
+        rows = {0.0: state.zero_shot, **{share: found.scores for share, found in scored.items()}, 1.0: state.unmixed}
+        log.info("\n%s", mix_table(rows, monitor, state.mix))
+        scores = {f"{share:g}": found[monitor] for share, found in rows.items()}
+        self._run_log.log(state.step, {"epoch": state.epoch, **_prefixed(f"mix_{monitor}", scores)})
 
     def finish(self, state: TrainState, weights: Path) -> None:
         """Logs the final table and where the weights are."""

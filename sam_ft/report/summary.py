@@ -8,13 +8,16 @@ from sam_ft.report.tables import group_table, score_table
 def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
     """Compares zero-shot with the best epoch, also per class, and names the partial checkpoint.
 
-    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes
+    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, see
+        `TrainState`
     """
     tables = [score_table(progress["zero_shot"], progress["best"])]
     if progress.get("zero_shot_classes"):
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     if progress["best_epoch"]:
         outcome = f"best epoch: {progress['best_epoch']} of {progress['epoch']}"
+        if progress.get("mix") is not None:
+            outcome += f", mixed with zero-shot: mix={progress['mix']:g}"
     else:
         outcome = (
             f"No epoch improved {monitor} over zero-shot: the checkpoint holds the weights from before training. "

@@ -88,6 +88,19 @@ def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     return format_table(["prompt", *columns], rows)
 
 
+def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen: float | None) -> str:
+    """One row per mix: the share of the best epoch | the monitored score, with a mark at the chosen one.
+
+    scores: by the share, from 0 for zero-shot to 1 for the best epoch
+    """
+    names = {0.0: "0 (zero-shot)", 1.0: "1 (best epoch)"}
+    rows = [
+        [names.get(share, f"{share:g}"), f"{found[monitor]:.4f}", "* kept" if share == chosen else ""]
+        for share, found in sorted(scores.items())
+    ]
+    return format_table(["mix", TITLES.get(monitor, monitor), ""], rows)
+
+
 def evaluation_tables(results: Mapping[str, Mapping[str, Any]], amg: Mapping[str, Mapping[str, float]]) -> str:
     """All tables of an evaluation.
 

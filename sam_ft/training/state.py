@@ -1,5 +1,6 @@
 """How far a training run has come."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class TrainState:
     total_steps: of the learning rate schedule, fixed at the first start, so more epochs later do not bend it
     epoch, step: done so far, counted from 1 · best_epoch: 0 as long as none has beaten zero-shot
     zero_shot, best: scores of the validation split, with those of each class beside them
+    mix: share of the best epoch in the weights of `best`, the rest being zero-shot; None: they were not mixed
+    unmixed: scores of the best epoch, once it was mixed, and those of its classes
     """
 
     total_steps: int
@@ -31,12 +34,15 @@ class TrainState:
     best: Scores = field(default_factory=dict)
     best_classes: ClassScores = field(default_factory=dict)
     best_epoch: int = 0
+    mix: float | None = None
+    unmixed: Scores = field(default_factory=dict)
+    unmixed_classes: ClassScores = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> "TrainState":
         """Restores weights, average and optimizer from `save` on all ranks; → the state. Raises: CheckpointError"""
         found = load_training_state(path, model, optimizer, ema)
-        return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
 
     def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> None:
         save_training_state(path, model, optimizer, ema, asdict(self))
@@ -54,7 +60,19 @@ class TrainState:
         improved = found.scores[monitor] > self.best[monitor]
         if improved:
             self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch
+            self.mix, self.unmixed, self.unmixed_classes = None, {}, {}
         return improved
+
+    def choose_mix(self, scored: Mapping[float, Evaluation], monitor: str) -> float:
+        """Takes the share with the best score, which is 1 if none beats the best epoch. scored: of `Mix.score`"""
+        # Not empty if an earlier start chose, and ended before it wrote the weights.
+        if not self.unmixed:
+            self.unmixed, self.unmixed_classes = self.best, self.best_classes
+        self.best, self.best_classes, self.mix = self.unmixed, self.unmixed_classes, 1.0
+        for share, found in scored.items():
+            if found.scores[monitor] > self.best[monitor]:
+                self.best, self.best_classes, self.mix = found.scores, found.groups["class"], share
+        return self.mix
 
     def stalled(self, patience: int | None) -> bool:
         """Whether the last `patience` epochs brought no better score; never without a patience."""

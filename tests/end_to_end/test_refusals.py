@@ -130,6 +130,9 @@ def test_images_without_a_single_object(train, folder):
         ("ema=1", ["ema=1;"]),
         ("ema=0.0", ["ema=0.0;"]),
         ("ema=slow", ["ema=slow;"]),
+        ("mix=[]", ["mix=[];"]),
+        ("mix=[0.5,2]", ["mix=[0.5, 2];"]),
+        ("mix=0.5", ["mix=0.5;"]),
     ],
 )
 def test_a_setting_that_does_not_exist_or_does_not_fit(train, override, words):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from sam_ft import Predictor, build_model
 from sam_ft.training.checkpoint import save_training_state
+from sam_ft.training.tensor_file import read_tensors
 from tests.conftest import of
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL, start, torchrun
@@ -123,6 +124,79 @@ def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(r
     assert cli("evaluate.py", f"run={tmp_path / 'run'}", "workers=0", "pictures=0", f"output={tmp_path}").code == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["tuned"]["iou"] == pytest.approx(validated(tmp_path / "run")[2]["val/iou"], abs=1e-6)
+
+
+MIX = "mix=[0.25,0.5,0.75,1.0]"
+TOO_FAST = ["epochs=1", "optimizer.lr=5e-4"]  # the best weights lie on the way to the epoch's
+
+
+def continued(run, blobs, directory, cli, *overrides):
+    """Starts a copy of a finished run again; → its output."""
+    if not directory.exists():
+        shutil.copytree(run, directory)
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={directory}", *overrides)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def test_a_finished_run_is_mixed_with_zero_shot_once(blobs, tmp_path, cli):
+    run, directory, file = tmp_path / "run", tmp_path / "mixed", "checkpoints/best.safetensors"
+    assert cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", *TOO_FAST).code == 0
+    out = continued(run, blobs, directory, cli, *TOO_FAST, MIX)
+    *before, row = lines(directory)
+    assert before == lines(run)
+    scores = {float(name.removeprefix("mix_iou/")): row[name] for name in row if name.startswith("mix_iou/")}
+    zero_shot, epoch = (line["val/iou"] for line in validated(run))
+    assert list(scores) == [0, 0.25, 0.5, 0.75, 1]
+    assert (scores[0], scores[1]) == (zero_shot, epoch)
+    share = max(scores, key=scores.get)
+    assert 0 < share < 1
+    assert f"mix={share:g}" in out
+    result = read_tensors(directory / file)
+    weights, metadata = result
+    found = metadata["mix"], metadata["best"]["iou"], metadata["unmixed"]["iou"], metadata["zero_shot"]["iou"]
+    assert found == (share, scores[share], epoch, zero_shot)
+    base = build_model("lite_medsam", image_size=64).state_dict()
+    for name, tensor in load_file(run / file).items():
+        assert torch.equal(weights[name], base[name].lerp(tensor, share)), name
+    assert cli("evaluate.py", f"run={directory}", "workers=0", "pictures=0", f"output={tmp_path}").code == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["tuned"]["iou"] == pytest.approx(scores[share], abs=1e-6)
+
+    def as_before():
+        tensors, now = read_tensors(directory / file)
+        return now == metadata and all(torch.equal(tensor, weights[name]) for name, tensor in tensors.items())
+
+    # Started again, it mixes no mix.
+    for overrides in ([MIX], ["mix=[0.1]"], []):
+        assert f"mix={share:g}" in continued(run, blobs, directory, cli, *TOO_FAST, *overrides)
+        assert as_before()
+        assert lines(directory) == [*before, row]
+    # The state names the mix, but the weights were not written: as after a crash between the two.
+    (directory / file).unlink()  # not in place: `weights` may be a map of the file
+    shutil.copy(run / file, directory / file)
+    assert not as_before()
+    continued(run, blobs, directory, cli, *TOO_FAST, MIX)
+    assert as_before()
+
+
+def test_a_mix_does_not_change_the_training_that_follows(run, blobs, tmp_path, cli):
+    continued(run, blobs, tmp_path / "mixed", cli, "epochs=2", MIX)
+    for name in ("mixed", "plain"):
+        continued(run, blobs, tmp_path / name, cli, "epochs=3", "mix=null")
+    one, other = (load_file(tmp_path / name / "checkpoints/last.safetensors") for name in ("mixed", "plain"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_the_average_is_mixed_in_the_same_run_that_trained_it(blobs, tmp_path, cli):
+    done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", *TOO_FAST, "ema=0.9", MIX)
+    assert done.code == 0, done.err
+    weights, metadata = read_tensors(tmp_path / "checkpoints/best.safetensors")
+    last = load_file(tmp_path / "checkpoints/last.safetensors")
+    base = build_model("lite_medsam", image_size=64).state_dict()
+    assert metadata["mix"] < 1
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, base[name].lerp(last[f"ema.{name}"], metadata["mix"])), name
 
 
 def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, cli):

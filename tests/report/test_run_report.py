@@ -106,6 +106,22 @@ def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
     assert [row["step"] for row in rows_in(tmp_path)] == [0, 1, 1, 2, 2]
 
 
+def test_the_scores_of_the_mixes_are_logged_and_the_chosen_one_is_marked(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sam_ft")
+    state = TrainState.start(2, evaluation(0.5))
+    state.update(1, evaluation(0.6), "iou")
+    scored = {0.25: evaluation(0.55), 0.75: evaluation(0.7)}
+    state.choose_mix(scored, "iou")
+    with report_in(tmp_path) as report:
+        report.log_mix(state, scored)
+    expected = {"mix_iou/0": 0.5, "mix_iou/0.25": 0.55, "mix_iou/0.75": 0.7, "mix_iou/1": 0.6}
+    assert rows_in(tmp_path) == [{"step": 0, "epoch": 1, **expected}]
+    marked = [line for line in caplog.text.splitlines() if "*" in line]
+    assert len(marked) == 1
+    assert "0.75" in marked[0]
+    assert "0.7000" in marked[0]
+
+
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_resumed_run_drops_the_rows_after_its_state(tmp_path, caplog, messages, epoch):
     caplog.set_level("INFO", logger="sam_ft")

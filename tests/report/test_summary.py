@@ -21,6 +21,11 @@ def test_the_summary_has_the_change_the_best_epoch_and_the_file(checkpoint):
     assert text.endswith(f"\ncheckpoint: {checkpoint} (1.5 MB, partial: loads on top of the base checkpoint)")
 
 
+def test_the_summary_names_the_mix(checkpoint):
+    progress = {"epoch": 4, "best_epoch": 3, "mix": 0.5, "zero_shot": SCORES, "best": BETTER}
+    assert "\nbest epoch: 3 of 4, mixed with zero-shot: mix=0.5\n" in training_summary(progress, "iou", checkpoint)
+
+
 def test_classes_have_a_table_too(checkpoint):
     cells = {
         "zero_shot_classes": {"cell": {"objects": 3, "iou": 0.5}},

@@ -49,6 +49,37 @@ def test_a_run_stalls_after_so_many_epochs_without_a_better_score():
     assert none_better.stalled(2)
 
 
+def mixable():
+    state = TrainState.start(40, evaluation(0.5))
+    state.update(1, evaluation(0.6), "iou")
+    return state
+
+
+def test_the_best_mix_becomes_the_best_and_the_epoch_is_remembered():
+    state = mixable()
+    assert state.choose_mix({0.25: evaluation(0.55), 0.5: evaluation(0.7), 0.75: evaluation(0.65)}, "iou") == 0.5
+    assert (state.mix, state.best["iou"], state.best_classes["cell"]["iou"]) == (0.5, 0.7, 0.7)
+    assert (state.unmixed["iou"], state.best_epoch) == (0.6, 1)
+    # The next start did not find the mixed weights, and mixes again.
+    assert state.choose_mix({0.5: evaluation(0.55)}, "iou") == 1.0
+    assert state.best["iou"] == state.unmixed["iou"] == state.best_classes["cell"]["iou"] == 0.6
+
+
+def test_a_mix_that_is_not_better_leaves_the_best_epoch():
+    state = mixable()
+    assert state.choose_mix({0.5: evaluation(0.6), 0.75: evaluation(math.nan)}, "iou") == 1.0
+    assert (state.mix, state.best["iou"]) == (1.0, 0.6)
+
+
+def test_a_later_epoch_must_beat_the_mix_and_is_not_mixed_yet():
+    state = mixable()
+    state.choose_mix({0.5: evaluation(0.7)}, "iou")
+    assert not state.update(2, evaluation(0.65), "iou")
+    assert state.mix == 0.5
+    assert state.update(3, evaluation(0.75), "iou")
+    assert (state.mix, state.unmixed, state.best["iou"]) == (None, {}, 0.75)
+
+
 def trained(steps):
     task = learning_task()
     optimizer, ema = adamw(task.model, lr=0.01), Ema(task.model, 0.9)
@@ -102,7 +133,11 @@ def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_proc
         for name, expected in results[0]["average"].items():
             assert torch.equal(result["average"][name], expected), name
             assert torch.equal(result["average of halves"][name], expected), name
-    base = learning_task().model.state_dict()
+        assert result["mixed"].keys() == results[0]["mixed"].keys() == results[0]["average"].keys()
+        for name, mixed in result["mixed"].items():
+            whole, base = results[0]["whole"][name], results[0]["base"][name]
+            assert torch.equal(mixed, base.lerp(whole, 0.5)), name
+    base = results[0]["base"]
     assert any(not torch.equal(tensor, base[name]) for name, tensor in results[0]["halves"].items())
 
 
