@@ -9,6 +9,7 @@ from sam_ft.export import export_official
 from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
+from sam_ft.training.ema import Ema
 from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
@@ -284,7 +285,7 @@ def trained(numbers, path=None, **options):
     task = learning_task(Lora(**options))
     optimizer = adamw(task.model, lr=0.01, lr_factors=[["*.lora_*", 10.0]])
     if path:
-        TrainState.load(path, task.model, optimizer)
+        TrainState.load(path, task.model, optimizer, Ema(task.model, None))
     for number in numbers:
         train_step(task, [batch_of([1 + number % 2])], Box(jitter=0.1), number, optimizer, 1.0)
     return task, optimizer
@@ -296,7 +297,7 @@ def trained(numbers, path=None, **options):
 def test_a_resumed_run_goes_on_exactly_as_an_uninterrupted_one(options, tmp_path):
     path = tmp_path / "last.safetensors"
     task, optimizer = trained(range(2), **options)
-    TrainState(total_steps=4, step=2).save(path, task.model, optimizer)
+    TrainState(total_steps=4, step=2).save(path, task.model, optimizer, Ema(task.model, None))
     whole, _ = trained(range(4), **options)
     torch.manual_seed(5)
     resumed, _ = trained(range(2, 4), path, **options)
