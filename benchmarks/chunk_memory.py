@@ -14,6 +14,7 @@ from time import perf_counter
 import torch
 
 from sam_ft.adapt import Freeze
+from sam_ft.data.collate import collate
 from sam_ft.data.transforms import resize_for_evaluation, resize_longest_side
 from sam_ft.losses import Bce, Combined, Iou
 from sam_ft.models import Sam
@@ -21,7 +22,7 @@ from sam_ft.models.build import SPECS, build_sam
 from sam_ft.prompts import Box, Point, Prompter
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.step import split_into_passes
-from sam_ft.types import Batch, Features, Original, Sample, collate
+from sam_ft.types import Batch, Features, Original, Sample
 
 HEAD = ("model", "side", "precision", "what", "count", "peak bytes", "bytes each", "ms each")
 PROMPTERS: dict[str, Prompter] = {"box": Box(), "point": Point()}  # a single point has three candidates

@@ -4,33 +4,13 @@ import pytest
 import torch
 
 from sam_ft import types
+from sam_ft.data.collate import collate
 from sam_ft.data.transforms import resize_longest_side
-from sam_ft.types import Features, Original, Prediction, Prompts, collate, dense, dense_parts
+from sam_ft.types import Features, Original, Prediction, Prompts, dense, dense_parts
 from tests.support.batches import evaluation, sample, training
 from tests.support.masks import CountedMasks
 
 A, B, NONE = sample("a", 32, 64, objects=3), sample("b", 64, 48, objects=2), sample("none", 64, 64, objects=0)
-
-
-def test_objects_of_all_images_lie_on_one_axis():
-    batch = training(A, NONE, B)
-    assert (batch.num_objects, batch.image_size) == (5, 64)
-    assert batch.image_index.tolist() == [0, 0, 0, 2, 2]
-    assert batch.object_index.tolist() == [0, 1, 2, 0, 1]
-    assert batch.names == ["a", "none", "b"]
-    assert batch.sizes == [(32, 64), (64, 64), (64, 48)]
-    assert [batch.objects_of(image).tolist() for image in range(3)] == [[0, 1, 2], [], [3, 4]]
-    assert batch.object_sizes().tolist() == [[32, 64]] * 3 + [[64, 48]] * 2
-
-
-def test_images_and_masks_are_padded_with_zeros():
-    white = sample("white", 32, 64, objects=1)
-    white.image[:], white.masks[:] = 255, True
-    batch = training(white)
-    assert batch.images[0].float().mean() == 255 / 2
-    assert batch.masks[0, :32].all()
-    assert not batch.masks[0, 32:].any()
-    assert torch.equal(batch.valid_pixels(), batch.masks)
 
 
 def test_ignored_pixels_are_not_valid():
@@ -40,21 +20,6 @@ def test_ignored_pixels_are_not_valid():
     batch = training(A, ignoring)
     assert torch.equal(batch.valid_pixels()[:3], training(A).valid_pixels())
     assert torch.equal(batch.valid_pixels()[3], ~ignoring.ignore)
-
-
-def test_no_images_make_an_empty_batch():
-    batch = collate([], 64)
-    assert (batch.num_objects, batch.image_size) == (0, 64)
-    assert batch.images.shape == (0, 3, 64, 64)
-    assert batch.boxes.shape == (0, 4)
-    assert batch.valid_pixels().shape == (0, 64, 64)
-
-
-def test_an_evaluation_keeps_masks_in_the_original_frame_alone():
-    batch = evaluation(A, B)
-    assert batch.masks.shape == (5, 0, 0)
-    assert batch.image_size == 64
-    assert [original.masks.shape for original in batch.originals] == [(3, 32, 64), (2, 64, 48)]
 
 
 @pytest.mark.parametrize("make", [training, evaluation])
@@ -92,11 +57,6 @@ def test_features_of_one_image_are_a_part_of_all_maps():
     batch = collate([resize_longest_side(sample, 64) for sample in (A, B, NONE)], 64, features)
     assert batch.images is None
     assert torch.equal(batch.image(2).features.embedding, maps[1][2:])
-
-
-def test_a_sample_that_was_not_resized_is_refused():
-    with pytest.raises(ValueError, match="a has no boxes"):
-        collate([A], 64)
 
 
 def test_moving_a_batch_moves_the_tensors_in_lists_and_nested_nouns():

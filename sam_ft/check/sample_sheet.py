@@ -8,10 +8,11 @@ from torch import Tensor
 
 from sam_ft.check.dataset import CheckResult
 from sam_ft.check.per_image import examine_sample
+from sam_ft.data.collate import collate
 from sam_ft.data.transforms import resize_image, resize_longest_side
 from sam_ft.prompts import Prompter, scale_prompts
 from sam_ft.report.pictures import DPI, Panel, draw_masks, draw_prompts, save_sheet, stretch_contrast
-from sam_ft.types import Prompts, Sample, Size, collate, dense
+from sam_ft.types import Prompts, Sample, Size, dense
 from sam_ft.utils.geometry import resize_masks, resized_size
 
 SAMPLES_PER_SPLIT = 8

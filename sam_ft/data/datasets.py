@@ -6,9 +6,10 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch.utils.data import Dataset
 
+from sam_ft.data.collate import collate
 from sam_ft.data.sources.survey import Survey
 from sam_ft.data.transforms import Augment, dihedral_sample, resize_for_evaluation, resize_longest_side
-from sam_ft.types import Batch, Features, Original, Sample, collate
+from sam_ft.types import Batch, Features, Original, Sample
 from sam_ft.utils.errors import ConfigError, UserError
 from sam_ft.utils.seeds import derive_seed
 

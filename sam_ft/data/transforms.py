@@ -17,7 +17,7 @@ def resize_longest_side(sample: Sample, side: int) -> Sample:
 
     Pillow's bilinear filter on 8 bits resizes the image, nearest neighbor the masks. Boxes are taken from the masks
     before, and scaled. Objects so small that no pixel of them is left are dropped: an empty target teaches nothing.
-    `types.collate` pads to a square.
+    `collate` pads to a square.
     """
     size = resized_size(sample.size, side)
     ignore = None if sample.ignore is None else resize_masks(sample.ignore[None], size)[0]

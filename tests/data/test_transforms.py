@@ -3,8 +3,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from sam_ft.data.collate import collate
 from sam_ft.data.transforms import Augment, QuarterTurn, dihedral, resize_for_evaluation, resize_longest_side
-from sam_ft.types import Sample, collate
+from sam_ft.types import Sample
 from tests.support.batches import evaluation, training
 from tests.support.blobs import Blobs
 

@@ -2,8 +2,9 @@
 
 import torch
 
+from sam_ft.data.collate import collate
 from sam_ft.data.transforms import resize_for_evaluation, resize_longest_side
-from sam_ft.types import Batch, Original, Sample, collate
+from sam_ft.types import Batch, Original, Sample
 
 
 def sample(name: str, height: int = 60, width: int = 100, objects: int = 3) -> Sample:

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from sam_ft.data.collate import collate
+from tests.support.batches import evaluation, sample, training
+
+A, B, NONE = sample("a", 32, 64, objects=3), sample("b", 64, 48, objects=2), sample("none", 64, 64, objects=0)
+
+
+def test_objects_of_all_images_lie_on_one_axis():
+    batch = training(A, NONE, B)
+    assert (batch.num_objects, batch.image_size) == (5, 64)
+    assert batch.image_index.tolist() == [0, 0, 0, 2, 2]
+    assert batch.object_index.tolist() == [0, 1, 2, 0, 1]
+    assert batch.names == ["a", "none", "b"]
+    assert batch.sizes == [(32, 64), (64, 64), (64, 48)]
+    assert [batch.objects_of(image).tolist() for image in range(3)] == [[0, 1, 2], [], [3, 4]]
+    assert batch.object_sizes().tolist() == [[32, 64]] * 3 + [[64, 48]] * 2
+
+
+def test_images_and_masks_are_padded_with_zeros():
+    white = sample("white", 32, 64, objects=1)
+    white.image[:], white.masks[:] = 255, True
+    batch = training(white)
+    assert batch.images[0].float().mean() == 255 / 2
+    assert batch.masks[0, :32].all()
+    assert not batch.masks[0, 32:].any()
+    assert torch.equal(batch.valid_pixels(), batch.masks)
+
+
+def test_no_images_make_an_empty_batch():
+    batch = collate([], 64)
+    assert (batch.num_objects, batch.image_size) == (0, 64)
+    assert batch.images.shape == (0, 3, 64, 64)
+    assert batch.boxes.shape == (0, 4)
+    assert batch.valid_pixels().shape == (0, 64, 64)
+
+
+def test_an_evaluation_keeps_masks_in_the_original_frame_alone():
+    batch = evaluation(A, B)
+    assert batch.masks.shape == (5, 0, 0)
+    assert batch.image_size == 64
+    assert [original.masks.shape for original in batch.originals] == [(3, 32, 64), (2, 64, 48)]
+
+
+def test_a_sample_that_was_not_resized_is_refused():
+    with pytest.raises(ValueError, match="a has no boxes"):
+        collate([A], 64)
