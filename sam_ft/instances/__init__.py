@@ -1,0 +1,1 @@
+"""Instances without prompts: maps that a head learns, and objects from maps."""
