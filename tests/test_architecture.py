@@ -19,7 +19,7 @@ LAYERS = [
     ["evaluation"],
     ["training"],
     ["report"],
-    ["cli"],
+    ["cli", "writers"],
     ["check", "export", "predict", "predictor", "recipes"],
     ["__main__"],
 ]

@@ -19,7 +19,7 @@ Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 DPI = 110
 
 # without its gray, which is invisible on a gray image
-_COLORS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
+COLORS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
 _POINT_COLORS = {1: (40, 200, 40), 0: (230, 40, 40)}  # object, background; padding is not drawn
 
 
@@ -49,7 +49,7 @@ def draw_prompts(image: Tensor, groups: Iterable[tuple[Tensor, Prompts]]) -> Ten
             corners = prompts.boxes.cpu().round().to(torch.int64)
             corners[:, 2:] = torch.maximum(corners[:, 2:] - 1, corners[:, :2])  # PIL includes the last pixel
             for box, index in zip(corners.tolist(), indices.tolist(), strict=True):
-                pen.rectangle(box, outline=_COLORS[index % len(_COLORS)], width=width)
+                pen.rectangle(box, outline=COLORS[index % len(COLORS)], width=width)
         if prompts.points is not None and prompts.point_labels is not None:
             labels = prompts.point_labels.flatten().tolist()
             for (x, y), label in zip(prompts.points.flatten(0, 1).tolist(), labels, strict=True):
@@ -79,7 +79,7 @@ def paint_masks(picture: Tensor, masks: Tensor, indices: Sequence[int], alpha: f
         x0, y0, x1, y1 = masks_to_boxes(mask[None])[0].int().tolist()
         inside, part = mask[y0:y1, x0:x1], picture[:, y0:y1, x0:x1]
         # (3, 1, 1) float32.
-        paint = torch.tensor(_COLORS[index % len(_COLORS)], dtype=torch.float32)[:, None, None]
+        paint = torch.tensor(COLORS[index % len(COLORS)], dtype=torch.float32)[:, None, None]
         blended = torch.where(inside, (1 - alpha) * part + alpha * paint, part)
         picture[:, y0:y1, x0:x1] = torch.where(mask_outlines(inside[None]), paint, blended)
 

@@ -35,7 +35,9 @@ class RunLengthMasks(TensorFields):
 
     def boxes(self) -> Tensor:
         """(N, 4) as `masks_to_boxes` gives them, without the masks."""
-        return torch.tensor([_box_of_runs(one, self.size[0]) for one in self.counts]).reshape(-1, 4)
+        return torch.tensor(
+            [_box_of_runs(*_object_runs(one), self.size[0]) for one in self.counts], dtype=torch.float32
+        ).reshape(-1, 4)
 
     def union(self) -> NDArray[np.bool_]:
         """(H, W), true where any object is; from the run lengths, without the masks."""
@@ -43,6 +45,25 @@ class RunLengthMasks(TensorFields):
             return np.zeros(self.size, bool)
         merged = rle.merge([{"size": self.size, "counts": one} for one in self.counts])
         return decode_runs([merged["counts"]], self.size)[0]
+
+    def crop(self, position: int) -> tuple[int, int, NDArray[np.bool_]]:
+        """One mask within its tight box, without the rest of the image: x0, y0, (h, w) bool.
+
+        Of an empty mask x0 = y0 = h = w = 0.
+        """
+        first, last = _object_runs(self.counts[position])
+        x0, y0, x1, y1 = _box_of_runs(first, last, self.size[0])
+        height, width = y1 - y0, x1 - x0
+        # Positions within the box. A run that goes on in the next column makes the box as high as the image.
+        starts, ends = (
+            (pixel // self.size[0] - x0) * height + pixel % self.size[0] - y0 + after
+            for pixel, after in ((first, 0), (last, 1))
+        )
+        steps = np.zeros(width * height + 1, np.int8)
+        steps[starts] += 1
+        steps[ends] -= 1  # where one run ends another may start
+        columns = np.cumsum(steps[:-1], dtype=np.int8).view(bool).reshape(width, height)
+        return x0, y0, np.ascontiguousarray(columns.T)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "RunLengthMasks":
         # Run lengths stay on the CPU, where they are decoded.
@@ -59,18 +80,39 @@ def decode_runs(counts: Sequence[bytes], size: Size) -> NDArray[np.bool_]:
     return np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)  # pycocotools runs down the columns
 
 
-def _box_of_runs(counts: bytes, height: int) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 of a compressed RLE, as `masks_to_boxes` gives it."""
+def encode_crop(x0: int, y0: int, crop: NDArray[np.bool_], size: Size) -> bytes:
+    """The compressed RLE of a mask of which a part is known and the rest is false; the inverse of `crop`.
+
+    x0, y0: of the part's first pixel · crop: (h, w) · size: (H, W) of the image
+    """
+    columns = np.pad(crop.T, ((0, 0), (1, 1)))
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])  # in order: start and end of each run
+    changes = (x0 + column) * size[0] + y0 + row
+    # A run that ends with its column goes on if the next column starts with one.
+    joined = np.flatnonzero(changes[1:-1:2] == changes[2::2])
+    changes = np.delete(changes, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    runs = np.diff(changes, prepend=0, append=size[0] * size[1])
+    # pycocotools ends with the last object pixel where that is the last of the image
+    counts = runs[:-1] if len(runs) > 1 and not runs[-1] else runs
+    return rle.frPyObjects({"size": list(size), "counts": counts.tolist()}, *size)["counts"]
+
+
+def _object_runs(counts: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last pixel of each run of the object, counted down the columns."""
     runs = decode_counts(counts)
     assert runs is not None  # damaged ones are refused when the file is read
-    # Pixels are counted down the columns; every second run is the object.
+    # Every second run is the object.
     ends = np.cumsum(runs)
     first, last = ends[:-1:2], ends[1::2] - 1
     kept = last >= first  # a run may be of no pixel
-    first, last = first[kept], last[kept]
+    return first[kept], last[kept]
+
+
+def _box_of_runs(first: NDArray[np.int64], last: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 as `masks_to_boxes` gives them."""
     if not len(first):
-        return 0.0, 0.0, 0.0, 0.0
+        return 0, 0, 0, 0
     (x0, top), (x1, bottom) = divmod(first, height), divmod(last, height)
     # A run that goes on in the next column holds a pixel of the last row and one of the first.
     y0, y1 = (0, height) if (x0 < x1).any() else (top.min(), bottom.max() + 1)
-    return float(x0.min()), float(y0), float(x1.max() + 1), float(y1)
+    return int(x0.min()), int(y0), int(x1.max() + 1), int(y1)

@@ -1,0 +1,39 @@
+"""Label images: a TIFF in which each pixel is the number of its object."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+
+from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import atomic_path
+from sam_ft.writers.instances import Instances
+
+
+def write_labels(path: Path, instances: Instances, dtype: str = "uint16") -> None:
+    """Writes a TIFF (H, W) compressed with zlib, 0 for the background and i for object i.
+
+    Where objects overlap, the one of higher score lies on top, of equal scores the earlier one; a number is missing if
+    others cover its object.
+
+    dtype: "uint16", or "uint32" for more than 65,535 objects; ImageJ reads both exactly, uint32 up to 16,777,216
+
+    Raises: DataError when there are more objects than numbers.
+    """
+    if dtype not in ("uint16", "uint32"):
+        raise ConfigError(f"labels are written as uint16 or uint32, not as {dtype}")
+    if len(instances) > np.iinfo(dtype).max:
+        raise DataError(
+            f"{instances.path}: {len(instances)} objects were found, but a label image of {dtype} numbers at most "
+            f"{np.iinfo(dtype).max}; write its labels as uint32"
+        )
+    labels = np.zeros(instances.size, dtype)
+    # The lowest score first, so that higher ones are painted over it; of equals the last.
+    order = torch.sort(instances.scores.flip(0), stable=True).indices
+    for position in (len(instances) - 1 - order).tolist():
+        x0, y0, mask = instances.masks.crop(position)
+        labels[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]][mask] = position + 1
+    with atomic_path(path) as temporary:
+        # no metadata: they would name the version of tifffile
+        tifffile.imwrite(temporary, labels, photometric="minisblack", compression="zlib", metadata=None, software=False)
