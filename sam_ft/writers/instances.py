@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as rle
+from scipy import ndimage
 from torch import Tensor
 
-from sam_ft.data.sources.run_lengths import RunLengthMasks
+from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.metrics.average_precision import encode_masks
 from sam_ft.report.pictures import COLORS
 from sam_ft.types import Masks, Size, dense_parts
@@ -28,7 +30,7 @@ class Instances:
 
     name: of the image's result files, unique in a run; "a/b" lies in the folder a
     file: the image's path below the folder of images, with forward slashes · path: of the image
-    masks: in the frame of the upright image, none of them empty; see `compress_masks`
+    masks: in the frame of the upright image, none of them empty; see `compress_masks` and `compress_ids`
     scores: (N,) float32 · labels: (N,) int64, keys of `classes` · classes: {label: name}
     image: (3, H, W) uint8, as the model reads it · values: (C, H, W) as the file has them; None if not measured
     """
@@ -62,7 +64,7 @@ class Instances:
         """(H, W)"""
         return self.masks.size
 
-    def crops(self) -> Iterator[tuple[int, int, NDArray]]:
+    def crops(self) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
         """x0, y0 and (h, w) bool of each mask: a large image has room for one object at a time."""
         return (self.masks.crop(position) for position in range(len(self)))
 
@@ -82,3 +84,17 @@ class Instances:
 def compress_masks(masks: Masks, size: Size) -> RunLengthMasks:
     """Run lengths of masks in any form, of which a few at a time are made dense."""
     return RunLengthMasks([one["counts"] for part in dense_parts(masks, size) for one in encode_masks(part)], size)
+
+
+def compress_ids(ids: NDArray[np.integer]) -> RunLengthMasks:
+    """Run lengths of the objects of an id map, in order of their ids; no mask of the whole image is made.
+
+    ids: (H, W), 0 for the background
+    """
+    height, width = ids.shape
+    boxes = enumerate(ndimage.find_objects(ids), 1)  # None for an id without a pixel
+    found = [(box, ids[box] == number) for number, box in boxes if box is not None]
+    return RunLengthMasks(
+        [encode_crop(columns.start, rows.start, mask, (height, width)) for (rows, columns), mask in found],
+        (height, width),
+    )

@@ -42,7 +42,7 @@ def write_labelme(path: Path, instances: Instances) -> None:
         "version": LABELME_VERSION,
         "flags": {},
         "shapes": shapes,
-        "imagePath": _relative(instances.path, path.parent),
+        "imagePath": _path_from(instances.path, path.parent),
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
@@ -51,7 +51,7 @@ def write_labelme(path: Path, instances: Instances) -> None:
         temporary.write_bytes(as_json(content, indent=2).encode() + b"\n")
 
 
-def _relative(image: Path, folder: Path) -> str:
+def _path_from(image: Path, folder: Path) -> str:
     """The way from a folder to the image, without links, in which ".." would lead elsewhere."""
     try:
         return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()

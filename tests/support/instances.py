@@ -27,7 +27,7 @@ def hard_masks():
     masks["border"][38:, 20:50] = True
     masks["diagonal"][32, 3] = masks["diagonal"][33, 4] = masks["diagonal"][34:36, 5:7] = True
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    masks["disc"][(y - 28) ** 2 + (x - 40) ** 2 < 50] = True  # overlaps the border
+    masks["disc"][(y - 28) ** 2 + (x - 46) ** 2 < 50] = True  # overlaps the border
     masks["line"][2, 40:58] = True
     return np.stack(list(masks.values()))
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
-from sam_ft.data.sources.run_lengths import RunLengthMasks
+from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.types import Original, dense
 from sam_ft.utils.geometry import masks_to_boxes
 from tests.support.masks import random_pairs
@@ -47,3 +47,24 @@ def test_masks_travel_to_workers_and_devices():
     moved = Original(compact, None, (20, 30)).to("meta").masks
     assert dense(moved).device.type == "meta"
     assert torch.equal(dense(compact), masks)
+
+
+def test_a_crop_is_the_mask_in_its_tight_box():
+    masks, compact = encoded()
+    for position, mask in enumerate(masks):
+        x0, y0, crop = compact.crop(position)
+        x1, y1 = x0 + crop.shape[1], y0 + crop.shape[0]
+        assert [x0, y0, x1, y1] == masks_to_boxes(mask[None])[0].tolist()
+        assert np.array_equal(crop, mask[y0:y1, x0:x1])
+    empty = RunLengthMasks([rle.encode(np.zeros((4, 3), np.uint8, order="F"))["counts"]], (4, 3))
+    assert empty.crop(0)[2].shape == (0, 0)
+
+
+def test_an_encoded_crop_has_the_bytes_that_pycocotools_gives_the_whole_mask():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        size = tuple(rng.integers(1, 7, 2).tolist())
+        whole = rng.random(size) < rng.choice([0.0, 0.3, 0.7, 1.0])  # runs that go on in the next column are frequent
+        counts = rle.encode(np.asfortranarray(whole, np.uint8))["counts"]
+        for x0, y0, crop in [(0, 0, whole), RunLengthMasks([counts], size).crop(0)]:
+            assert encode_crop(x0, y0, crop, size) == counts, whole
