@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sam_ft.utils.errors import ConfigError
@@ -37,6 +38,7 @@ class Format:
 
 FORMATS = {
     "labels": Format("labels", ".tif", write_labels),
+    "labels_uint32": Format("labels_uint32", ".tif", partial(write_labels, dtype="uint32")),
     "coco": Format("coco", ".json", write_coco, "coco.json", merge_coco),
     "overlay": Format("overlay", ".png", write_overlay),
     "table": Format("table", ".csv", write_table, "table.csv", merge_tables),

@@ -1,17 +1,18 @@
 """Label images: a TIFF in which each pixel is the number of its object."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tifffile
 import torch
 
-from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import atomic_path
 from sam_ft.writers.instances import Instances
 
 
-def write_labels(path: Path, instances: Instances, dtype: str = "uint16") -> None:
+def write_labels(path: Path, instances: Instances, dtype: Literal["uint16", "uint32"] = "uint16") -> None:
     """Writes a TIFF (H, W) compressed with zlib, 0 for the background and i for object i.
 
     Where objects overlap, the one of higher score lies on top, of equal scores the earlier one; a number is missing if
@@ -21,12 +22,10 @@ def write_labels(path: Path, instances: Instances, dtype: str = "uint16") -> Non
 
     Raises: DataError when there are more objects than numbers.
     """
-    if dtype not in ("uint16", "uint32"):
-        raise ConfigError(f"labels are written as uint16 or uint32, not as {dtype}")
     if len(instances) > np.iinfo(dtype).max:
         raise DataError(
-            f"{instances.path}: {len(instances)} objects were found, but a label image of {dtype} numbers at most "
-            f"{np.iinfo(dtype).max}; write its labels as uint32"
+            f"{instances.path}: {len(instances)} objects were found, but labels of {dtype} number at most "
+            f"{np.iinfo(dtype).max}; write uint32 with save=[labels_uint32]"
         )
     labels = np.zeros(instances.size, dtype)
     # The lowest score first, so that higher ones are painted over it; of equals the last.

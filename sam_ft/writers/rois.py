@@ -26,7 +26,8 @@ NO_COLOR = bytes(4)
 def write_rois(path: Path, instances: Instances) -> None:
     """Writes a ROI for each object on the edges of its pixels, named by its number and its class.
 
-    An object of one part without holes is a traced polygon. Others are composite ROIs, which keep parts and holes.
+    An object of one part without holes is a traced polygon. Others, and those beyond 32,767 px, are composite ROIs,
+    which keep parts and holes.
     """
     digits = max(5, len(str(len(instances))))
     rows = zip(instances.crops(), instances.class_names(), instances.class_colors(), strict=True)
@@ -47,7 +48,8 @@ def _encode_roi(name: str, rings: list[Ring], box: tuple[int, int, int, int], co
     box: x0, y0, x1, y1 · color: alpha, red, green, blue of the outline
     """
     x0, y0, x1, y1 = box
-    if len(rings) == 1 and len(rings[0]) <= MAX_SHORT and max(x1 - x0, y1 - y0) <= MAX_SHORT:
+    # ImageJ takes some shorts above 32,767 for negative ones; a composite has floats.
+    if len(rings) == 1 and len(rings[0]) <= MAX_SHORT and max(x1, y1) <= MAX_SHORT:
         # All x, then all y, from the corner of the box.
         kind, points, segments = TRACED, len(rings[0]), 0
         coordinates = (np.array(rings[0]) - (x0, y0)).T.astype(">i2").tobytes()

@@ -33,7 +33,9 @@ def write_yolo(path: Path, instances: Instances) -> None:
 def write_data_yaml(path: Path, parts: Sequence[Path], classes: Mapping[int, str]) -> None:
     """Writes data.yaml beside the folder of labels; `parts` is not needed."""
     # A JSON string is a YAML string.
-    names = "".join(f"  {place}: {json.dumps(classes[label])}\n" for place, label in enumerate(sorted(classes)))
+    names = "".join(
+        f"  {place}: {json.dumps(classes[label], ensure_ascii=False)}\n" for place, label in enumerate(sorted(classes))
+    )
     text = (
         "# Copy or link the images into the folder images/ beside labels/, in the same subfolders.\n"
         f"train: images\nval: images\nnc: {len(classes)}\nnames:\n{names}"

@@ -9,7 +9,7 @@ from PIL import Image
 from sam_ft.writers.instances import Instances, compress_masks
 
 SIZE = (40, 60)
-CLASSES = {2: "nucleus", 5: 'cell, "odd": ü/b'}
+CLASSES = {2: "nucleus", 5: 'cell, "odd": ü😀/b'}
 NAMES = ["corner", "pixel", "hole", "parts", "left", "right", "border", "diagonal", "disc", "line"]
 WITHOUT_HOLES_AND_PARTS = [i for i, name in enumerate(NAMES) if name not in ("hole", "parts", "diagonal")]
 

@@ -4,7 +4,14 @@ from sam_ft.writers.formats import FORMATS, check_formats, finish_results, write
 from tests.support.instances import CLASSES, hard_masks, make_instances, no_masks
 
 FILES = {
-    *("labels/sub/a.tif", "coco/sub/a.json", "overlay/sub/a.png", "table/sub/a.csv", "geojson/sub/a.geojson"),
+    *(
+        "labels/sub/a.tif",
+        "labels_uint32/sub/a.tif",
+        "coco/sub/a.json",
+        "overlay/sub/a.png",
+        "table/sub/a.csv",
+        "geojson/sub/a.geojson",
+    ),
     *("yolo/labels/sub/a.txt", "labelme/sub/a.json", "rois/sub/a.zip"),
     *("coco.json", "table.csv", "yolo/data.yaml"),
 }
