@@ -34,7 +34,7 @@ def test_without_objects_the_picture_is_the_image(tmp_path):
 def test_a_large_image_is_reduced_with_its_objects(tmp_path, monkeypatch):
     monkeypatch.setattr(overlay, "STRIP_PIXELS", 300)  # several strips
     masks = np.zeros((1, 41, 61), bool)
-    masks[0, 7:31, 6:39] = True
+    masks[0, 7, 6:39] = masks[0, 9:31:3, 6:39] = True  # of the rows below 7 only those that are drawn
     image = torch.arange(41 * 61).reshape(41, 61).remainder(100).add(120).to(torch.uint8).expand(3, 41, 61)
     instances = make_instances(tmp_path, masks=masks, image=image)
     write_overlay(tmp_path / "o.png", instances, max_side=30)  # a third
