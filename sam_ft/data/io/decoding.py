@@ -45,18 +45,18 @@ class Header:
 
 def read_header(path: Path, page: int | None = None) -> Header:
     """The header, without decoding the pixels. Raises: DataError when it cannot be read."""
-    with _errors_as_data_error(path):
+    with errors_as_data_error(path):
         if is_tiff(path):
             with open_tiff_page(path, page) as tiff:
                 # Pillow converts all other pages, such as palettes, to 8 bits.
                 dtype = np.dtype(tiff.dtype if has_plain_values(tiff) else np.uint8)
                 return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
-        with _open_with_pillow(path, page) as image:
+        with open_with_pillow(path, page) as image:
             # Pillow's getexif decodes a PNG in full, since EXIF data may come last; the base class takes only what
             # came before the pixels.
             early = image.format == "PNG" and not _has_chunks_after_pixels(path)
             exif = Image.Image.getexif(image) if early else image.getexif()
-            deep = image.mode.startswith("I") or _is_deep_png(path)
+            deep = image.mode.startswith("I") or is_deep_png(path)
             dtype = np.dtype(np.uint16 if deep else np.uint8)
             return _header((image.height, image.width), dtype, exif.get(ExifTags.Base.Orientation))
 
@@ -69,17 +69,17 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
     with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
     """
     dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
-    with _errors_as_data_error(path):
+    with errors_as_data_error(path):
         if is_tiff(path):
             with open_tiff_page(path, page) as tiff:
                 if has_plain_values(tiff) and can_decompress(path, tiff):
-                    return _apply_orientation(read_tiff_values(tiff), tiff_orientation(tiff))
+                    return apply_orientation(read_tiff_values(tiff), tiff_orientation(tiff))
                 dtype = np.dtype(tiff.dtype)
-        with _open_with_pillow(path, page) as image:
+        with open_with_pillow(path, page) as image:
             image.load()  # `verify` passes truncated files
-            if _is_deep_png(path):
-                return _apply_orientation(_decode_deep_png(path), image.getexif().get(ExifTags.Base.Orientation))
-            # Pillow turns its own images; arrays are turned by `_apply_orientation`.
+            if is_deep_png(path):
+                return apply_orientation(_decode_deep_png(path), image.getexif().get(ExifTags.Base.Orientation))
+            # Pillow turns its own images; arrays are turned by `apply_orientation`.
             image = ImageOps.exif_transpose(image)
             if image.mode == "F" or image.mode.startswith("I"):
                 return np.array(image).astype(dtype)  # a TIFF's short or unsigned integers arrive as long signed ones
@@ -87,7 +87,7 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
 
 
 @contextmanager
-def _errors_as_data_error(path: Path) -> Iterator[None]:
+def errors_as_data_error(path: Path) -> Iterator[None]:
     """Turns any exception about the file into a DataError."""
     try:
         with warnings.catch_warnings():
@@ -108,7 +108,18 @@ def _errors_as_data_error(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open_with_pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
+def any_number_of_pixels() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels, where the memory that a file needs is bounded in another way."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def open_with_pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
+    """The header of an image, or of the chosen page; the pixels are read when they are used."""
     with Image.open(path) as image:
         pages = getattr(image, "n_frames", 1)
         if pages > 1 and image.format != "MPO":  # MPO: a camera's JPEG with a preview
@@ -116,7 +127,7 @@ def _open_with_pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
         yield image
 
 
-def _is_deep_png(path: Path) -> bool:
+def is_deep_png(path: Path) -> bool:
     """Whether a PNG has 16 bits and colors or alpha; Pillow would cut it to 8 bits."""
     with open(path, "rb") as file:
         head = file.read(26)  # signature 8, length 4, IHDR 4, width 4, height 4, bits, color type
@@ -150,7 +161,7 @@ def _header(stored: Size, dtype: np.dtype, orientation: int | None) -> Header:
     return Header(stored[::-1] if orientation in SIDEWAYS else stored, dtype, orientation or 1)
 
 
-def _apply_orientation(values: NDArray, orientation: int | None) -> NDArray:
+def apply_orientation(values: NDArray, orientation: int | None) -> NDArray:
     """Turns and mirrors an array by its EXIF orientation; values other than 1 to 8 change nothing."""
     # EXIF 5 to 8 swap rows and columns first; then the rows, the columns or both are reversed.
     if orientation in SIDEWAYS:

@@ -3,6 +3,7 @@
 The EXIF orientation is applied to image and mask alike, each by its own tag, so both are upright.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,13 @@ def read_image(path: str | Path, intensity: str = "percentile", page: int | None
     check_reading(intensity, page)
     picture = decode(path, page)
     if isinstance(picture, Image.Image):
-        return _to_rgb(path, picture)
-    # (H, W, bands): colors or gray, then perhaps alpha, which is cut off.
-    values = np.atleast_3d(picture)
-    values = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
+        return to_rgb(path, picture)
+    values = without_alpha(picture)
     if values.dtype != np.uint8:
-        values = _to_8_bits(path, values, intensity)
+        check_finite(path, values.size - np.count_nonzero(np.isfinite(values)))
+        own = float(values.min()), float(values.max())
+        limits = intensity_limits(path, intensity, values.dtype, own, lambda q: np.percentile(values, q).tolist())
+        return np.repeat(scale_to_8_bits(values, *limits), 3 // values.shape[-1], axis=-1)
     return np.repeat(values, 3 // values.shape[-1], axis=-1)
 
 
@@ -66,7 +68,7 @@ def image_tensor(image: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
-def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
+def to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of an image with 8 bits per value."""
     try:
         if "transparency" in picture.info:
@@ -76,11 +78,14 @@ def _to_rgb(path: Path, picture: Image.Image) -> NDArray[np.uint8]:
         raise DataError(f"{path}: its colors cannot be read ({error}); save it as RGB") from error
 
 
-def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:
-    bad = values.size - np.count_nonzero(np.isfinite(values))
-    if bad:
-        raise DataError(f"{path}: {bad} of its values are NaN or infinite; replace them by numbers")
-    low, high = _intensity_limits(path, values, intensity)
+def without_alpha(values: NDArray) -> NDArray:
+    """(H, W) or (H, W, bands), colors or gray, then perhaps alpha → (H, W, 3) or (H, W, 1)"""
+    values = np.atleast_3d(values)
+    return values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
+
+
+def scale_to_8_bits(values: NDArray, low: float, high: float) -> NDArray[np.uint8]:
+    """`low` becomes 0 and `high` 255; equal ones make all values 0."""
     if low == high:  # constant image
         return np.zeros(values.shape, np.uint8)
     # In place: an image of float64 is eight times as large as its result.
@@ -91,16 +96,32 @@ def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]
     return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
 
 
-def _intensity_limits(path: Path, values: NDArray, intensity: str) -> tuple[float, float]:
-    """The values that become 0 and 255."""
-    own = float(values.min()), float(values.max())
+def check_finite(path: Path, bad: int) -> None:
+    """Refuses an image with values that are NaN or infinite. Raises: DataError"""
+    if bad:
+        raise DataError(f"{path}: {bad} of its values are NaN or infinite; replace them by numbers")
+
+
+def intensity_limits(
+    path: Path,
+    intensity: str,
+    dtype: np.dtype,
+    own: tuple[float, float],
+    percentiles: Callable[[Sequence[float]], Sequence[float]],
+) -> tuple[float, float]:
+    """The values that become 0 and 255.
+
+    own: the smallest and the largest value of the image · percentiles: of its values; called only if they are needed
+
+    Raises: DataError for floats that do not go from 0 to 1, with intensity="dtype".
+    """
     if intensity == "percentile":
-        low, high = np.percentile(values, (0.5, 99.5)).tolist()
+        low, high = percentiles((0.5, 99.5))
         return (low, high) if low < high else own  # nearly all pixels are background
     if intensity == "range":
         return own
-    if values.dtype.kind != "f":
-        limits = np.iinfo(values.dtype)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
         return float(limits.min), float(limits.max)
     if own[0] < 0 or own[1] > 1:
         raise DataError(

@@ -1,0 +1,178 @@
+"""Reads windows of an image file with the pixels that `read_image` gives for the whole image."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sam_ft.data.io.decoding import (
+    SIDEWAYS,
+    any_number_of_pixels,
+    apply_orientation,
+    decode,
+    errors_as_data_error,
+    is_deep_png,
+    open_with_pillow,
+    read_header,
+)
+from sam_ft.data.io.images import (
+    check_finite,
+    check_reading,
+    image_tensor,
+    intensity_limits,
+    scale_to_8_bits,
+    to_rgb,
+    without_alpha,
+)
+from sam_ft.data.io.percentiles import percentiles_in_passes
+from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, open_tiff_page, tiff_orientation
+from sam_ft.data.io.tiff_windows import TiffWindows
+from sam_ft.types import Size
+from sam_ft.utils.errors import DataError
+
+DECODE_LIMIT = 2**31  # bytes that decoding may take where it needs the whole image, or a strip of it
+SCAN_BYTES = 2**25  # of values that are looked at at once
+
+
+class ImageWindows:
+    """An image file, opened once, of which windows are read; use it in a `with` statement, or call `close`.
+
+    Of a TIFF only the strips or tiles in a window are decoded. Of other formats, and of TIFFs of palettes or with
+    codecs that tifffile lacks, the whole image is decoded at the first window and kept, where that takes at most
+    `limit` bytes.
+
+    intensity, page: see `read_image`; percentiles are those of the whole image, found without holding it
+
+    Raises:
+        DataError: the file cannot be read, or decoding it takes more memory.
+        ConfigError: `intensity` or `page` has another value.
+    """
+
+    def __init__(
+        self, path: str | Path, intensity: str = "percentile", page: int | None = None, limit: int = DECODE_LIMIT
+    ) -> None:
+        check_reading(intensity, page)
+        self.path = Path(path)
+        self.intensity = intensity
+        self.page = page
+        self._tiff: TiffWindows | None = None
+        with ExitStack() as opened, errors_as_data_error(self.path), any_number_of_pixels():
+            header = read_header(self.path, page)
+            self.size: Size = header.size
+            if is_tiff(self.path):
+                tiff = opened.enter_context(open_tiff_page(self.path, page))
+                if has_plain_values(tiff) and can_decompress(self.path, tiff):
+                    self._orientation = tiff_orientation(tiff)
+                    self._tiff = TiffWindows(tiff, 3 if tiff.samplesperpixel >= 3 else 1, limit)
+            if self._tiff is None:
+                self._check_memory(header.orientation, limit)
+            self._opened = opened.pop_all()  # stays open, unless an error was raised
+
+    def __enter__(self) -> "ImageWindows":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; no window can be read any more."""
+        self._opened.close()
+        self.__dict__.pop("_decoded", None)
+
+    def __getitem__(self, window: tuple[slice, slice, slice]) -> Tensor:
+        """A window as of a tensor (3, H, W): channels, rows, columns, each by a slice."""
+        channels, *place = window
+        starts_stops = (axis.indices(length)[:2] for axis, length in zip(place, self.size, strict=True))
+        rows, columns = (slice(start, max(start, stop)) for start, stop in starts_stops)
+        return self.read(rows, columns)[channels]
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """(3, h, w) uint8: the pixels of these rows and columns of the upright image.
+
+        Raises: DataError when the file cannot be decoded, or its values cannot be scaled.
+        """
+        picture = self._tiff is None and self._decoded
+        if isinstance(picture, Image.Image):
+            box = (columns.start, rows.start, columns.stop, rows.stop)
+            return image_tensor(to_rgb(self.path, picture.crop(box)))
+        values = self._values(rows, columns)
+        if values.dtype != np.uint8:
+            values = scale_to_8_bits(values, *self._limits)
+        return image_tensor(np.repeat(values, 3 // values.shape[-1], axis=-1))
+
+    @cached_property
+    def _decoded(self) -> Image.Image | NDArray:
+        """The whole image, upright, without alpha, where it has no segments."""
+        with any_number_of_pixels():
+            image = decode(self.path, self.page)
+        return image if isinstance(image, Image.Image) else without_alpha(image)
+
+    def _values(self, rows: slice, columns: slice) -> NDArray:
+        """(h, w, bands) of the upright image, with all bits."""
+        if self._tiff is None:
+            return np.asarray(self._decoded)[rows, columns]
+        stored_rows, stored_columns = _stored_window(rows, columns, self.size, self._orientation)
+        with errors_as_data_error(self.path):
+            return apply_orientation(self._tiff.read(stored_rows, stored_columns), self._orientation)
+
+    def _stored_bands(self) -> Iterator[NDArray]:
+        """All values as they are stored, some rows at a time."""
+        source: Any = self._tiff
+        if source is None:
+            yield np.asarray(self._decoded)
+            return
+        row_bytes = source.size[1] * source.bands * source.dtype.itemsize
+        # Whole segments: no segment is decoded twice.
+        step = max(1, SCAN_BYTES // (row_bytes * source.segment[0])) * source.segment[0]
+        for start in range(0, source.size[0], step):
+            with errors_as_data_error(self.path):
+                part = source.read(slice(start, min(start + step, source.size[0])), slice(0, source.size[1]))
+            yield part
+
+    @cached_property
+    def _limits(self) -> tuple[float, float]:
+        """The values that become 0 and 255: those of the whole image."""
+        bad, count, low, high = 0, 0, np.inf, -np.inf
+        for values in self._stored_bands():
+            bad += values.size - np.count_nonzero(np.isfinite(values))
+            count += values.size
+            low, high, dtype = min(low, values.min()), max(high, values.max()), values.dtype
+        check_finite(self.path, bad)
+        return intensity_limits(
+            self.path,
+            self.intensity,
+            dtype,
+            (float(low), float(high)),
+            lambda percents: percentiles_in_passes(self._stored_bands, dtype, count, percents),
+        )
+
+    def _check_memory(self, orientation: int, limit: int) -> None:
+        """Refuses an image that must be decoded as a whole and takes too much memory for that. Raises: DataError"""
+        size = self.size
+        with open_with_pillow(self.path, self.page) as image:
+            mode, kind = image.mode, image.format
+        # Bytes of a pixel while it is decoded: Pillow keeps all colors in four.
+        pixel = 20 if is_deep_png(self.path) else 12 if mode == "F" or mode.startswith("I") else 4
+        if mode in ("1", "L", "P"):
+            pixel = 1
+        needed = size[0] * size[1] * pixel * (2 if orientation > 1 else 1)
+        if needed > limit:
+            raise DataError(
+                f"{self.path}: is {size[1]} wide and {size[0]} high, and decoding {kind} as a whole takes "
+                f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so save it as a tiled TIFF"
+            )
+
+
+def _stored_window(rows: slice, columns: slice, size: Size, orientation: int) -> tuple[slice, slice]:
+    """Rows and columns in the file of a window of the upright image; the inverse of `apply_orientation`."""
+    if orientation in (3, 4, 7, 8):
+        rows = slice(size[0] - rows.stop, size[0] - rows.start)
+    if orientation in (2, 3, 6, 7):
+        columns = slice(size[1] - columns.stop, size[1] - columns.start)
+    return (columns, rows) if orientation in SIDEWAYS else (rows, columns)
