@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     ["types"],
     ["utils"],
+    ["instances"],
     ["data", "losses", "metrics", "models", "prompts"],
     ["adapt", "cache"],
     ["task"],
