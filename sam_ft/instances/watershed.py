@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+TRUNCATE = 4.0  # the Gaussian is cut at so many of its sd
+
 
 @dataclass(frozen=True)
 class WatershedThresholds:
@@ -29,10 +31,19 @@ def segment_maps(maps: NDArray[np.float32], thresholds: WatershedThresholds) -> 
 
     maps: (3, H, W) of `instance_maps` as predicted → (H, W) ids 1 to n, 0 background
     """
-    foreground = maps[0] > thresholds.foreground
-    center, boundary = (ndimage.gaussian_filter(one, thresholds.smoothing) for one in maps[1:])
-    seeds, _ = ndimage.label((center > thresholds.center) & (boundary > thresholds.boundary) & foreground)
-    return without_small(watershed(-boundary, seeds, mask=foreground), thresholds.min_area)
+    boundary, seeds = boundary_and_seeds(maps, thresholds)
+    numbered, _ = ndimage.label(seeds)
+    ids = watershed(-boundary, numbered, mask=maps[0] > thresholds.foreground)
+    return without_small(ids, thresholds.min_area)
+
+
+def boundary_and_seeds(
+    maps: NDArray[np.float32], thresholds: WatershedThresholds
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The smoothed boundary map, and the pixels of seeds: (3, H, W) → (H, W) each."""
+    center, boundary = (ndimage.gaussian_filter(one, thresholds.smoothing, truncate=TRUNCATE) for one in maps[1:])
+    seeds = (center > thresholds.center) & (boundary > thresholds.boundary) & (maps[0] > thresholds.foreground)
+    return boundary, seeds
 
 
 def without_small(ids: NDArray[Any], min_area: int) -> NDArray[np.int32]:
