@@ -45,6 +45,17 @@ class IdMasks(TensorFields):
             boxes[own] = torch.from_numpy(_boxes_of_ids(unsigned)[self.ids[own].numpy()])
         return boxes
 
+    def positions(self) -> NDArray[np.int32]:
+        """(H, W) the position of the object at each pixel, -1 for none, of masks in a single map; on a CPU only."""
+        (layer,) = self.layers
+        values = layer.numpy().view(f"u{layer.itemsize}")
+        ids = self.ids.numpy()
+        if not len(ids):
+            return np.full(values.shape, -1, np.int32)
+        order = ids.argsort()
+        place = np.searchsorted(ids, values, sorter=order).clip(max=len(ids) - 1)
+        return np.where(ids[order[place]] == values, order[place], -1).astype(np.int32)
+
 
 class IdLayers:
     """Collects the id maps of one or several mask files of an image, which may overlap.
