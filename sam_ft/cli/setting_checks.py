@@ -18,8 +18,9 @@ NODE = "{_target_: CLASS, ...}"
 
 def check_train_settings(cfg: DictConfig) -> None:
     """Refuses wrong values of those settings of train.py that belong to no class. Raises: ConfigError"""
-    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk", "eval_batch_size")
-    check_settings(cfg, int, ("epochs", "batch_size", "log_every"), least=1)
+    counts = ("patience", "prune_after", "micro_batch_size", "max_objects_per_image")
+    or_null = (*counts, "train_chunk", "eval_chunk", "eval_batch_size")
+    check_settings(cfg, int, ("epochs", "batch_size", "log_every", "prune_jobs"), least=1)
     check_settings(cfg, int | None, or_null, least=1)
     check_settings(cfg, int, ("seed", "workers", "pictures"), least=0)
     check_settings(cfg, bool, ("overwrite", "activation_checkpointing", "compile", "debug"))

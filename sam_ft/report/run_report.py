@@ -83,8 +83,12 @@ class RunReport:
         self._run_log.rewind(-1)  # removes all lines, of a start that ended before its first epoch
         self._run_log.log(0, {"epoch": 0, **_validation(state.zero_shot, state.zero_shot_classes)})
 
-    def log_stalled(self) -> None:
-        log.info("no better %s for %d epochs: stopping early", self._cfg.monitor, self._cfg.patience)
+    def log_stop(self, state: TrainState) -> None:
+        monitor = self._cfg.monitor
+        if self._cfg.prune_after and state.pruned:
+            log.info("best %s below the median of the other jobs at epoch %d: pruned", monitor, state.epoch)
+        else:
+            log.info("no better %s for %d epochs: stopping early", monitor, self._cfg.patience)
 
     def steps(self, epoch: int, loader: TrainingLoader, encode_seconds: float) -> Iterator[list[Batch]]:
         """The micro-batches of each step of an epoch, behind a progress bar.
