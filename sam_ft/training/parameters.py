@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sam_ft.adapt.lora import is_factor
+from sam_ft.adapt.lora_layer import is_factor
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

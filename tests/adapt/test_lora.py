@@ -54,6 +54,11 @@ def factors_of(model):
     return [name for name, _ in model.named_parameters() if ".lora_" in name]
 
 
+def assert_same_weights(one, other):
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    assert all(name == its_name and torch.equal(mine, theirs) for (name, mine), (its_name, theirs) in pairs)
+
+
 @ENCODERS
 @TARGETS
 @pytest.mark.parametrize("grad", [True, False], ids=["training", "prediction"])
@@ -200,8 +205,8 @@ def test_an_adapted_model_takes_the_factors_of_its_own_kind(messages, tmp_path):
     same, other = tiny_sam(), tiny_sam()
     Lora(rank=2)(same)
     load_partial_weights(same, path)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(model.parameters(), same.parameters(), strict=True))
-    Lora(rank=2, alpha=8)(other)
+    assert_same_weights(model, same)
+    Lora(rank=2, alpha=8.0)(other)
     with messages.raises(CheckpointError, str(path), "8.0"):
         load_partial_weights(other, path)
 
@@ -266,9 +271,67 @@ def test_factors_that_do_not_fit_are_refused_and_change_nothing(messages, change
     plain = tiny_sam()
     with messages.raises(CheckpointError, str(path), "image_encoder.neck.0" if change == "no layer" else name):
         load_partial_weights(plain, path)
-    assert all(
-        torch.equal(mine, theirs) for mine, theirs in zip(plain.parameters(), tiny_sam().parameters(), strict=True)
-    )
+    assert_same_weights(plain, tiny_sam())
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        "all",
+        ["rank"],
+        {"rank": 2, "alpha": 16.0},
+        {"rank": 2, "alpha": 16.0, "targets": "all", "dropout": 0.0},
+        {"rank": 0, "alpha": 16.0, "targets": "all"},
+        {"rank": 2.0, "alpha": 16.0, "targets": "all"},
+        {"rank": 1_000_000_000, "alpha": 16.0, "targets": "all"},
+        {"rank": HUGE, "alpha": 16.0, "targets": "all"},
+        {"rank": 2, "alpha": -1.0, "targets": "all"},
+        {"rank": 2, "alpha": HUGE, "targets": "all"},
+        {"rank": 2, "alpha": float("nan"), "targets": "all"},
+        {"rank": 2, "alpha": "16", "targets": "all"},
+        {"rank": 2, "alpha": 16.0, "targets": ["all"]},
+        {"rank": 2, "alpha": 16.0, "targets": "qv"},  # others were trained
+        None,
+    ],
+    ids=lambda lora: str(lora).replace(str(HUGE), "HUGE"),
+)
+def test_metadata_that_no_run_writes_is_refused_in_one_line_and_changes_nothing(lora, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_partial_weights(adapted(tiny_sam, rank=2), path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, {**metadata, "lora": lora})
+    plain = tiny_sam()
+    with pytest.raises(CheckpointError) as refused:
+        load_partial_weights(plain, path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
+    assert_same_weights(plain, tiny_sam())
+
+
+@pytest.mark.parametrize("layer", ["image_encoder.blocks.1.mlp.lin1", "image_encoder.blocks.1.attn.proj"])
+def test_factors_of_a_layer_outside_the_targets_are_refused(layer, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_partial_weights(adapted(tiny_sam, rank=2, targets="qv"), path)
+    tensors, metadata = read_tensors(path)
+    tensors |= {f"{layer}.lora_a": torch.ones(2, 32), f"{layer}.lora_b": torch.ones(64, 2)}
+    write_tensors(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match=layer):
+        load_partial_weights(tiny_sam(), path)
+
+
+def test_updates_stay_and_are_saved_when_other_parameters_learn_on_top_of_them(tmp_path):
+    path, plain = tmp_path / "best.safetensors", tiny_sam()
+    model = adapted(tiny_sam, targets="qv")
+    Freeze(["mask_decoder.*"])(model)
+    assert model.image_encoder.cut == len(model.image_encoder.units())
+    save_partial_weights(model, path)
+    load_partial_weights(plain, path)
+    with torch.no_grad():
+        assert torch.equal(encode(model), encode(plain))
+        assert not torch.equal(encode(model), encode(tiny_sam()))
 
 
 def trained(numbers, path=None, **options):
