@@ -337,7 +337,7 @@ def test_updates_stay_and_are_saved_when_other_parameters_learn_on_top_of_them(t
 def trained(numbers, path=None, **options):
     """A task after these training steps, from the state in the file if there is one."""
     task = learning_task(Lora(**options))
-    optimizer = adamw(task.model, lr=0.01, lr_factors=[["*.lora_*", 10.0]])
+    optimizer = adamw(task.model, lr=0.01)
     if path:
         TrainState.load(path, task.model, optimizer, Ema(task.model, None))
     for number in numbers:
@@ -408,10 +408,3 @@ def test_activation_checkpointing_gives_the_same_gradients(options):
 def test_compiled_modules_give_the_same_losses_and_gradients():
     plain, compiled = (steps(Lora(rank=2, blocks=1), None, [2, 1, 3], epochs=1, backend=b) for b in (None, "aot_eager"))
     assert_same(plain, compiled)
-
-
-def test_the_factors_have_a_rate_of_their_own():
-    model = adapted(tiny_sam)
-    groups = adamw(model, lr=0.01, lr_factors=[["*.lora_*", 10.0]]).param_groups
-    own = [group for group in groups if group["lr"] == pytest.approx(0.1)]
-    assert sum(len(group["params"]) for group in own) == len(factors_of(model))

@@ -386,7 +386,6 @@ def test_updates_of_the_encoder_resume_exactly_and_score_as_in_validation(blobs,
         "adapt=lora",
         "adapt.stages=1",
         "adapt.dropout=0.1",
-        'optimizer.lr_factors=[["*.lora_*",10]]',
     ]
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     commands = [(whole, 2), (halves, 1), (halves, 2)]
