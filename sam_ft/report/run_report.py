@@ -150,6 +150,8 @@ class RunReport:
     def finish(self, state: TrainState, weights: Path) -> None:
         """Logs the final table and where the weights are."""
         log.info("%s", training_summary(vars(state), self._cfg.monitor, weights))
+        if self._cfg.mix and not state.best_epoch:
+            log.info("mix: there is nothing to mix, because no epoch was better than zero-shot")
         memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
         log.info("memory: at most %.1f GB %s", max(distributed.all_gather([peak_gb()])), memory)
 

@@ -27,7 +27,7 @@ class Loader:
 
 
 def report_in(tmp_path, log_every=2, epochs=3):
-    rest = {"pictures": 0, "eval_chunk": None, "monitor": "iou", "patience": 2, "prune_after": 1}
+    rest = {"pictures": 0, "eval_chunk": None, "monitor": "iou", "patience": 2, "prune_after": 1, "mix": [0.5]}
     cfg = OmegaConf.create({"epochs": epochs, "log_every": log_every, **rest})
     task = learning_task()
     return RunReport(tmp_path, cfg, None, task, EvaluationSet(Blobs([1]), 64), Box())
