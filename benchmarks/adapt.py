@@ -30,7 +30,7 @@ from sam_ft.utils import distributed
 from sam_ft.utils.precision import compute_dtype
 
 IMAGES = {"lite_medsam": 2, "vit_t": 2, "vit_b": 1}  # of a step
-ROUNDS = {"lite_medsam": 5, "vit_t": 5, "vit_b": 2}
+ROUNDS = {"lite_medsam": 3, "vit_t": 3, "vit_b": 2}
 OBJECTS, SIDE = 8, 512
 # The choices by name with their settings on the command line of train.py; `adapt=` precedes each.
 BOTH = {"decoder": "decoder", "decoder, neck": "last_blocks adapt.blocks=0"}
@@ -46,10 +46,12 @@ NOTES = f"""
   them is not part of it. With *cache=none* and *full* the whole encoder runs in each step.
 - *images*: of a step, with {OBJECTS} objects each, drawings of {SIDE} × {SIDE} resized to the model's input side.
 - *a step / ...*: seconds of the choice in this line / seconds of another choice: below 1, this choice is faster. All
-  choices take turns in one process; in brackets the lowest and the highest round.
+  choices take turns in one process after a round of warming up, vit_b without; in brackets the lowest and the highest
+  round.
 - *file*: of the partial checkpoint. *cache*: of one image in float16.
 - *bare parts*: the forward and backward passes alone, of the suffix and of the decoder with the loss and AdamW, on the
-  same tensors with the same modules. *a step / bare parts*: above 1, prompts, chunks and clipping take the rest.
+  same tensors with the same modules, for the choices with a short suffix. *a step / bare parts*: above 1, prompts,
+  chunks and clipping take the rest.
 - *memory*: of a fresh process for each choice, with the model, AdamW's moments and the batch → at most during a step:
   resident memory, on a GPU that of its tensors. In brackets the share of that of *full*.
 - vit_t and vit_b have random weights, LiteMedSAM the published ones.
@@ -82,11 +84,12 @@ def measure(model: str, folder: Path, options: argparse.Namespace) -> tuple[list
     again = [name for name in cached if name == "decoder" or name.startswith("last_blocks")]
     choices = cached | {f"{name}{UNCACHED}": [*cached[name], "cache=none"] for name in again}
     new = partial(Side, Trainer, folder / "home", options.threads, options.gpu, ours=True)
-    say(f"{model}: {len(choices)} choices, {rounds} + 1 rounds")
+    say(f"{model}: {len(choices)} choices, {rounds} rounds")
     with new(choices) as side:
         calls: dict[str, Callable] = {name: partial(side.ask, "step", name) for name in choices}
-        calls |= {f"bare {name}": partial(side.ask, "bare", name) for name in cached}
-        taken = in_turn(calls, rounds)
+        calls |= {f"bare {name}": partial(side.ask, "bare", name) for name in cached if name not in ("lora", "full")}
+        # A round of vit_b takes minutes; its first one is not left out.
+        taken = in_turn(calls, rounds, warmup=0 if model == "vit_b" else 1)
         sizes = {name: side.ask("sizes", name).value for name in choices}
         where = side.ask("machine").value
     memory = {}
@@ -198,7 +201,8 @@ class Run:
         if not self.recorded:
             self.recorded = record(task, *self.arguments, None)
             self.leaf = self.recorded[0][0][0].embedding.requires_grad_(task.encoder_learns)
-            self.maps = (batch.features or task.prefix(batch.images, batch.sizes)).maps
+            assert batch.features is not None  # only choices with a cache
+            self.maps = batch.features.maps
         started = clock()
         if task.encoder_learns:
             with task.autocast():
