@@ -34,7 +34,7 @@ def adamw(
             not two numbers in [0, 1), or layer_decay is not in (0, 1]
     """
     check_betas(betas)
-    check_factors([name for name, _ in model.named_parameters()], lr_factors)
+    check_lr_factors([name for name, _ in model.named_parameters()], lr_factors)
     if not 0 < lora_lr_factor < math.inf:
         raise ValueError(f"lora_lr_factor={lora_lr_factor}; expected a number above 0")
     factors = layer_factors(model, 1.0 if layer_decay is None else layer_decay)
@@ -53,7 +53,7 @@ def check_betas(betas: tuple[float, float]) -> None:
         raise ValueError(f"betas={betas}; expected two numbers from 0 to below 1, such as [0.9,0.999]")
 
 
-def check_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
+def check_lr_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
     if not isinstance(lr_factors, list | tuple) or not all(_is_lr_factor(pair) for pair in lr_factors):
         raise ValueError(f'lr_factors={lr_factors}; expected a list of pairs such as ["image_encoder.*",0.1]')
     for pattern, _ in lr_factors:
