@@ -22,7 +22,7 @@ from optuna.trial import Trial, TrialState
 from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import CHANGEABLE
 from sam_ft.cli.sweeps import describe_best_job, read_sweep, sweep_table
-from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.errors import ConfigError, UserError
 from sam_ft.utils.seeds import derive_seed
 
 log = logging.getLogger("sam_ft")
@@ -41,7 +41,12 @@ class ResumedSearch(OptunaSweeperImpl):
     config: DictConfig
 
     def sweep(self, arguments: list[str]) -> None:
-        """Raises: ConfigError: the search runs already, or had other settings."""
+        """Runs the jobs that are left.
+
+        Raises:
+            ConfigError: the search runs already, or had other settings.
+            UserError: all jobs have failed.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directory = Path(str(self.sweep_dir)).expanduser()
         self.storage = self.storage and self.storage.replace("sqlite:///~", f"sqlite:///{Path.home()}")
@@ -65,7 +70,14 @@ class ResumedSearch(OptunaSweeperImpl):
         done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
         self.n_trials = max(0, self.n_trials - done)
         self.sampler = self._sampler_at(min((trial.number for trial in open_trials), default=len(study.trials)))
-        super().sweep(arguments)
+        try:
+            super().sweep(arguments)
+        except ValueError:  # the plugin reads the best trial even if there is none
+            if {trial.state for trial in study.get_trials(deepcopy=False)} != {TrialState.FAIL}:
+                raise
+            raise UserError(
+                f"all jobs of the search have failed; their errors are in {directory}/sweep.jsonl"
+            ) from None
         if self.n_trials == 0 and (jobs := read_sweep(directory / "sweep.jsonl")):
             monitor = self.config.monitor
             with log_to():
@@ -76,7 +88,8 @@ class ResumedSearch(OptunaSweeperImpl):
         overrides = super()._configure_trials(trials, *spaces)
         # The numbers follow on each other: the plugin ends the trials of a batch in their order.
         self.job_idx = trials[0].number
-        trials[0].study.sampler = self._sampler_at(trials[-1].number + 1)
+        if self.config.hydra.sweeper.sampler.get("seed") is not None:
+            trials[0].study.sampler = self._sampler_at(trials[-1].number + 1)
         return overrides
 
     def _sampler_at(self, number: int) -> Any:

@@ -87,15 +87,14 @@ def read_sweep(path: Path) -> list[dict]:
 
 
 def sweep_table(jobs: list[dict], monitor: str) -> str:
-    """One row per job: its number, score and epochs, whether it was pruned or failed, and its own overrides.
+    """One row per job: its number, score and best epoch, whether it was pruned or failed, and its own overrides.
 
     jobs: the lines of sweep.jsonl, some of which may have failed
     """
     rows = []
     for job in sorted(jobs, key=lambda job: job["job"]):
-        cells = (
-            [f"{job['best'].get(monitor) or float('nan'):.4f}", str(job["best_epoch"])] if "best" in job else ["", ""]
-        )
+        score = job.get("best", {}).get(monitor)
+        cells = ["" if score is None else f"{score:.4f}", str(job.get("best_epoch", ""))]
         end = f"pruned after epoch {job['epoch']}" if job.get("pruned") else "failed" if "error" in job else ""
         rows.append([str(job["job"]), *cells, end, own_overrides(job, jobs)])
     return format_table(["job", monitor, "epoch", "end", "settings"], rows)

@@ -27,3 +27,10 @@ def test_a_finished_search_is_not_continued_with_other_settings(messages, blobs,
     assert (tmp_path / "0/train.log").read_text() == log
     assert not (tmp_path / "1").exists()
     messages.refused(cli("train.py", *arguments, "adapt=full"), 2, "adapt=full")
+
+
+def test_a_search_of_which_all_jobs_fail_says_so(messages, tmp_path, cli):
+    done = cli("train.py", *SEARCH, f"run_dir={tmp_path}", "clip_norm=0", "hydra.sweeper.n_trials=2")
+    assert done.code == 1
+    messages.line(done.err, "all jobs", "sweep.jsonl")
+    assert len((tmp_path / "sweep.jsonl").read_text().splitlines()) == 2
