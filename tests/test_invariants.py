@@ -93,7 +93,7 @@ def test_a_cached_prefix_of_each_encoder_and_cut_gives_the_losses_of_a_fresh_one
 ):
     monkeypatch.setenv("SAM_FT_HOME", str(tmp_path))
     fresh, exact, rounded = (
-        steps(ADAPTS[adapt], None, [2, 1], dtype, views=views, build=BUILDS[encoder])
+        steps(ADAPTS[adapt], None, [2, 1], dtype, views=views, flips=True, build=BUILDS[encoder])
         for dtype in (None, "float32", "float16")
     )
     assert exact["losses"] == fresh["losses"]

@@ -36,6 +36,7 @@ def steps(
     backend=None,
     prompter="box",
     views=None,
+    flips=False,
     build=tiny_sam,
 ):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
@@ -43,7 +44,8 @@ def steps(
     adapt: how the names of all that learns begin, or an object of sam_ft.adapt
     dtype: of the embeddings in a cache, None for no cache
     backend: of torch.compile, None for none
-    views: as of cache.views, None for all flips and quarter turns · build: makes the model
+    views: as of cache.views, None for all that the augmentation draws: quarter turns, and flips if `flips`
+    build: makes the model
     """
     train_prompter = PROMPTERS[prompter]()
     task = learning_task(f"{adapt}*" if isinstance(adapt, str) else adapt, prompter=train_prompter, build=build)
@@ -59,7 +61,7 @@ def steps(
     optimizer = torch.optim.SGD(trained, lr=0.05)
     split = Blobs(counts)
     images = range(len(split))
-    augment = Augment([v2.RandomHorizontalFlip(), QuarterTurn()])
+    augment = Augment([v2.RandomHorizontalFlip(), QuarterTurn()] if flips else [QuarterTurn()])
     train_set = TrainingSet(split, augment, model.image_size, 3, 0, views, cache.read)
     loader = TrainingLoader(train_set, images, batch_size, micro_batch_size, seed=0, workers=0)
     losses, gradients = [], {}
