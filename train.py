@@ -18,6 +18,7 @@ from sam_ft.cache.cost import EncodingCost
 from sam_ft.cli.config import build, choice_of
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
+from sam_ft.cli.pruning import is_behind_sweep
 from sam_ft.cli.runs import open_run
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
@@ -50,7 +51,8 @@ def run(cfg: DictConfig) -> float:
     """Trains one run and returns its best validation score, for sweepers and notebooks."""
     with open_run(cfg) as directory:
         state = train(cfg, directory)
-        record_sweep_job({key: getattr(state, key) for key in ("zero_shot", "best", "best_epoch")}, cfg.monitor)
+        scores = ("zero_shot", "best", "best_epoch", "epoch", "pruned")
+        record_sweep_job({key: getattr(state, key) for key in scores}, cfg.monitor)
         return float(state.best[cfg.monitor])
 
 
@@ -114,8 +116,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         cost.explain(cache, train_set, len(splits.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
-            if state.stalled(cfg.patience):
-                report.log_stalled()
+            if (cfg.prune_after and state.pruned) or state.stalled(cfg.patience):
+                report.log_stop(state)
                 break
             fill_seconds = fill(train_set, train_set.views_in(epoch, splits.train_images), title="train")
             # A step's seed depends on its number alone, so a resumed run draws the same prompts.
@@ -134,6 +136,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                 if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
                     save_best(cfg, model, best_path, state)
                 report.log_epoch(state, scored, improved)
+            state.pruned = is_behind_sweep(cfg, directory, state)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
                 state.save(last_path, model, optimizer, ema)
 

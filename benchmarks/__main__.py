@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.harness import ROOT, say
 
-NAMES = ("encoder", "decoder", "epoch", "overhead", "scale")
+NAMES = ("encoder", "decoder", "epoch", "overhead", "adapt", "scale")
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 HEAD = """# Measured
 

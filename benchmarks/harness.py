@@ -21,7 +21,8 @@ import torch
 from sam_ft.utils.cpu_kernels import keep_freed_memory
 
 ROOT = Path(__file__).parent.parent
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # all of this is about CPUs; torch looks when it is first asked for a GPU
+# All but `adapt --gpu` is about CPUs; torch looks when it is first asked for a GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 class Answer(NamedTuple):
@@ -137,7 +138,7 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def machine() -> str:
+def machine(gpu: str | None = None, precision: str = "float32") -> str:
     """One line that says where and with what the numbers were taken, without the machine's name."""
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
@@ -146,8 +147,8 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return (
-        f"Machine: {cpu}, {cores} cores, {memory:.0f} GB of memory, no GPU used; torch {torch.__version__} with "
-        f"{torch.get_num_threads()} threads, float32; {_commit()}, {date.today()}."
+        f"Machine: {cpu}, {cores} cores, {memory:.0f} GB of memory, {gpu or 'no GPU used'}; "
+        f"torch {torch.__version__} with {torch.get_num_threads()} threads, {precision}; {_commit()}, {date.today()}."
     )
 
 

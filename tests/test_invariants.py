@@ -3,14 +3,11 @@
 import pytest
 import torch
 
-from sam_ft.adapt import Freeze, freeze_unreached
-from sam_ft.models import build_model
 from sam_ft.prompts import Box
-from sam_ft.task import PromptedSegmentation
 from sam_ft.training.step import train_step
 from tests.support.cli import torchrun
-from tests.support.steps import COUNTS, batch_of, steps
-from tests.support.tiny import bce_iou
+from tests.support.learning import ADAPTS, BUILDS, CASES, LEARNING, each
+from tests.support.steps import COUNTS, batch_of, learning_task, steps
 
 
 def assert_same(one, other):
@@ -89,6 +86,36 @@ def test_cached_embeddings_in_float16_train_as_fresh_ones_do_to_a_thousandth(sin
     assert cached["scores"] == pytest.approx(single["scores"], abs=1e-3, nan_ok=True)
 
 
+@each(CASES)
+@pytest.mark.parametrize("views", [None, 2])
+def test_a_cached_prefix_of_each_encoder_and_cut_gives_the_losses_of_a_fresh_one(
+    encoder, adapt, views, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path))
+    fresh, exact, rounded = (
+        steps(ADAPTS[adapt], None, [2, 1], dtype, views=views, flips=True, build=BUILDS[encoder])
+        for dtype in (None, "float32", "float16")
+    )
+    assert exact["losses"] == fresh["losses"]
+    assert exact["scores"] == fresh["scores"]
+    assert all(torch.equal(exact["weights"][name], weight) for name, weight in fresh["weights"].items())
+    for one, other in zip(fresh["losses"], rounded["losses"], strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], abs=1e-3)
+    cached = len(list(tmp_path.glob("embeddings/*/*.safetensors")))
+    assert cached == 0 if adapt == "full" else cached > 2 * 2  # in two formats, and not only the images as they are
+
+
+@each(LEARNING)
+def test_two_processes_accumulation_and_chunks_train_a_part_of_an_encoder_as_whole_batches(
+    encoder, adapt, two_processes
+):
+    whole = steps(ADAPTS[adapt], None, [3, 2, 1], build=BUILDS[encoder])
+    assert any(name.startswith("image_encoder") and gradient.any() for name, gradient in whole["gradients"].items())
+    assert_same(whole, steps(ADAPTS[adapt], 1, [3, 2, 1], chunk=2, build=BUILDS[encoder]))
+    for result in two_processes(f"{encoder}, {adapt}"):
+        assert_same(whole, result)
+
+
 def test_two_processes_train_in_chunks_on_cached_embeddings_as_one_does_on_fresh_ones(single, two_processes):
     for result in two_processes("cached chunks"):
         assert_same(single, result)
@@ -118,12 +145,10 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_both(messages):
     assert "blobs_1" not in done.err
 
 
-@pytest.mark.parametrize("adapt", ["mask_decoder.*", "*"])
-def test_batchnorm_statistics_do_not_move_in_training(adapt):
-    model = build_model("lite_medsam", checkpoint=None, image_size=64)
-    Freeze([adapt])(model)
-    freeze_unreached(model, Box())
-    task = PromptedSegmentation(model, bce_iou())
+@each([case for case in CASES if case[0] != "vit"])
+def test_batchnorm_statistics_do_not_move_in_training(encoder, adapt):
+    task = learning_task(ADAPTS[adapt], build=BUILDS[encoder])
+    model = task.model
     statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
     assert any(name.endswith("running_mean") for name in statistics)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)

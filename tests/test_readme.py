@@ -39,6 +39,7 @@ OTHER_COMMANDS = {
     'pip install -e ".[dev]"': "installs; .ci/run does it",
     'pip install "./sam-ft[demo]"': "installs",
     "pip install hydra-submitit-launcher": "installs a plugin for clusters",
+    'pip install "sam-ft[optuna]"': "installs; .ci/run does it with the extra of the tests",
     "pytest": "this is it",
     "git clone <your fork>": "needs a network",
     "git clone <URL of the repository> sam-ft": "needs a network",
@@ -78,7 +79,9 @@ def with_values(arguments, pick):
     if "-m" not in arguments:
         return list(arguments)
     parts = [value.partition("=") for value in arguments if value != "-m"]
-    return [name + equals + values.split(",")[pick] for name, equals, values in parts]
+    # choice(A,B) and tag(log,interval(A,B)) are the values of a search
+    parts = [(*name, re.sub(r"^(?:tag\(log,)?(?:choice|interval)\((.+?)\)+$", r"\1", text)) for *name, text in parts]
+    return ["".join(name) + values.split(",")[pick] for *name, values in parts]
 
 
 # Parts that the reader adds first, by the recipes.

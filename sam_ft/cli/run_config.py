@@ -20,6 +20,8 @@ CHANGEABLE = {
     "run_dir",
     "epochs",
     "patience",
+    "prune_after",
+    "prune_jobs",
     "micro_batch_size",
     "mix",  # it comes after the training
     "activation_checkpointing",

@@ -18,8 +18,9 @@ NODE = "{_target_: CLASS, ...}"
 
 def check_train_settings(cfg: DictConfig) -> None:
     """Refuses wrong values of those settings of train.py that belong to no class. Raises: ConfigError"""
-    or_null = ("patience", "micro_batch_size", "max_objects_per_image", "train_chunk", "eval_chunk", "eval_batch_size")
-    check_settings(cfg, int, ("epochs", "batch_size", "log_every"), least=1)
+    counts = ("patience", "prune_after", "micro_batch_size", "max_objects_per_image")
+    or_null = (*counts, "train_chunk", "eval_chunk", "eval_batch_size")
+    check_settings(cfg, int, ("epochs", "batch_size", "log_every", "prune_jobs"), least=1)
     check_settings(cfg, int | None, or_null, least=1)
     check_settings(cfg, int, ("seed", "workers", "pictures"), least=0)
     check_settings(cfg, bool, ("overwrite", "activation_checkpointing", "compile", "debug"))
@@ -31,9 +32,9 @@ def check_train_settings(cfg: DictConfig) -> None:
     if not cfg.clip_norm > 0:  # nan neither
         raise ConfigError(f"clip_norm={cfg.clip_norm}; expected a number above 0")
     check_settings(cfg, Sequence[float] | None, ("mix",))
-    if cfg.mix is not None and not (cfg.mix and all(0 < share <= 1 for share in cfg.mix)):
+    if cfg.mix is not None and not (cfg.mix and all(0 < share < 1 for share in cfg.mix)):
         raise ConfigError(
-            f"mix={cfg.mix}; expected shares of the best epoch above 0, up to 1, such as [0.5,0.75], or null"
+            f"mix={cfg.mix}; expected shares of the best epoch above 0 and below 1, such as [0.5,0.75], or null"
         )
     if cfg.ema is not None and not 0 < cfg.ema < 1:
         raise ConfigError(f"ema={cfg.ema}; expected a number above 0 and below 1, such as 0.99, or null")

@@ -1,21 +1,70 @@
-"""The jobs of `train.py -m`: one line for each in sweep.jsonl, and the best so far."""
+"""The jobs of `train.py -m`: one line for each in sweep.jsonl, a table of all so far, and the sweeper that searches."""
 
 import json
 import logging
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from filelock import FileLock
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
 
 from sam_ft.cli.config import is_sweep_job
+from sam_ft.report.tables import format_table
 from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import as_json, atomic_path
 
 log = logging.getLogger("sam_ft")
 
 
+class OptunaSearch(Sweeper):
+    """The sweeper of conf/hydra/sweeper/optuna.yaml, which needs the extra `optuna`; see `ResumedSearch`."""
+
+    __module__ = "hydra_plugins.sam_ft"  # Hydra instantiates sweepers of this package alone
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Raises: ConfigError: the extra is not installed, or torchrun started several processes."""
+        try:
+            from sam_ft.cli.search import ResumedSearch
+        except ImportError as error:
+            raise ConfigError(f'hydra/sweeper=optuna: {error}; pip install "sam-ft[optuna]"') from None
+        if distributed.world_size() > 1:  # each would draw settings of its own
+            raise ConfigError("hydra/sweeper=optuna: expected one process; torchrun runs sweeps without a search")
+        self._search = ResumedSearch(**self._options)
+        self._search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        self._search.sweep(arguments)
+
+
+def _register_search() -> None:
+    """Makes `OptunaSearch` known to Hydra, and conf/hydra/ the configuration of hydra/sweeper=optuna.
+
+    The plugin's own files of the same names, which minimize and forget, would be taken for the schemas of these.
+    """
+    Plugins.instance().register(OptunaSearch)  # the first call loads all plugins
+    sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))  # there is none without any plugin
+    sys.modules[OptunaSearch.__module__] = sys.modules[__name__]
+    sweepers = ConfigStore.instance().repo["hydra"]["sweeper"]
+    sweepers.pop("optuna.yaml", None)
+    sweepers.get("sampler", {}).pop("tpe.yaml", None)
+
+
+_register_search()
+
+
 def record_sweep_job(results: dict, monitor: str = "iou") -> None:
-    """Adds a finished job to sweep.jsonl, beside the directories of the jobs, and logs the best so far.
+    """Adds a finished job to sweep.jsonl, beside the directories of the jobs, and logs all so far.
 
     results: the scores of the job, or its error · monitor: the score to compare
     """
@@ -24,13 +73,31 @@ def record_sweep_job(results: dict, monitor: str = "iou") -> None:
     settings = HydraConfig.get()
     path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"
     with FileLock(path.with_name(".sweep.lock")):  # a launcher may run several jobs at once
-        jobs = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        jobs = [job for job in jobs if job["job"] != settings.job.num]  # from an earlier start of the same sweep
+        jobs = [job for job in read_sweep(path) if job["job"] != settings.job.num]  # from an earlier start of the sweep
         jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
         with atomic_path(path) as temporary:
             temporary.write_text("".join(as_json(job) + "\n" for job in jobs))
     if "best" in results and len(jobs) > 1:
-        log.info("\n%s", describe_best_job(jobs, monitor))
+        log.info("\n%s\n%s", sweep_table(jobs, monitor), describe_best_job(jobs, monitor))
+
+
+def read_sweep(path: Path) -> list[dict]:
+    """The jobs of a sweep.jsonl that have ended, in the order in which they did."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def sweep_table(jobs: list[dict], monitor: str) -> str:
+    """One row per job: its number, score and best epoch, whether it was pruned or failed, and its own overrides.
+
+    jobs: the lines of sweep.jsonl, some of which may have failed
+    """
+    rows = []
+    for job in sorted(jobs, key=lambda job: job["job"]):
+        score = job.get("best", {}).get(monitor)
+        cells = ["" if score is None else f"{score:.4f}", str(job.get("best_epoch", ""))]
+        end = f"pruned after epoch {job['epoch']}" if job.get("pruned") else "failed" if "error" in job else ""
+        rows.append([str(job["job"]), *cells, end, own_overrides(job, jobs)])
+    return format_table(["job", monitor, "epoch", "end", "settings"], rows)
 
 
 def describe_best_job(jobs: list[dict], monitor: str) -> str:
@@ -39,6 +106,11 @@ def describe_best_job(jobs: list[dict], monitor: str) -> str:
     jobs: the lines of sweep.jsonl, some of which may have failed
     """
     best = max((job for job in jobs if "best" in job), key=lambda job: job["best"].get(monitor, float("-inf")))
-    shared = set.intersection(*(set(job["overrides"]) for job in jobs))  # overrides that all jobs have
-    own = " ".join(setting for setting in best["overrides"] if setting not in shared)
-    return f"best of {len(jobs)} jobs so far: job {best['job']}, {monitor} {best['best'][monitor]:.4f}, {own}"
+    score = best["best"][monitor]
+    return f"best of {len(jobs)} jobs so far: job {best['job']}, {monitor} {score:.4f}, {own_overrides(best, jobs)}"
+
+
+def own_overrides(job: dict, jobs: list[dict]) -> str:
+    """The overrides of a job that not all jobs have."""
+    shared = set.intersection(*(set(other["overrides"]) for other in jobs))
+    return " ".join(setting for setting in job["overrides"] if setting not in shared)

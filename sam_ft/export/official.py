@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from sam_ft.adapt.lora import merged_state_dict
+from sam_ft.adapt.lora_merge import merged_state_dict
 from sam_ft.models import Sam
 from sam_ft.models.build import SPECS
 from sam_ft.utils.errors import ConfigError

@@ -46,7 +46,7 @@ def segment_bands(
     halo: pixels around a block, at least as many as the longest side of an object · block: side in pixels
     """
     landscape, seeds, numbers = RowBuffer(), RowBuffer(), _SeedNumbers()
-    prepared = _prepare(iter(bands), size, thresholds)
+    prepared = _landscape_and_seeds(iter(bands), size, thresholds)
     objects: dict[int, _Parts] = {}
     complete: set[int] = set()
     for rows in _spans(size[0], block):
@@ -72,7 +72,7 @@ def segment_bands(
         seeds.drop(rows.stop - halo)
 
 
-def _prepare(
+def _landscape_and_seeds(
     bands: Iterator[NDArray[np.float32]], size: Size, thresholds: WatershedThresholds
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
     """Some rows at a time: foreground and smoothed boundary (2, rows, W), and labels (rows, W) of their seeds."""

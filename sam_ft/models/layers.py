@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam_ft.utils.cpu_kernels import gelu
+from sam_ft.utils.cpu_kernels import gelu, on_cpu
 
 
 class LayerNorm2d(nn.LayerNorm):
@@ -64,12 +64,14 @@ def attention(
     scale: of the logits, 1 / √C by default → (B, heads, Q, C)
     """
     # Torch picks the kernel: flash, memory-efficient or plain, by device, number format and bias.
-    if len(query):
+    if len(query) and not (on_cpu(query) and bias is not None and bias.requires_grad):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
     # For an empty batch some fused kernels fail (pytorch issue 133780), and on a CPU the bias gets no gradient,
-    # not even zeros, and DDP would wait for it.
-    logits = query @ key.transpose(2, 3)
-    return (logits if bias is None else logits + bias).softmax(dim=-1) @ value
+    # not even zeros, and DDP would wait for it. A bias that learns has no fused kernel on a CPU, and torch's plain one
+    # also looks for queries whose keys are all masked.
+    scale = query.shape[3] ** -0.5 if scale is None else scale
+    logits = (scale * query) @ key.transpose(2, 3)
+    return (logits if bias is None else logits.add_(bias)).softmax(dim=-1) @ value
 
 
 def inner_products(few: Tensor, many: Tensor) -> Tensor:

@@ -65,10 +65,12 @@ class Sam(nn.Module):
         side = self.prompt_encoder.image_embedding_size
         return (self.prompt_encoder.embed_dim, side, side)
 
-    def preprocess(self, images: Tensor, input_sizes: Sequence[Size]) -> Tensor:
+    def preprocess(self, images: Tensor, input_sizes: Sequence[Size], extremes: Tensor | None = None) -> Tensor:
         """Normalizes the images and leaves their padding at zero.
 
         images: (B, 3, S, S) uint8 RGB, padded right and bottom · input_sizes: the part that is not padding
+        extremes: (B, 2) the values that "minmax" scales to 0 and 1, where images are tiles of larger ones; None for
+            the smallest and the largest of each image, see `value_extremes`
         → (B, 3, S, S) float32
         """
         inside = _inside(input_sizes, images.shape[-1], images.device)
@@ -76,20 +78,21 @@ class Sam(nn.Module):
         if self.normalize == "imagenet":
             pixels = (pixels - self.pixel_mean) / self.pixel_std
         else:
-            # Over the image without its padding, all channels together.
-            low = pixels.masked_fill(~inside, torch.inf).amin(dim=(1, 2, 3), keepdim=True)
-            high = pixels.masked_fill(~inside, -torch.inf).amax(dim=(1, 2, 3), keepdim=True)
+            found = value_extremes(images, input_sizes) if extremes is None else extremes
+            low, high = found.to(pixels)[:, :, None, None, None].unbind(dim=1)
             pixels = (pixels - low) / (high - low).clamp(min=1e-8)
         # After the normalization, as SamPredictor does: padding is zero, not the darkest color.
         return pixels.masked_fill(~inside, 0.0)
 
-    def encode(self, images: Tensor, input_sizes: Sequence[Size]) -> Features:
+    def encode(self, images: Tensor, input_sizes: Sequence[Size], extremes: Tensor | None = None) -> Features:
         """Embeds images once for all prompts that follow: see `preprocess` → embedding (B, 256, s, s)."""
-        return self.suffix(self.prefix(images, input_sizes))
+        return self.suffix(self.prefix(images, input_sizes, extremes=extremes))
 
-    def prefix(self, images: Tensor, input_sizes: Sequence[Size], cut: int | None = None) -> Features:
+    def prefix(
+        self, images: Tensor, input_sizes: Sequence[Size], cut: int | None = None, extremes: Tensor | None = None
+    ) -> Features:
         """Preprocesses images, then runs the units of the encoder before its cut: → the map at the cut."""
-        return self.image_encoder.prefix(self.preprocess(images, input_sizes), cut)
+        return self.image_encoder.prefix(self.preprocess(images, input_sizes, extremes), cut)
 
     def suffix(self, features: Features, cut: int | None = None) -> Features:
         """Runs the units of the encoder after its cut: features of `prefix` → embedding (B, 256, s, s)."""
@@ -121,6 +124,18 @@ class Sam(nn.Module):
         if input_size == original_size:
             return logits  # the second resize would only copy them
         return F.interpolate(logits, original_size, mode="bilinear", align_corners=False)
+
+
+def value_extremes(images: Tensor, input_sizes: Sequence[Size]) -> Tensor:
+    """The smallest and the largest value of each image without its padding, all channels together.
+
+    Of an image in tiles, "minmax" takes the smallest and the largest of all tiles.
+
+    images: (B, 3, S, S) uint8 · input_sizes: the part that is not padding → (B, 2) float32
+    """
+    pixels, inside = images.float(), _inside(input_sizes, images.shape[-1], images.device)
+    low = pixels.masked_fill(~inside, torch.inf).amin(dim=(1, 2, 3))
+    return torch.stack([low, pixels.masked_fill(~inside, -torch.inf).amax(dim=(1, 2, 3))], dim=1)
 
 
 def _inside(input_sizes: Sequence[Size], side: int, device: torch.device) -> Tensor:

@@ -83,8 +83,12 @@ class RunReport:
         self._run_log.rewind(-1)  # removes all lines, of a start that ended before its first epoch
         self._run_log.log(0, {"epoch": 0, **_validation(state.zero_shot, state.zero_shot_classes)})
 
-    def log_stalled(self) -> None:
-        log.info("no better %s for %d epochs: stopping early", self._cfg.monitor, self._cfg.patience)
+    def log_stop(self, state: TrainState) -> None:
+        monitor = self._cfg.monitor
+        if self._cfg.prune_after and state.pruned:
+            log.info("best %s below the median of the other jobs at epoch %d: pruned", monitor, state.epoch)
+        else:
+            log.info("no better %s for %d epochs: stopping early", monitor, self._cfg.patience)
 
     def steps(self, epoch: int, loader: TrainingLoader, encode_seconds: float) -> Iterator[list[Batch]]:
         """The micro-batches of each step of an epoch, behind a progress bar.
@@ -146,6 +150,8 @@ class RunReport:
     def finish(self, state: TrainState, weights: Path) -> None:
         """Logs the final table and where the weights are."""
         log.info("%s", training_summary(vars(state), self._cfg.monitor, weights))
+        if self._cfg.mix and not state.best_epoch:
+            log.info("mix: there is nothing to mix, because no epoch was better than zero-shot")
         memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
         log.info("memory: at most %.1f GB %s", max(distributed.all_gather([peak_gb()])), memory)
 

@@ -16,8 +16,9 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     if progress["best_epoch"]:
         outcome = f"best epoch: {progress['best_epoch']} of {progress['epoch']}"
-        if progress.get("mix") is not None:
-            outcome += f", mixed with zero-shot: mix={progress['mix']:g}"
+        mix = progress.get("mix")
+        if mix is not None:
+            outcome += f", mixed with zero-shot: mix={mix:g}" if mix < 1 else ", better than each mix with zero-shot"
     else:
         outcome = (
             f"No epoch improved {monitor} over zero-shot: the checkpoint holds the weights from before training. "

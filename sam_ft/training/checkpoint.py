@@ -1,12 +1,14 @@
 """The partial checkpoint with the trained parameters, and the training state to resume from: see `tensor_file`."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sam_ft.adapt.lora import check_factors_fit, is_factor, lora_options, merge_factors
+from sam_ft.adapt.lora_layer import is_factor, lora_options
+from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, read_lora_options
 from sam_ft.models import Sam
 from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import trained_parameters
@@ -26,7 +28,7 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
     """
     tensors = {name: p.detach() for name, p in trained_parameters(model).items()}
     lora = lora_options(model)
-    write_tensors(path, tensors, {**_identity(model, tensors), **({"lora": lora} if lora else {}), **metadata})
+    write_tensors(path, tensors, {**_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **metadata})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
@@ -44,15 +46,18 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     for key, ours in _identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
             raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
-    own, theirs, lora = model.state_dict(), metadata.get("lora") or {}, lora_options(model)
-    if lora and theirs != lora:
-        raise CheckpointError(f"{path}: was trained with adapt=lora {theirs}, this model has {lora}")
-    merged = {name: tensors.pop(name) for name in list(tensors) if is_factor(name)} if theirs and not lora else {}
-    if merged:
-        try:
+    merged: dict[str, Tensor] = {}
+    try:
+        theirs, ours = read_lora_options(metadata.get("lora")), lora_options(model)
+        if ours and theirs != ours:
+            came = f"adapt=lora ({theirs})" if theirs else "another adapt="
+            raise CheckpointError(f"was trained with {came}, this model has adapt=lora ({ours})")
+        if theirs and not ours:
+            merged = {name: tensors.pop(name) for name in list(tensors) if is_factor(name)}
             check_factors_fit(model, merged, theirs)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    own = model.state_dict()
     unknown = [name for name in tensors if name not in own]
     if unknown:
         raise CheckpointError(f"{path}: the model has no parameter called {', '.join(unknown[:3])}")
@@ -65,7 +70,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage
-    if merged:
+    if theirs and merged:
         merge_factors(model, merged, theirs)
         # Frozen weights have changed, so this is no longer the base: a second merge would add to the first.
         model.base_sha256 = model.base_sha256 and f"{model.base_sha256} {MERGED} {digest_of(merged)}"

@@ -26,8 +26,9 @@ class Ema:
     def update(self, step: int) -> None:
         """Averages in the weights after a step, counted from 1."""
         if self.decay is not None:
-            # Warm-up: a constant decay would hold the start for 1 / (1 - decay) steps. The average begins over a few
-            # steps and reaches its full length at step 9 / (1 - decay).
+            # Warm-up as in TensorFlow's ExponentialMovingAverage: a constant decay would hold the start for
+            # 1 / (1 - decay) steps. The average begins over a few steps and has its full length from about step
+            # 9 / (1 - decay) on.
             average = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
             average([*self.averages.values()], [*self._parameters.values()], step)
 

@@ -19,7 +19,7 @@ class Mix:
     Make it before a training state is loaded: the weights of the model are then those of zero-shot, of which it keeps a
     copy on the CPU.
 
-    shares: each in (0, 1]; None for no mix
+    shares: each in (0, 1); None for no mix
     """
 
     def __init__(self, model: Sam, shares: Sequence[float] | None) -> None:
@@ -30,7 +30,7 @@ class Mix:
         self._best: dict[str, Tensor] = {}
 
     def score(self, best_path: Path, validate: Callable[[str], Evaluation]) -> dict[float, Evaluation]:
-        """Scores each share below 1; the share 1 is the best epoch, which has its scores. All ranks call this.
+        """Scores each share; all ranks call this.
 
         → {share: scores}; empty if there is nothing to mix: no shares, no epoch better than zero-shot, or weights in
         the file that are a mix already
@@ -42,13 +42,15 @@ class Mix:
             return {}
         scored = {}
         for share in self.shares:
-            if share < 1:
-                with self.applied(share):
-                    scored[share] = validate(f"mix {share:g}")
+            with self.applied(share):
+                scored[share] = validate(f"mix {share:g}")
         return scored
 
     def applied(self, share: float) -> AbstractContextManager:
-        """Context in which the model has the mixed weights, after `score` has read those of the best epoch."""
+        """Context in which the model has the mixed weights, after `score` has read those of the best epoch.
+
+        share: 1 for the best epoch itself
+        """
         # Exactly the best epoch at 1: lerp counts from the nearer end.
         mixed = {name: start.lerp(self._best[name], share) for name, start in self._zero_shot.items()}
         return replaced(self._parameters, mixed)
@@ -64,4 +66,7 @@ class Mix:
 
         mixable = distributed.broadcast_from_main(read)
         self._best = distributed.broadcast_tensors(found) if mixable else {}
+        # An update is B A, and B is zero in zero-shot, whatever its A: with that of the best epoch the mix of B alone
+        # is the mix of the merged weights. With both mixed, the update would shrink by more than the share.
+        self._zero_shot |= {name: tensor for name, tensor in self._best.items() if name.endswith(".lora_a")}
         return mixable

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
+from sam_ft.adapt.lora_layer import is_factor
 from sam_ft.models import Sam
 
 
@@ -14,6 +15,7 @@ def adamw(
     model: Sam,
     lr: float = 1e-4,
     lr_factors: Sequence[tuple[str, float]] = (),
+    lora_lr_factor: float = 10.0,
     layer_decay: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -23,18 +25,22 @@ def adamw(
     lr_factors: (pattern, factor) pairs: a shell-style pattern on parameter names such as "image_encoder.*", and a
         factor on their lr; the first matching pattern applies. AdamW multiplies weight decay by the lr, so the factor
         scales it too
+    lora_lr_factor: the same for the factors of `adapt.Lora` that match no pattern of lr_factors
     layer_decay: factor on the lr from each unit of the image encoder to the one before it, see `layer_factors`;
-        multiplies with lr_factors. None: 1
+        multiplies with the others. None: 1
 
     Raises:
         ValueError: lr_factors are not such pairs, a pattern matches no parameter, a factor is not above 0, betas are
             not two numbers in [0, 1), or layer_decay is not in (0, 1]
     """
     check_betas(betas)
-    check_factors([name for name, _ in model.named_parameters()], lr_factors)
+    check_lr_factors([name for name, _ in model.named_parameters()], lr_factors)
+    if not 0 < lora_lr_factor < math.inf:
+        raise ValueError(f"lora_lr_factor={lora_lr_factor}; expected a number above 0")
     factors = layer_factors(model, 1.0 if layer_decay is None else layer_decay)
     for name in factors:
-        factors[name] *= next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), 1.0)
+        default = lora_lr_factor if is_factor(name) else 1.0
+        factors[name] *= next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), default)
     groups = parameter_groups(model, lr, factors, weight_decay)
     # fused: one kernel instead of ten per parameter
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), fused=True)
@@ -47,15 +53,15 @@ def check_betas(betas: tuple[float, float]) -> None:
         raise ValueError(f"betas={betas}; expected two numbers from 0 to below 1, such as [0.9,0.999]")
 
 
-def check_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
-    if not isinstance(lr_factors, list | tuple) or not all(_is_factor(pair) for pair in lr_factors):
+def check_lr_factors(names: Sequence[str], lr_factors: Sequence[tuple[str, float]]) -> None:
+    if not isinstance(lr_factors, list | tuple) or not all(_is_lr_factor(pair) for pair in lr_factors):
         raise ValueError(f'lr_factors={lr_factors}; expected a list of pairs such as ["image_encoder.*",0.1]')
     for pattern, _ in lr_factors:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f'lr_factors={lr_factors}: no parameter is called "{pattern}"')
 
 
-def _is_factor(pair: object) -> bool:
+def _is_lr_factor(pair: object) -> bool:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         return False
     pattern, factor = pair

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sam_ft.adapt.lora import is_factor
+from sam_ft.adapt.lora_layer import is_factor
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that no base checkpoint holds: those that learn, and all factors of `adapt.Lora`."""
+    """The parameters that differ from those of the base checkpoint: all that learn, and all factors of `adapt.Lora`."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name)}
 
 

@@ -22,6 +22,7 @@ class TrainState:
     total_steps: of the learning rate schedule, fixed at the first start, so more epochs later do not bend it
     epoch, step: done so far, counted from 1 · best_epoch: 0 as long as none has beaten zero-shot
     zero_shot, best: scores of the validation split, with those of each class beside them
+    pruned: stopped by `sam_ft.cli.pruning`, behind the other jobs of its sweep
     mix: share of the best epoch in the weights of `best`, the rest being zero-shot; None: they were not mixed
     unmixed: scores of the best epoch, once it was mixed, and those of its classes
     """
@@ -34,6 +35,7 @@ class TrainState:
     best: Scores = field(default_factory=dict)
     best_classes: ClassScores = field(default_factory=dict)
     best_epoch: int = 0
+    pruned: bool = False
     mix: float | None = None
     unmixed: Scores = field(default_factory=dict)
     unmixed_classes: ClassScores = field(default_factory=dict)

@@ -17,19 +17,10 @@ from sam_ft.training.tensor_file import read_tensors, write_tensors
 from sam_ft.utils.errors import CheckpointError, ConfigError
 from tests.support.blobs import Blobs
 from tests.support.steps import batch_of, learning_task, steps
-from tests.support.tiny import bce_iou, randomize, tiny_sam
+from tests.support.tiny import bce_iou, tiny_sam, tiny_vit_sam
 from tests.test_invariants import assert_same
 
-
-def small_medsam():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model("lite_medsam", checkpoint=None, image_size=64)
-        randomize(model)
-    return model
-
-
-ENCODERS = pytest.mark.parametrize("build", [tiny_sam, small_medsam], ids=["vit", "tiny_vit"])
+ENCODERS = pytest.mark.parametrize("build", [tiny_sam, tiny_vit_sam], ids=["vit", "tiny_vit"])
 TARGETS = pytest.mark.parametrize("targets", ["qv", "qkv", "all"])
 
 
@@ -63,6 +54,11 @@ def factors_of(model):
     return [name for name, _ in model.named_parameters() if ".lora_" in name]
 
 
+def assert_same_weights(one, other):
+    pairs = zip(one.named_parameters(), other.named_parameters(), strict=True)
+    assert all(name == its_name and torch.equal(mine, theirs) for (name, mine), (its_name, theirs) in pairs)
+
+
 @ENCODERS
 @TARGETS
 @pytest.mark.parametrize("grad", [True, False], ids=["training", "prediction"])
@@ -89,7 +85,7 @@ def test_training_and_prediction_compute_the_same_updates(build, targets):
     [
         # ViT: all q, then all k, then all v. TinyViT: q, k and v of a head side by side.
         (tiny_sam, "blocks.0.attn.qkv", lambda update: update.reshape(3, -1)),
-        (small_medsam, "layers.2.blocks.0.attn.qkv", lambda update: update.reshape(5, 3, -1).transpose(0, 1)),
+        (tiny_vit_sam, "layers.2.blocks.0.attn.qkv", lambda update: update.reshape(3, 3, -1).transpose(0, 1)),
     ],
     ids=["vit", "tiny_vit"],
 )
@@ -129,8 +125,8 @@ def test_the_cut_lies_before_the_first_update(model, options, first):
     [
         (tiny_sam, "all", {"attn.qkv", "attn.proj", "mlp.lin1", "mlp.lin2"}),
         (tiny_sam, "qkv", {"attn.qkv"}),
-        (small_medsam, "all", {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}),
-        (small_medsam, "qv", {"attn.qkv"}),
+        (tiny_vit_sam, "all", {"attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}),
+        (tiny_vit_sam, "qv", {"attn.qkv"}),
     ],
 )
 def test_the_factors_and_the_decoder_learn_and_nothing_else(build, targets, names):
@@ -209,8 +205,8 @@ def test_an_adapted_model_takes_the_factors_of_its_own_kind(messages, tmp_path):
     same, other = tiny_sam(), tiny_sam()
     Lora(rank=2)(same)
     load_partial_weights(same, path)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(model.parameters(), same.parameters(), strict=True))
-    Lora(rank=2, alpha=8)(other)
+    assert_same_weights(model, same)
+    Lora(rank=2, alpha=8.0)(other)
     with messages.raises(CheckpointError, str(path), "8.0"):
         load_partial_weights(other, path)
 
@@ -275,15 +271,73 @@ def test_factors_that_do_not_fit_are_refused_and_change_nothing(messages, change
     plain = tiny_sam()
     with messages.raises(CheckpointError, str(path), "image_encoder.neck.0" if change == "no layer" else name):
         load_partial_weights(plain, path)
-    assert all(
-        torch.equal(mine, theirs) for mine, theirs in zip(plain.parameters(), tiny_sam().parameters(), strict=True)
-    )
+    assert_same_weights(plain, tiny_sam())
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        "all",
+        ["rank"],
+        {"rank": 2, "alpha": 16.0},
+        {"rank": 2, "alpha": 16.0, "targets": "all", "dropout": 0.0},
+        {"rank": 0, "alpha": 16.0, "targets": "all"},
+        {"rank": 2.0, "alpha": 16.0, "targets": "all"},
+        {"rank": 1_000_000_000, "alpha": 16.0, "targets": "all"},
+        {"rank": HUGE, "alpha": 16.0, "targets": "all"},
+        {"rank": 2, "alpha": -1.0, "targets": "all"},
+        {"rank": 2, "alpha": HUGE, "targets": "all"},
+        {"rank": 2, "alpha": float("nan"), "targets": "all"},
+        {"rank": 2, "alpha": "16", "targets": "all"},
+        {"rank": 2, "alpha": 16.0, "targets": ["all"]},
+        {"rank": 2, "alpha": 16.0, "targets": "qv"},  # others were trained
+        None,
+    ],
+    ids=lambda lora: str(lora).replace(str(HUGE), "HUGE"),
+)
+def test_metadata_that_no_run_writes_is_refused_in_one_line_and_changes_nothing(lora, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_partial_weights(adapted(tiny_sam, rank=2), path)
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, {**metadata, "lora": lora})
+    plain = tiny_sam()
+    with pytest.raises(CheckpointError) as refused:
+        load_partial_weights(plain, path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
+    assert_same_weights(plain, tiny_sam())
+
+
+@pytest.mark.parametrize("layer", ["image_encoder.blocks.1.mlp.lin1", "image_encoder.blocks.1.attn.proj"])
+def test_factors_of_a_layer_outside_the_targets_are_refused(layer, tmp_path):
+    path = tmp_path / "best.safetensors"
+    save_partial_weights(adapted(tiny_sam, rank=2, targets="qv"), path)
+    tensors, metadata = read_tensors(path)
+    tensors |= {f"{layer}.lora_a": torch.ones(2, 32), f"{layer}.lora_b": torch.ones(64, 2)}
+    write_tensors(path, tensors, metadata)
+    with pytest.raises(CheckpointError, match=layer):
+        load_partial_weights(tiny_sam(), path)
+
+
+def test_updates_stay_and_are_saved_when_other_parameters_learn_on_top_of_them(tmp_path):
+    path, plain = tmp_path / "best.safetensors", tiny_sam()
+    model = adapted(tiny_sam, targets="qv")
+    Freeze(["mask_decoder.*"])(model)
+    assert model.image_encoder.cut == len(model.image_encoder.units())
+    save_partial_weights(model, path)
+    load_partial_weights(plain, path)
+    with torch.no_grad():
+        assert torch.equal(encode(model), encode(plain))
+        assert not torch.equal(encode(model), encode(tiny_sam()))
 
 
 def trained(numbers, path=None, **options):
     """A task after these training steps, from the state in the file if there is one."""
     task = learning_task(Lora(**options))
-    optimizer = adamw(task.model, lr=0.01, lr_factors=[["*.lora_*", 10.0]])
+    optimizer = adamw(task.model, lr=0.01)
     if path:
         TrainState.load(path, task.model, optimizer, Ema(task.model, None))
     for number in numbers:
@@ -324,7 +378,7 @@ def test_dropout_acts_in_training_alone():
 
 
 def test_batchnorm_statistics_and_the_frozen_weights_do_not_move():
-    model = small_medsam()
+    model = tiny_vit_sam()
     Lora(stages=2)(model)
     freeze_unreached(model, Box())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -349,32 +403,8 @@ def test_activation_checkpointing_gives_the_same_gradients(options):
     assert all(gradient.any() for gradient in gradients[0].values())
 
 
-LAST = {"rank": 2, "blocks": 1}
-
-
-def test_a_cached_prefix_gives_the_losses_of_a_fresh_one():
-    cached, fresh = (steps(Lora(**LAST), None, [3, 2], dtype) for dtype in ("float32", None))
-    assert cached["losses"] == fresh["losses"]
-    assert all(torch.equal(cached["weights"][name], weight) for name, weight in fresh["weights"].items())
-
-
-def test_accumulation_chunks_and_two_processes_train_as_whole_batches(two_processes):
-    whole = steps(Lora(**LAST), None, [3, 2, 1])
-    assert any(name.endswith("lora_b") for name in whole["gradients"])
-    assert_same(whole, steps(Lora(**LAST), 1, [3, 2, 1], chunk=2))
-    for result in two_processes("lora"):
-        assert_same(whole, result)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_compiled_modules_give_the_same_losses_and_gradients():
-    plain, compiled = (steps(Lora(**LAST), None, [2, 1, 3], epochs=1, backend=b) for b in (None, "aot_eager"))
+    plain, compiled = (steps(Lora(rank=2, blocks=1), None, [2, 1, 3], epochs=1, backend=b) for b in (None, "aot_eager"))
     assert_same(plain, compiled)
-
-
-def test_the_factors_have_a_rate_of_their_own():
-    model = adapted(tiny_sam)
-    groups = adamw(model, lr=0.01, lr_factors=[["*.lora_*", 10.0]]).param_groups
-    own = [group for group in groups if group["lr"] == pytest.approx(0.1)]
-    assert sum(len(group["params"]) for group in own) == len(factors_of(model))

@@ -1,4 +1,4 @@
-from sam_ft.cli.sweeps import describe_best_job
+from sam_ft.cli.sweeps import describe_best_job, sweep_table
 
 SAME = ["name=losses", "epochs=2"]
 
@@ -18,3 +18,14 @@ def test_a_job_of_another_monitor_is_never_the_best(messages):
         {"job": 1, "overrides": ["monitor=iou"], "best": {"iou": 0.5}},
     ]
     messages.check(describe_best_job(jobs[1:] + jobs[:1], "nsd"), "2 jobs", "job 0, nsd 0.9000, monitor=nsd")
+
+
+def test_the_table_has_a_row_for_each_job_with_its_end(messages):
+    jobs = [
+        {"job": 2, "overrides": [*SAME, "loss=sam"], "best": {"iou": 0.5}, "best_epoch": 0, "epoch": 4, "pruned": True},
+        {"job": 0, "overrides": [*SAME, "loss=tversky"], "error": "out of memory"},
+        {"job": 1, "overrides": [*SAME, "loss=bce_iou"], "best": {"iou": 0.75}, "best_epoch": 9, "epoch": 9},
+    ]
+    table = sweep_table(jobs, "iou")
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["0", "1", "2"]
+    messages.check(table, "0.5000 |     0 | pruned after epoch 4", "0.7500 |     9", "failed", "loss=bce_iou")

@@ -202,3 +202,16 @@ def test_a_launcher_of_sweeps_runs_two_jobs(command, blobs):
     command("sam-ft", "train", "-m", launcher, *TINY, *of(blobs), "optimizer.lr=1e-4,3e-5", "name=sweep")
     jobs = Path(command.place, "outputs/sweep/sweep.jsonl").read_text().splitlines()
     assert len(jobs) == 2
+
+
+@pytest.mark.slow
+def test_a_search_of_the_users_own_extends_the_one_of_the_wheel(command, blobs):
+    pytest.importorskip("optuna", reason='needs pip install "sam-ft[optuna]"')
+    own = Path(command.place, "my_conf/hydra/sweeper/short.yaml")
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [optuna, _self_]\nn_trials: 2\n")
+    search = ["--config-dir", "my_conf", "-m", "hydra/sweeper=short", "adapt=decoder", "name=search"]
+    command("sam-ft", "train", *search, *TINY, *of(blobs))
+    jobs = Path(command.place, "outputs/search/sweep.jsonl").read_text().splitlines()
+    assert len(jobs) == 2
+    assert Path(command.place, "outputs/search/optuna.db").exists()

@@ -131,7 +131,7 @@ def test_images_without_a_single_object(train, folder):
         ("ema=0.0", ["ema=0.0;"]),
         ("ema=slow", ["ema=slow;"]),
         ("mix=[]", ["mix=[];"]),
-        ("mix=[0.5,2]", ["mix=[0.5, 2];"]),
+        ("mix=[0.5,1]", ["mix=[0.5, 1];"]),
         ("mix=0.5", ["mix=0.5;"]),
     ],
 )

@@ -3,6 +3,7 @@ import torch
 
 from sam_ft.models.build import build_sam
 from sam_ft.models.encoders.tiny_vit import TinyViT
+from sam_ft.models.sam import value_extremes
 from sam_ft.types import Features, Prompts
 from tests.support.tiny import tiny_sam
 
@@ -34,6 +35,32 @@ def test_minmax_normalization_scales_each_image_by_its_own_part():
     assert pixels[0].sum() == 2
     assert not pixels[1].any()
     assert pixels[2].sum() == 1
+
+
+def test_minmax_normalization_of_tiles_takes_the_extremes_of_their_image():
+    sam = tiny_sam()
+    sam.normalize = "minmax"
+    tiles = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    tiles[0, :, :2, :2] = torch.tensor([50, 100], dtype=torch.uint8)
+    tiles[1, :, :1, :2] = torch.tensor([150, 250], dtype=torch.uint8)
+    sizes = [(2, 2), (1, 2)]
+    own = value_extremes(tiles, sizes)
+    assert own.tolist() == [[50, 100], [150, 250]]
+    image = torch.tensor([[50, 250]]).expand(2, 2)
+    pixels = sam.preprocess(tiles, sizes, image)
+    assert pixels[0, 1, 0, :2].tolist() == [0, 0.25]
+    assert pixels[1, 1, 0, :2].tolist() == [0.5, 1]
+    assert not pixels[:, :, 2:].any()
+    # A tile that is the whole image
+    assert torch.equal(sam.preprocess(tiles, sizes, own), sam.preprocess(tiles, sizes))
+    assert torch.equal(sam.encode(tiles, sizes, own).embedding, sam.encode(tiles, sizes).embedding)
+    assert not torch.equal(sam.encode(tiles, sizes, image).embedding, sam.encode(tiles, sizes).embedding)
+
+
+def test_imagenet_normalization_of_tiles_is_that_of_images():
+    sam = tiny_sam()
+    tiles = torch.full((1, 3, 64, 64), 9, dtype=torch.uint8)
+    assert torch.equal(sam.preprocess(tiles, [(64, 64)], torch.tensor([[0, 50]])), sam.preprocess(tiles, [(64, 64)]))
 
 
 @pytest.mark.parametrize("normalize", ["imagenet", "minmax"])

@@ -27,9 +27,8 @@ class Loader:
 
 
 def report_in(tmp_path, log_every=2, epochs=3):
-    cfg = OmegaConf.create(
-        {"pictures": 0, "eval_chunk": None, "epochs": epochs, "log_every": log_every, "monitor": "iou", "patience": 2}
-    )
+    rest = {"pictures": 0, "eval_chunk": None, "monitor": "iou", "patience": 2, "prune_after": 1, "mix": [0.5]}
+    cfg = OmegaConf.create({"epochs": epochs, "log_every": log_every, **rest})
     task = learning_task()
     return RunReport(tmp_path, cfg, None, task, EvaluationSet(Blobs([1]), 64), Box())
 
@@ -100,10 +99,21 @@ def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
                 report.log_step(state.step, 0.1, result(iou))
             improved = state.update(epoch, evaluation(iou), "iou")
             report.log_epoch(state, evaluation(iou), improved)
-        report.log_stalled()
+        report.log_stop(state)
         report.finish(state, weights)
     messages.check("\n".join(caplog.messages), "epoch 1: IoU 0.6000", "* best", "epoch 2: IoU 0.5500")
     assert [row["step"] for row in rows_in(tmp_path)] == [0, 1, 1, 2, 2]
+
+
+def test_the_log_says_that_a_job_was_pruned(tmp_path, caplog, messages):
+    caplog.set_level("INFO", logger="sam_ft")
+    state = TrainState.start(2, evaluation(0.5))
+    state.update(1, evaluation(0.4), "iou")
+    state.pruned = True
+    with report_in(tmp_path) as report:
+        caplog.clear()
+        report.log_stop(state)
+    messages.logged(caplog, "epoch 1", "pruned")
 
 
 def test_the_scores_of_the_mixes_are_logged_and_the_chosen_one_is_marked(tmp_path, caplog):

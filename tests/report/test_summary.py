@@ -24,6 +24,10 @@ def test_the_summary_has_the_change_the_best_epoch_and_the_file(checkpoint):
 def test_the_summary_names_the_mix(checkpoint):
     progress = {"epoch": 4, "best_epoch": 3, "mix": 0.5, "zero_shot": SCORES, "best": BETTER}
     assert "\nbest epoch: 3 of 4, mixed with zero-shot: mix=0.5\n" in training_summary(progress, "iou", checkpoint)
+    progress["mix"] = 1.0  # the best epoch itself
+    assert "\nbest epoch: 3 of 4, better than each mix with zero-shot\n" in training_summary(
+        progress, "iou", checkpoint
+    )
 
 
 def test_classes_have_a_table_too(checkpoint):

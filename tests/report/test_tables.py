@@ -1,4 +1,4 @@
-from sam_ft.report.tables import group_table, prompt_table, score_table
+from sam_ft.report.tables import group_table, mix_table, prompt_table, score_table
 
 ZERO_SHOT = {"iou": 0.5, "hd95": 7.25, "pred_iou_spearman": float("nan"), "hits": 0.1, "objects": 9, "images": 2}
 TUNED = {"iou": 0.75, "hd95": 3.0, "pred_iou_spearman": 0.5, "hits": 0.2, "objects": 9, "images": 2}
@@ -51,6 +51,17 @@ def test_many_absent_classes_take_few_lines():
     lines = group_table({"class": {f"class {number}": nothing for number in range(80)}}).splitlines()
     assert len(lines) < 20
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_mixes_have_a_row_each_in_order_and_the_kept_one_a_mark():
+    scores = {0.0: {"iou": 0.5}, 1.0: {"iou": 0.6}, 0.75: {"iou": 0.7}, 0.5: {"iou": float("nan")}}
+    assert cells(mix_table(scores, "iou", 0.75)) == [
+        ["mix", "IoU (mean over objects)", ""],
+        ["0 (zero-shot)", "0.5000", ""],
+        ["0.5", "nan", ""],
+        ["0.75", "0.7000", "* kept"],
+        ["1 (best epoch)", "0.6000", ""],
+    ]
 
 
 def test_prompts_are_compared_by_iou_dice_and_pred_iou_mae():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sam_ft.models.build import ModelSpec
-from tests.support.tiny import randomize
+from tests.support.tiny import SMALL_TINY_VIT, randomize
 
 # They warn as they are imported, and our tests turn warnings into errors.
 with warnings.catch_warnings():
@@ -50,10 +50,6 @@ def small_sam(spec: ModelSpec, seed: int = 0) -> nn.Module:
     transformer = TwoWayTransformer(depth=2, embedding_dim=256, num_heads=8, mlp_dim=2048)
     decoder = MaskDecoder(transformer_dim=256, transformer=transformer)
     return settle(Sam(encoder, prompt_encoder, decoder))
-
-
-# The package gives its last downsampling a stride of 1 only where 320 channels follow.
-SMALL_TINY_VIT = {"embed_dims": (16, 16, 24, 320), "depths": (1, 1, 2, 1), "num_heads": (1, 2, 3, 10)}
 
 
 def small_tiny_vit(seed: int = 0) -> nn.Module:

@@ -1,6 +1,7 @@
 """Trains a tiny model for a few steps, in one process or, as a job of two_processes.py, in two."""
 
 import torch
+from torchvision.transforms import v2
 
 from sam_ft.adapt import Freeze, freeze_unreached
 from sam_ft.cache import EmbeddingCache, no_cache
@@ -24,15 +25,30 @@ PROMPTERS = {"box": lambda: Box(jitter=0.1), "iterative": lambda: Iterative(roun
 COUNTS = [1, 4, 2, 0, 6, 3, 2]
 
 
-def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, chunk=32, backend=None, prompter="box"):
+def steps(
+    adapt,
+    micro_batch_size,
+    counts,
+    dtype=None,
+    epochs=2,
+    batch_size=4,
+    chunk=32,
+    backend=None,
+    prompter="box",
+    views=None,
+    flips=False,
+    build=tiny_sam,
+):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
     adapt: how the names of all that learns begin, or an object of sam_ft.adapt
     dtype: of the embeddings in a cache, None for no cache
     backend: of torch.compile, None for none
+    views: as of cache.views, None for all that the augmentation draws: quarter turns, and flips if `flips`
+    build: makes the model
     """
     train_prompter = PROMPTERS[prompter]()
-    task = learning_task(f"{adapt}*" if isinstance(adapt, str) else adapt, prompter=train_prompter)
+    task = learning_task(f"{adapt}*" if isinstance(adapt, str) else adapt, prompter=train_prompter, build=build)
     model = task.model
     if backend:
         compile_parts(model, backend)
@@ -45,7 +61,8 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     optimizer = torch.optim.SGD(trained, lr=0.05)
     split = Blobs(counts)
     images = range(len(split))
-    train_set = TrainingSet(split, Augment([QuarterTurn()]), model.image_size, 3, 0, cache.views, cache.read)
+    augment = Augment([v2.RandomHorizontalFlip(), QuarterTurn()] if flips else [QuarterTurn()])
+    train_set = TrainingSet(split, augment, model.image_size, 3, 0, views, cache.read)
     loader = TrainingLoader(train_set, images, batch_size, micro_batch_size, seed=0, workers=0)
     losses, gradients = [], {}
     keep = optimizer.zero_grad
@@ -68,12 +85,12 @@ def steps(adapt, micro_batch_size, counts, dtype=None, epochs=2, batch_size=4, c
     return {"losses": losses, "gradients": gradients, "weights": weights, "scores": scores}
 
 
-def learning_task(*patterns, prompter=None):
+def learning_task(*patterns, prompter=None, build=tiny_sam):
     """A tiny model with the loss of conf/loss/bce_iou.yaml, of which the parameters of these names learn.
 
     patterns: or one object of sam_ft.adapt
     """
-    model = tiny_sam()
+    model = build()
     torch.manual_seed(0)  # as train.py does
     adapt = (
         patterns[0] if patterns and not isinstance(patterns[0], str) else Freeze(list(patterns or ["mask_decoder.*"]))

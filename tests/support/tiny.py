@@ -3,10 +3,14 @@
 import torch
 
 from sam_ft.losses import Bce, Combined, Iou
-from sam_ft.models.build import ModelSpec, build_sam
+from sam_ft.models.build import SPECS, ModelSpec, build_sam
+from sam_ft.models.encoders.tiny_vit import TinyViT
 from sam_ft.models.sam import Sam
 
 SPEC = ModelSpec("vit", image_size=64, embed_dim=32, depth=2, num_heads=2, global_attn_indexes=(1,))
+
+# MobileSAM's package gives its last downsampling a stride of 1 only where 320 channels follow.
+SMALL_TINY_VIT = {"embed_dims": (16, 16, 24, 320), "depths": (1, 1, 2, 1), "num_heads": (1, 2, 3, 10)}
 
 
 def tiny_sam(seed: int = 0) -> Sam:
@@ -19,6 +23,16 @@ def tiny_sam(seed: int = 0) -> Sam:
         sam = build_sam("tiny", spec=SPEC)
         randomize(sam)
     return sam
+
+
+def tiny_vit_sam(model_type: str = "lite_medsam", seed: int = 0) -> Sam:
+    """The same for MobileSAM (vit_t) and LiteMedSAM: four stages of a TinyViT, of few and narrow blocks."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sam = build_sam(model_type, image_size=64)
+        sam.image_encoder = TinyViT(SPECS[model_type].stem, **SMALL_TINY_VIT)
+        randomize(sam)
+    return sam.eval()
 
 
 def bce_iou() -> Combined:

@@ -5,12 +5,13 @@ python -m tests.support.two_processes FOLDER
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from sam_ft.adapt import Lora
 from sam_ft.utils import distributed
+from tests.support.learning import ADAPTS, BUILDS, LEARNING
 from tests.support.metric_shares import scored
 from tests.support.resumed import resumed
 from tests.support.steps import COUNTS, steps
@@ -29,7 +30,7 @@ JOBS = {
     "cached chunks": cached_chunks,
     "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
     "encoder in chunks": lambda: steps("", 1, COUNTS, chunk=2, prompter="iterative"),
-    "lora": lambda: steps(Lora(rank=2, blocks=1), 1, [3, 2, 1], chunk=2),
+    **{f"{e}, {a}": partial(steps, ADAPTS[a], 1, [3, 2, 1], chunk=2, build=BUILDS[e]) for e, a in LEARNING},
     "metric": lambda: tuple(scored()),
     "resumed": resumed,
 }

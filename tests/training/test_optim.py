@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sam_ft.adapt import Freeze, freeze_unreached
+from sam_ft.adapt import Freeze, Lora, freeze_unreached
 from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.task import PromptedSegmentation
@@ -82,7 +82,7 @@ def tiny_vit():
 def settings_by_name(model, **options):
     """The parameter group of each parameter by name."""
     groups = {id(p): group for group in adamw(model, **options).param_groups for p in group["params"]}
-    return {name: groups[id(p)] for name, p in model.named_parameters()}
+    return {name: groups[id(p)] for name, p in model.named_parameters() if p.requires_grad}
 
 
 def test_each_unit_of_a_vit_learns_more_slowly_than_the_next():
@@ -121,6 +121,26 @@ def test_layer_decay_multiplies_with_the_factors_and_1_is_as_none():
     assert rates["image_encoder.neck.0.weight"] == 1
     groups = [adamw(model, layer_decay=decay).param_groups for decay in (None, 1.0)]
     assert [len(group["params"]) for group in groups[0]] == [len(group["params"]) for group in groups[1]]
+
+
+def test_the_updates_of_lora_learn_faster_unless_a_pattern_names_them():
+    model = tiny_sam()
+    Lora(blocks=1)(model)
+    updates, decoder = "image_encoder.blocks.1.attn.qkv.lora_b", "mask_decoder.iou_token.weight"
+    for options, expected in (
+        ({}, 10.0),
+        ({"lora_lr_factor": 3.0}, 3.0),
+        ({"layer_decay": 0.5}, 5.0),  # the last block lies one step before the neck
+        ({"lr_factors": [["*.lora_*", 4.0]]}, 4.0),
+    ):
+        found = settings_by_name(model, lr=1.0, **options)
+        assert (found[updates]["lr"], found[decoder]["lr"]) == (expected, 1.0)
+
+
+@pytest.mark.parametrize("factor", [0, -1.0, float("inf"), float("nan")])
+def test_a_rate_of_the_updates_out_of_range_is_refused(factor):
+    with pytest.raises(ValueError, match="lora_lr_factor="):
+        adamw(tiny_sam(), lora_lr_factor=factor)
 
 
 @pytest.mark.parametrize("decay", [0, -0.5, 1.5, float("nan")])

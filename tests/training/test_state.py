@@ -11,7 +11,9 @@ from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
 from sam_ft.utils.errors import CheckpointError
+from tests.support.learning import ADAPTS, BUILDS, LEARNING, each
 from tests.support.steps import batch_of, learning_task
+from tests.support.tiny import tiny_sam
 
 
 def evaluation(iou):
@@ -80,8 +82,9 @@ def test_a_later_epoch_must_beat_the_mix_and_is_not_mixed_yet():
     assert (state.mix, state.unmixed, state.best["iou"]) == (None, {}, 0.75)
 
 
-def trained(steps):
-    task = learning_task()
+def trained(steps, *adapt, build=tiny_sam):
+    """A task after training steps, counted from 0; see `learning_task`"""
+    task = learning_task(*adapt, build=build)
     optimizer, ema = adamw(task.model, lr=0.01), Ema(task.model, 0.9)
     for seed in range(steps):
         train_step(task, [batch_of([1])], Box(jitter=0.1), seed, optimizer, 1.0)
@@ -112,6 +115,25 @@ def test_a_loaded_state_goes_on_exactly_as_the_saved_one(tmp_path):
         assert torch.equal(other_ema.averages[name], average), name
         assert not torch.equal(average, task.model.get_parameter(name)), name
     for (name, mine), theirs in zip(task.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs), name
+
+
+@each(LEARNING)
+def test_an_encoder_that_learns_in_part_goes_on_exactly(encoder, adapt, tmp_path):
+    path, own = tmp_path / "last.safetensors", {"build": BUILDS[encoder]}
+    whole, *_ = trained(4, ADAPTS[adapt], **own)
+    half, optimizer, ema = trained(2, ADAPTS[adapt], **own)
+    TrainState(total_steps=4, step=2).save(path, half.model, optimizer, ema)
+    halves, optimizer, ema = trained(0, ADAPTS[adapt], **own)
+    TrainState.load(path, halves.model, optimizer, ema)
+    for seed in (2, 3):
+        train_step(halves, [batch_of([1])], Box(jitter=0.1), seed, optimizer, 1.0)
+    untrained = BUILDS[encoder]().state_dict()
+    moved = [name for name, p in half.model.named_parameters() if p.requires_grad and "image_encoder" in name]
+    assert any(
+        name not in untrained or not torch.equal(half.model.get_parameter(name), untrained[name]) for name in moved
+    )
+    for (name, mine), theirs in zip(whole.model.state_dict().items(), halves.model.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
 
 

@@ -5,6 +5,7 @@ from sam_ft.prompts import Box, Clicks, Iterative, Point
 from sam_ft.training.optim import adamw
 from sam_ft.training.step import read_back, split_into_passes, train_step
 from sam_ft.utils.errors import TrainingError
+from tests.support.learning import ADAPTS, BUILDS, LEARNING, each
 from tests.support.steps import batch_of, learning_task, losses_of
 from tests.support.tiny import bce_iou
 
@@ -205,3 +206,27 @@ def test_a_task_without_a_loss_cannot_train(task):
     task.loss = None
     with pytest.raises(ValueError, match="no loss"):
         train_step(task, [batch_of([0])], Box(), 0, sgd(task), 1.0)
+
+
+@each(LEARNING)
+def test_activation_checkpointing_runs_the_suffix_twice_and_the_prefix_once(encoder, adapt):
+    gradients, runs = [], []
+    for checkpointing in (False, True):
+        task = learning_task(ADAPTS[adapt], build=BUILDS[encoder])
+        images, entered = task.model.image_encoder, []
+        images.activation_checkpointing = checkpointing
+        names = [unit.names[0] for unit in images.units()]
+        for name in names:
+            # Before and not after: the second run ends as soon as it has all that the backward pass needs.
+            module = images.get_submodule(name)
+            module.register_forward_pre_hook(lambda *_, name=name, entered=entered: entered.append(name))
+        passes = split_into_passes(task, batch_of([1]), Box(), 0)
+        for given in passes.decoder:
+            task(given)["loss"].sum().backward()
+        task(passes.encoder())["loss"].sum().backward()
+        gradients.append({name: p.grad for name, p in images.named_parameters() if p.requires_grad})
+        runs.append([entered.count(name) for name in names])
+    assert runs[0] == [1] * len(names)
+    assert runs[1] == [1] * task.cut + [2] * (len(names) - task.cut)
+    assert any(gradient.any() for gradient in gradients[0].values())
+    assert all(torch.equal(gradient, gradients[1][name]) for name, gradient in gradients[0].items())

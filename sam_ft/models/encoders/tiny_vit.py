@@ -141,16 +141,12 @@ class TinyViTBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         super().__init__()
-        self.window_size = window_size
         self.attn = WindowAttention(dim, num_heads, window_size)
         self.local_conv = ConvNorm(dim, dim, kernel=3, groups=dim)
         self.mlp = NormMlp(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        # Windows are padded with zeros before their layer norm, as in MobileSAM; SAM's ViT pads after it.
-        windows = self.attn(to_windows(x.permute(0, 2, 3, 1), self.window_size))
-        x = x + from_windows(windows, height, width).permute(0, 3, 1, 2)
+        x = x + self.attn(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         # It mixes neighboring windows, and has no residual.
         x = self.local_conv(x)
         return in_bands(self._add_mlp, x)
@@ -173,13 +169,14 @@ class NormMlp(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention within a window, with a learned bias per head and distance (LeViT, Graham et al. 2021)."""
+    """Attention within windows of a map, with a learned bias per head and distance (LeViT, Graham et al. 2021)."""
 
     bias_index: Tensor
 
     def __init__(self, dim: int, num_heads: int, window_size: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.window_size = window_size
         self.norm = nn.LayerNorm(dim)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -191,16 +188,19 @@ class WindowAttention(nn.Module):
         rows = torch.arange(self.qkv.out_features).reshape(self.num_heads, 3, -1)
         return rows.transpose(0, 1).reshape(3, -1)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """windows: (B, side, side, dim) → the same"""
-        batch, side, _, dim = windows.shape
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, H, W, dim) → the same"""
+        side, dim = self.window_size, x.shape[3]
+        # MobileSAM pads windows with zeros before the layer norm, which maps them to its bias; SAM's ViT pads after it.
+        # Padding after qkv saves a sixth of qkv and proj at 64 cells a side: all padding has the same q, k and v.
+        windows = to_windows(self.qkv(self.norm(x)), side, padding=self.qkv(self.norm.bias))
         # In LeViT's layout each head holds its q, k and v side by side; a ViT's holds all q, then all k, then all v.
-        qkv = self.qkv(self.norm(windows)).reshape(batch, side * side, self.num_heads, 3, dim // self.num_heads)
-        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B, heads, side², dim / heads)
+        qkv = windows.reshape(len(windows), side * side, self.num_heads, 3, dim // self.num_heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # each (B · windows, heads, side², dim / heads)
         # Looked up on every call: a kept copy would be stale after training or loading weights.
         bias = self.attention_biases[None, :, self.bias_index].to(q.dtype)
-        out = attention(q, k, v, bias)
-        return self.proj(out.transpose(1, 2).reshape(windows.shape))
+        out = attention(q, k, v, bias).transpose(1, 2).reshape(-1, side, side, dim)
+        return self.proj(from_windows(out, x.shape[1], x.shape[2]))
 
 
 def _distance_index(side: int) -> Tensor:
