@@ -88,6 +88,7 @@ class Sample:
     boxes: (N, 4) float32 x0, y0, x1, y1, tight round each mask before it was resized, so that an object smaller than
         a pixel of the input keeps its place; None until then
     ignore: (H, W) bool, pixels that count in no loss and no score; None if there are none
+    maps: (C, 4s, 4s) float32 that a head learns, nan where they do not count; None without a head, and in evaluation
     """
 
     image: Tensor
@@ -98,6 +99,7 @@ class Sample:
     object_index: Tensor
     boxes: Tensor | None = None
     ignore: Tensor | None = None
+    maps: Tensor | None = None
 
     def select(self, keep: Tensor) -> "Sample":
         """The same image with only the objects at `keep`, their masks dense: (n,) int64 positions or (N,) bool."""
@@ -146,13 +148,14 @@ class Original(TensorFields):
 class Batch(TensorFields):
     """Images, or their features, and all their objects on one axis.
 
-    images: (B, 3, S, S) uint8, zero where padded; None where there are features
-    features: of all B images; None where there are images
+    images: (B, 3, S, S) uint8, zero where padded; None where there are features, unless a head needs the pixels too
+    features: of all B images; None where they are not cached
     masks: (M, S, S) bool, (M, 0, 0) in evaluation · boxes: (M, 4), see `Sample.boxes`
     labels, object_index: (M,) int64 · image_index: (M,) int64 in [0, B), ascending
     names, sizes: one per image; `sizes` is the part of S × S that is not padding
     ignore: (B, S, S) bool, see `Sample.ignore`; None if no image has any, and in evaluation
     originals: one per image in evaluation, else empty
+    maps: (B, C, 4s, 4s) float32, see `Sample.maps`
     """
 
     images: Tensor | None
@@ -166,6 +169,7 @@ class Batch(TensorFields):
     sizes: list[Size]
     ignore: Tensor | None = None
     originals: list[Original] = field(default_factory=list)
+    maps: Tensor | None = None
 
     @property
     def num_objects(self) -> int:
@@ -209,6 +213,7 @@ class Batch(TensorFields):
             sizes=self.sizes[here],
             ignore=None if self.ignore is None else self.ignore[here],
             originals=self.originals[here],
+            maps=None if self.maps is None else self.maps[here],
         )
 
     def object_sizes(self) -> Tensor:

@@ -13,10 +13,11 @@ def collate(
     image_size: int,
     features: Features | None = None,
     originals: Sequence[Original] = (),
+    keep_pixels: bool = False,
 ) -> Batch:
     """Puts samples in the input frame into one batch.
 
-    features: of all samples, which then hold no pixels · originals: one per sample in evaluation
+    features: of all samples, which replace their pixels unless `keep_pixels` · originals: one per sample in evaluation
 
     An empty list makes a batch of no images: the share of a process that got none of the last, smaller batch.
     """
@@ -34,13 +35,14 @@ def collate(
         return torch.cat(parts) if parts else empty
 
     images = None
-    if features is None:
+    if features is None or keep_pixels:
         images = padded((len(samples), 3), image_size, torch.uint8, [sample.image[None] for sample in samples])
     ignore = None
     if not originals and any(sample.ignore is not None for sample in samples):
         none = torch.zeros(1, 0, 0, dtype=torch.bool)  # padded to all false
         parts = [none if sample.ignore is None else sample.ignore[None] for sample in samples]
         ignore = padded((len(samples),), image_size, torch.bool, parts)
+    maps = [sample.maps for sample in samples if sample.maps is not None]
     no_ids = torch.zeros(0, dtype=torch.int64)
     return Batch(
         images=images,
@@ -54,6 +56,7 @@ def collate(
         sizes=[s.size for s in samples],
         ignore=ignore,
         originals=list(originals),
+        maps=torch.stack(maps) if maps else None,
     )
 
 

@@ -1,9 +1,11 @@
 """The batches of an epoch: samples with pixels or cached features, augmented and resized, all by seed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from sam_ft.data.collate import collate
@@ -17,6 +19,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 View = tuple[int, int]  # an image's position in its split, and which of the 8 views of `transforms.dihedral`
+MakeMaps = Callable[[Sample, int], Tensor]
 ReadFeatures = Callable[[Sequence[str]], Features | None]  # by the keys of cached views; None if one is missing
 
 
@@ -62,6 +65,8 @@ class TrainingSet(Dataset):
 
     views: train on that many of each image's 8 dihedral views; None for those that the augmentation draws
     read_features: replaces the pixels of a batch if it has the features of all its images
+    make_maps: of a head: (sample with all of its objects in the original frame, view) → `Sample.maps`; its batches
+        have pixels beside features
     keys: of the views whose features are cached
 
     Raises:
@@ -77,6 +82,7 @@ class TrainingSet(Dataset):
         seed: int,
         views: int | None = None,
         read_features: ReadFeatures | None = None,
+        make_maps: MakeMaps | None = None,
     ) -> None:
         self.split = split
         self.augment = augment
@@ -85,6 +91,7 @@ class TrainingSet(Dataset):
         self.seed = seed
         self.views = views
         self.read_features = read_features
+        self.make_maps = make_maps
         self.keys: dict[View, str] = {}
         if views is not None and augment.not_cacheable:
             raise ConfigError(
@@ -116,12 +123,16 @@ class TrainingSet(Dataset):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         # All from the cache or all as pixels: a batch holds no mixture.
         features = features_of(self.read_features, [draw.key for draw in draws])
-        samples = [self._sample(draw, with_pixels=features is None) for draw in draws]
-        return collate(samples, self.image_size, features)
+        with_pixels = features is None or self.make_maps is not None
+        samples = [self._sample(draw, with_pixels) for draw in draws]
+        return collate(samples, self.image_size, features, keep_pixels=self.make_maps is not None)
 
     def _sample(self, draw: Draw, with_pixels: bool) -> Sample:
         sample = self.split[draw.image] if with_pixels else self.split.annotations(draw.image)
         seed = derive_seed(self.seed, draw.epoch, sample.name)
+        if self.make_maps is not None:  # of all objects, before some are drawn
+            whole = self.augment(sample, seed) if draw.view is None else sample
+            sample = replace(sample, maps=self.make_maps(whole, draw.view or 0))
         # A random subset in the order of the image, before masks are dense, augmented and resized: that costs by the
         # object.
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
@@ -135,13 +146,18 @@ class TrainingSet(Dataset):
 class EvaluationSet(Dataset):
     """Batches of samples as they are, with all objects and the original masks; features as in `TrainingSet`.
 
+    keep_pixels: for a head, also beside features
+
     Compact masks stay compact, see `types.Masks`.
     """
 
-    def __init__(self, split: Split, image_size: int, read_features: ReadFeatures | None = None) -> None:
+    def __init__(
+        self, split: Split, image_size: int, read_features: ReadFeatures | None = None, keep_pixels: bool = False
+    ) -> None:
         self.split = split
         self.image_size = image_size
         self.read_features = read_features
+        self.keep_pixels = keep_pixels
         self.keys: dict[View, str] = {}
 
     def __len__(self) -> int:
@@ -157,13 +173,12 @@ class EvaluationSet(Dataset):
 
     def batch(self, images: Sequence[int]) -> Batch:
         features = features_of(self.read_features, [self.keys.get((image, 0), "") for image in images])
-        read = self.split.__getitem__ if features is None else self.split.annotations
+        read = self.split.__getitem__ if features is None or self.keep_pixels else self.split.annotations
         samples = [read(image) for image in images]
         # Scores are taken in the original frame, so its masks go along.
         originals = [Original(sample.masks, sample.ignore, sample.size) for sample in samples]
-        return collate(
-            [resize_for_evaluation(sample, self.image_size) for sample in samples], self.image_size, features, originals
-        )
+        resized = [resize_for_evaluation(sample, self.image_size) for sample in samples]
+        return collate(resized, self.image_size, features, originals, self.keep_pixels)
 
 
 def features_of(read: ReadFeatures | None, keys: Sequence[str]) -> Features | None:

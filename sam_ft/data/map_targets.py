@@ -17,7 +17,7 @@ def instance_targets(sample: Sample, view: int, image_size: int, side: int) -> T
     """The maps of `instances.maps.instance_maps` in the frame of the head's output.
 
     sample: in the original frame, with all of its objects · view: one of the 8 of `transforms.dihedral`
-    image_size: S · side: 4s, which divides S → (3, 4s, 4s) float32, zero in the padding
+    image_size: S · side: 4s, which divides S → (3, 4s, 4s) float32, nan in the padding and in ignored regions
 
     Objects are resized by nearest neighbor, as those of the prompts; the maps are averaged over the pixels of a cell.
     """
@@ -25,7 +25,8 @@ def instance_targets(sample: Sample, view: int, image_size: int, side: int) -> T
     size = resized_size((ids.shape[0], ids.shape[1]), image_size)
     maps = torch.from_numpy(instance_maps(resize_masks(ids[None].contiguous(), size)[0].numpy()))
     padded = F.pad(maps, (0, image_size - size[1], 0, image_size - size[0]))
-    return F.avg_pool2d(padded, image_size // side)
+    means = F.avg_pool2d(padded, image_size // side)
+    return means.masked_fill(~valid_cells(sample, view, image_size, side), torch.nan)
 
 
 def valid_cells(sample: Sample, view: int, image_size: int, side: int) -> Tensor:

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from sam_ft.data.collate import collate
+from sam_ft.data.transforms import resize_longest_side
+from sam_ft.types import Features
 from tests.support.batches import evaluation, sample, training
 
 A, B, NONE = sample("a", 32, 64, objects=3), sample("b", 64, 48, objects=2), sample("none", 64, 64, objects=0)
@@ -46,3 +50,14 @@ def test_an_evaluation_keeps_masks_in_the_original_frame_alone():
 def test_a_sample_that_was_not_resized_is_refused():
     with pytest.raises(ValueError, match="a has no boxes"):
         collate([A], 64)
+
+
+def test_a_head_gets_pixels_beside_features_and_its_maps():
+    samples = [resize_longest_side(one, 64) for one in (A, B)]
+    samples = [replace(one, maps=torch.full((3, 16, 16), float(number))) for number, one in enumerate(samples)]
+    features = Features((torch.rand(2, 256, 4, 4),))
+    batch = collate(samples, 64, features, keep_pixels=True)
+    assert batch.images.shape == (2, 3, 64, 64)
+    assert batch.maps[:, 0, 0, 0].tolist() == [0, 1]
+    assert batch.image(1).maps[:, 0, 0, 0].tolist() == [1]
+    assert collate(samples, 64, features).images is None

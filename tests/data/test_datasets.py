@@ -1,9 +1,12 @@
+from functools import partial
+
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from sam_ft import types
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
+from sam_ft.data.map_targets import instance_targets
 from sam_ft.data.transforms import Augment, QuarterTurn, dihedral_sample, resize_longest_side
 from sam_ft.types import Features
 from sam_ft.utils.errors import ConfigError, DataError
@@ -152,3 +155,32 @@ def test_a_user_s_mistake_is_returned_as_a_value(monkeypatch):
     dataset = training_set()
     for found in (dataset.__getitems__([dataset.draw(1, 0)]), EvaluationSet(Blobs(COUNTS), 64).__getitems__([0])):
         assert isinstance(found, DataError)
+
+
+@pytest.mark.parametrize("transforms", [(), FLIPS, (*FLIPS, v2.ColorJitter(0.5))], ids=["none", "view", "augment"])
+def test_maps_of_a_head_show_all_objects_as_the_pixels_lie(transforms):
+    make_maps = partial(instance_targets, image_size=64, side=64)
+    with_head = training_set(transforms, max_objects=2, make_maps=make_maps)
+    every = training_set(transforms)
+    for epoch in range(4):
+        batch = with_head.batch([with_head.draw(epoch, 1)])
+        foreground = batch.maps[0, 0].nan_to_num() > 0
+        whole = every.batch([every.draw(epoch, 1)])
+        assert torch.equal(foreground, whole.masks.any(dim=0))
+        assert torch.equal(batch.images, whole.images)
+        assert batch.num_objects == 2
+
+
+def test_a_head_gets_pixels_beside_cached_features():
+    make_maps = partial(instance_targets, image_size=64, side=64)
+    dataset = training_set(FLIPS, read_features=read_by_name, make_maps=make_maps)
+    dataset.keys = {(1, view): "b" for view in range(8)}
+    batch = dataset.batch([dataset.draw(0, 1)])
+    assert batch.features is not None
+    fresh = training_set(FLIPS)
+    assert torch.equal(batch.images, fresh.batch([fresh.draw(0, 1)]).images)
+    kept = EvaluationSet(Blobs(COUNTS), 64, read_by_name, keep_pixels=True)
+    kept.keys = {(0, 0): "a"}
+    scored = kept.batch([0])
+    assert scored.features is not None
+    assert torch.equal(scored.images, EvaluationSet(Blobs(COUNTS), 64).batch([0]).images)

@@ -41,22 +41,20 @@ def maps_of(*rows):
 
 def test_a_loss_by_hand():
     # logits of 0: each pixel costs ln 2; Dice: 1 - (2 · 0.5 · 1 + 1) / (4 · 0.5 + 1 + 1)
-    maps, valid = maps_of([1, 0], [0, 0]), torch.ones(1, 2, 2, dtype=torch.bool)
-    (loss,) = InstanceHead().loss(torch.zeros(1, 3, 2, 2), maps, valid).tolist()
+    (loss,) = InstanceHead().loss(torch.zeros(1, 3, 2, 2), maps_of([1, 0], [0, 0])).tolist()
     assert loss == pytest.approx(math.log(2) + 1 - 2 / 4 + math.log(2))
 
 
 def test_pixels_that_do_not_count_have_no_gradient():
-    maps, valid = maps_of([1, 0], [0, 1]), torch.tensor([[[True, True], [True, False]]])
     logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
-    InstanceHead().loss(logits, maps, valid).sum().backward()
+    InstanceHead().loss(logits, maps_of([1, 0], [0, math.nan])).sum().backward()
     assert not logits.grad[..., 1, 1].any()
     assert logits.grad[..., 0, 0].all()
 
 
 def test_an_image_without_any_pixel_that_counts_has_a_finite_loss():
     logits = torch.zeros(1, 3, 2, 2, requires_grad=True)
-    InstanceHead().loss(logits, maps_of([1, 0], [0, 1]), torch.zeros(1, 2, 2, dtype=torch.bool)).sum().backward()
+    InstanceHead().loss(logits, torch.full((1, 3, 2, 2), math.nan)).sum().backward()
     assert not logits.grad.any()
 
 
@@ -65,9 +63,8 @@ def test_the_maps_themselves_are_the_best_prediction():
     head = InstanceHead()
     maps = torch.rand(1, 3, 4, 4)
     maps[:, 0] = maps[:, 0].round()
-    valid = torch.ones(1, 4, 4, dtype=torch.bool)
-    best = head.loss(maps.clamp(1e-4, 1 - 1e-4).logit(), maps, valid)
-    assert all(
-        best < head.loss((maps + 0.3 * torch.randn(maps.shape)).clamp(1e-4, 1 - 1e-4).logit(), maps, valid)
-        for _ in range(20)
-    )
+
+    def loss(prediction):
+        return head.loss(prediction.clamp(1e-4, 1 - 1e-4).logit(), maps)
+
+    assert all(loss(maps) < loss(maps + 0.3 * torch.randn(maps.shape)) for _ in range(20))
