@@ -121,8 +121,9 @@ class _Parts:
         self.foreground += other.foreground
 
     def join(self, order: int) -> FoundObject:
-        y0, x0 = (min(crop[axis] for crop in self.crops) for axis in (0, 1))
-        y1, x1 = (max(crop[axis] + crop[2].shape[axis] for crop in self.crops) for axis in (0, 1))
+        y0, x0 = min(top for top, _, _ in self.crops), min(left for _, left, _ in self.crops)
+        y1 = max(top + crop.shape[0] for top, _, crop in self.crops)
+        x1 = max(left + crop.shape[1] for _, left, crop in self.crops)
         mask = np.zeros((y1 - y0, x1 - x0), bool)
         for top, left, crop in self.crops:
             mask[top - y0 : top - y0 + crop.shape[0], left - x0 : left - x0 + crop.shape[1]] |= crop

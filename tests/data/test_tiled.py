@@ -89,7 +89,8 @@ def test_a_survey_counts_the_objects_of_tiles():
 def test_tiles_of_files_are_trained_and_evaluated_on(tmp_path):
     files = Folder(make(tmp_path), objects="components", min_area=1, val_fraction=0.5).split("train")
     tiled = TiledSplit(files, 5, overlap=0.2)
-    batch = TrainingSet(tiled, Augment([]), 64, 8, seed=0).batch([TrainingSet(tiled, Augment([]), 64, 8, 0).draw(0, 1)])
+    training = TrainingSet(tiled, Augment([]), 64, max_objects=8, seed=0)
+    batch = training.batch([training.draw(0, 1)])
     assert batch.names == [tiled.names[1]] == [f"{files.names[0]}@0,3"]
     assert batch.images.shape == (1, 3, 64, 64)
     once = TiledSplit(files, 5, overlap=0.2, once=True)

@@ -43,7 +43,7 @@ def read_image(path: str | Path, intensity: str = "percentile", page: int | None
         return to_rgb(path, picture)
     values = without_alpha(picture)
     if values.dtype != np.uint8:
-        check_finite(path, values.size - np.count_nonzero(np.isfinite(values)))
+        check_finite(path, int(np.count_nonzero(~np.isfinite(values))))
         own = float(values.min()), float(values.max())
         limits = intensity_limits(path, intensity, values.dtype, own, lambda q: np.percentile(values, q).tolist())
         return np.repeat(scale_to_8_bits(values, *limits), 3 // values.shape[-1], axis=-1)

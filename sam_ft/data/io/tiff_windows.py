@@ -107,4 +107,5 @@ class TiffWindows:
             decoded = tiff.decode(data, index, jpegtables=tiff.jpegtables, jpegheader=tiff.jpegheader)[0]
         else:
             decoded = tiff.decode(data, index)[0]
+        assert decoded is not None  # only without data
         return decoded[0]  # without the axis of depth

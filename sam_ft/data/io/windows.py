@@ -140,7 +140,7 @@ class ImageWindows:
         """The values that become 0 and 255: those of the whole image."""
         bad, count, low, high = 0, 0, np.inf, -np.inf
         for values in self._stored_bands():
-            bad += values.size - np.count_nonzero(np.isfinite(values))
+            bad += int(np.count_nonzero(~np.isfinite(values)))
             count += values.size
             low, high, dtype = min(low, values.min()), max(high, values.max()), values.dtype
         check_finite(self.path, bad)

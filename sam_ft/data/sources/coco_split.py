@@ -78,6 +78,10 @@ class CocoSplit:
         self._raise_errors()
         return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self._path(index)))
 
+    def size(self, index: int) -> Size:
+        """(H, W) of an image, by its header."""
+        return read_size(self._path(index))
+
     def fingerprint(self, index: int) -> str | None:
         """Changes whenever the image of a sample may have changed."""
         return fingerprint(self._path(index), self.intensity)

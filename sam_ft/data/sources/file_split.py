@@ -75,6 +75,10 @@ class FileSplit:
         objects = self._collect(read_masks(item, self.rules, size))
         return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), objects, size)
 
+    def size(self, index: int) -> Size:
+        """(H, W) of an image, by its header."""
+        return read_size(self.items[index].image, self.rules.page)
+
     def fingerprint(self, index: int) -> str | None:
         """Changes whenever the image of a sample may have changed."""
         return fingerprint(self.items[index].image, self.rules.intensity, self.rules.page)

@@ -1,0 +1,145 @@
+"""The tiles of a split's images as a split of its own, for small objects in large images."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sam_ft.data.datasets import Split
+from sam_ft.data.mask_crops import crop_masks, select_masks, union_of_masks
+from sam_ft.data.sources.survey import Survey
+from sam_ft.data.transforms import boxes_of, resize_image
+from sam_ft.types import Sample, Size
+from sam_ft.utils.geometry import resized_size
+from sam_ft.utils.tiles import TileGrid, Window
+
+MARK = "@"  # between the name of an image and the place of a tile
+
+
+class TiledSplit:
+    """The tiles of all images of a split, in their order; an image no larger than a tile is one sample, as it is.
+
+    A tile is named NAME@row,column after its first pixel. Labels and `object_index` are those of the image.
+
+    tile, overlap: see `TileGrid`
+    min_share: an object is in a tile that holds at least this share of its area; pixels of others are ignored there
+    once: an object is only in the tile that shows most of it, and other objects there are background, so that each
+        counts once in an evaluation
+    """
+
+    def __init__(
+        self, split: Split, tile: int, overlap: float = 0.25, min_share: float = 0.5, once: bool = False
+    ) -> None:
+        self.split = split
+        self.min_share = min_share
+        self.once = once
+        self.classes: Mapping[int, str] = split.classes
+        self.grids = [TileGrid(image_size(split, index), tile, overlap) for index in range(len(split))]
+        # The image of each tile, and the tile's number in its image.
+        self._places = [(image, number) for image, grid in enumerate(self.grids) for number in range(len(grid))]
+        self._windows = [list(grid) for grid in self.grids]
+        self.names = [self._name(*place) for place in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._cut(self.split[self._places[index][0]], index)
+
+    def annotations(self, index: int) -> Sample:
+        return self._cut(self.split.annotations(self._places[index][0]), index)
+
+    def fingerprint(self, index: int) -> str | None:
+        image, number = self._places[index]
+        whole = self.split.fingerprint(image)
+        if whole is None or len(self.grids[image]) == 1:
+            return whole
+        rows, columns = self._windows[image][number]
+        return f"{whole}|{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
+
+    def survey(self) -> Survey:
+        """Counts the objects of all tiles; the images have been surveyed before."""
+        objects, empty, index = 0, [], 0
+        for image, windows in enumerate(self._windows):
+            sample = self.split.annotations(image)  # once for all tiles of the image
+            for _ in windows:
+                found = len(self._cut(sample, index).object_index)
+                objects += found
+                if not found:
+                    empty.append(self.names[index])
+                index += 1
+        return Survey(len(self), objects, empty, lossy=0)
+
+    def _name(self, image: int, number: int) -> str:
+        rows, columns = self._windows[image][number]
+        name = self.split.names[image]
+        return name if len(self._windows[image]) == 1 else f"{name}{MARK}{rows.start},{columns.start}"
+
+    def _cut(self, sample: Sample, index: int) -> Sample:
+        image, number = self._places[index]
+        if len(self.grids[image]) == 1:
+            return sample
+        window = self._windows[image][number]
+        if not self.once:
+            return replace(crop_sample(sample, window, self.min_share), name=self.names[index])
+        best = torch.from_numpy(self.grids[image].best_tiles(boxes_of(sample).numpy()))
+        mine = torch.nonzero(best == number).flatten()
+        own = replace(
+            sample,
+            masks=select_masks(sample.masks, mine),
+            labels=sample.labels[mine],
+            object_index=sample.object_index[mine],
+        )
+        return replace(crop_sample(own, window, min_share=0), name=self.names[index])
+
+
+def image_of_tile(name: str) -> str:
+    """The name of the image of which a sample is a tile."""
+    return re.sub(rf"{MARK}\d+,\d+$", "", name)
+
+
+def image_size(split: Any, index: int) -> Size:
+    """The size of an image, by its header where the split has `size(index)`."""
+    return split.size(index) if hasattr(split, "size") else split.annotations(index).size
+
+
+def crop_sample(sample: Sample, window: Window, min_share: float) -> Sample:
+    """A window of a sample; pixels of objects with less than `min_share` of their area in it are ignored.
+
+    Objects without a pixel in the window are left out.
+    """
+    rows, columns = window
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    masks, shares = crop_masks(sample.masks, window)
+    kept, cut = (shares > 0) & (shares >= min_share), (shares > 0) & (shares < min_share)
+    positions = torch.nonzero(kept).flatten()
+    own = select_masks(masks, positions)
+    ignore = None if sample.ignore is None else sample.ignore[window].clone()
+    if cut.any():
+        rest = union_of_masks(select_masks(masks, torch.nonzero(cut).flatten()), size) & ~union_of_masks(own, size)
+        ignore = rest if ignore is None else ignore | rest
+    return replace(
+        sample,
+        image=sample.image[:, rows, columns].clone() if sample.image.numel() else sample.image,
+        masks=own,
+        labels=sample.labels[positions],
+        object_index=sample.object_index[positions],
+        boxes=None,
+        size=size,
+        ignore=ignore if ignore is not None and ignore.any() else None,
+    )
+
+
+def tile_extremes(tiles: Iterable[Tensor], side: int) -> Tensor:
+    """The smallest and the largest value of an image at the input side of its tiles, for `Sam.preprocess`.
+
+    tiles: (3, h, w) uint8 each, of one image · side: of the model's input → (2,) float32
+    """
+    low, high = 255, 0
+    for tile in tiles:
+        resized = resize_image(tile, resized_size((tile.shape[1], tile.shape[2]), side))
+        low, high = min(low, int(resized.min())), max(high, int(resized.max()))
+    return torch.tensor([low, high], dtype=torch.float32)
