@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,27 @@ from sam_ft.utils.errors import DataError
 
 DECODE_LIMIT = 2**31  # bytes that decoding may take where it needs the whole image, or a strip of it
 SCAN_BYTES = 2**25  # of values that are looked at at once
+
+
+class Windows(Protocol):
+    """An image of which any window can be read: a file, or an array in memory."""
+
+    size: Size
+
+    def read(self, rows: slice, columns: slice, /) -> Tensor:
+        """(3, h, w) uint8"""
+        ...
+
+
+class ArrayWindows:
+    """The windows of an image in memory, (H, W, 3) uint8."""
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self.size: Size = (image.shape[0], image.shape[1])
+        self._image = image
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        return image_tensor(self._image[rows, columns].copy())
 
 
 class ImageWindows:
@@ -163,9 +184,10 @@ class ImageWindows:
             pixel = 1
         needed = size[0] * size[1] * pixel * (2 if orientation > 1 else 1)
         if needed > limit:
+            plain = " of gray or RGB values without compression" if kind == "TIFF" else ""
             raise DataError(
                 f"{self.path}: is {size[1]} wide and {size[0]} high, and decoding {kind} as a whole takes "
-                f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so save it as a tiled TIFF"
+                f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so save it as a tiled TIFF{plain}"
             )
 
 
