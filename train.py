@@ -22,6 +22,7 @@ from sam_ft.cli.pruning import is_behind_sweep
 from sam_ft.cli.runs import open_run
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
+from sam_ft.data.map_targets import instance_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
@@ -70,6 +71,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     model = build(cfg.model).to(distributed.device())
     build(cfg.adapt)(model)
     freeze_unreached(model, train_prompter)
+    if (head := build(cfg.head)) is not None:
+        model.attach_head(head)
     model.image_encoder.activation_checkpointing = cfg.activation_checkpointing
     if cfg.compile:
         compile_parts(model)
@@ -81,8 +84,11 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
     # Two data sets, of which the loaders give each process its share.
     side = model.image_size
-    train_set = TrainingSet(splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read)
-    val_set = EvaluationSet(splits.val, side, read)
+    make_maps = None if model.head is None else partial(instance_targets, image_size=side, side=model.mask_side)
+    train_set = TrainingSet(
+        splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read, make_maps
+    )
+    val_set = EvaluationSet(splits.val, side, read, keep_pixels=model.head is not None)
     cost = EncodingCost(task.prefix)
     fill = partial(cache.fill, encode=cost.encode, per_pass=task.chunks.images, workers=cfg.workers)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)

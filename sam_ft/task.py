@@ -52,6 +52,17 @@ class DecoderPass(NamedTuple):
     num_rounds: int | None
 
 
+class HeadPass(NamedTuple):
+    """A forward and backward pass of a batch's images through the head.
+
+    features: embeddings of the batch, without a graph · images: (B, 3, S, S) uint8 · maps: (B, C, 4s, 4s)
+    """
+
+    features: Features
+    images: Tensor
+    maps: Tensor
+
+
 class EncoderPass(NamedTuple):
     """The backward pass of an encoder that learns, once for all objects.
 
@@ -91,13 +102,16 @@ class PromptedSegmentation(nn.Module):
         # Found once, when it is known what learns: each look goes through all parameters.
         self.cut = model.image_encoder.cut
 
-    def forward(self, given: "DecoderPass | EncoderPass") -> dict[str, Tensor]:
-        """The losses of a pass through the decoder, or a value whose gradient is that of the encoder.
+    def forward(self, given: DecoderPass | HeadPass | EncoderPass) -> dict[str, Tensor]:
+        """The losses of a pass through the decoder or the head, or a value whose gradient is that of the encoder.
 
         → {"loss": (m,), its terms: (m,)} for the m objects of the session, summed over these rounds and divided by all
-        rounds of their prompter; {"loss": (1,)} for the encoder
+        rounds of their prompter; {"loss": (B,)} for the head; {"loss": (1,)} for the encoder
         """
-        losses = self._decode(given) if isinstance(given, DecoderPass) else {"loss": given.product()}
+        if isinstance(given, DecoderPass):
+            losses = self._decode(given)
+        else:
+            losses = {"loss": self._head_loss(given) if isinstance(given, HeadPass) else given.product()}
         if distributed.world_size() > 1:
             # DistributedDataParallel waits for the gradient of every parameter, also of those that these prompts do
             # not reach; the prompts of another process may.
@@ -106,7 +120,14 @@ class PromptedSegmentation(nn.Module):
             losses["loss"] = losses["loss"] + 0 * touched
         return losses
 
-    def _decode(self, given: "DecoderPass") -> dict[str, Tensor]:
+    def _head_loss(self, given: HeadPass) -> Tensor:
+        head = self.model.head
+        assert head is not None
+        with self.autocast():
+            logits = head(given.features.embedding, given.images)
+        return head.loss(logits.float(), given.maps)
+
+    def _decode(self, given: DecoderPass) -> dict[str, Tensor]:
         if self.loss is None:
             raise ValueError("this task was made for evaluation: it has no loss")
         session = given.session

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam_ft.models.encoders.encoder import ImageEncoder
+from sam_ft.models.heads import MapHead
 from sam_ft.models.mask_decoder import MaskDecoder
 from sam_ft.models.prompt_encoder import PromptEncoder
 from sam_ft.types import Features, Prediction, Prompts, Size
@@ -45,6 +46,7 @@ class Sam(nn.Module):
         self.image_size = image_size
         self.normalize = normalize
         self.base_sha256: str | None = None
+        self.head_name: str | None = None
         # ImageNet's, for values of 0 to 255. Not persistent: the official state dicts do not hold them.
         mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)
@@ -53,6 +55,18 @@ class Sam(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.pixel_mean.device
+
+    def attach_head(self, head: MapHead) -> None:
+        """Adds a head for what needs no prompts; its parameters are called by its name."""
+        self.add_module(head.name, head.to(self.device))
+        self.head_name = head.name
+
+    @property
+    def head(self) -> MapHead | None:
+        return None if self.head_name is None else self.get_submodule(self.head_name)  # type: ignore[return-value]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return [] if self.head is None else list(self.head.parameters())
 
     @property
     def mask_side(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from sam_ft.adapt.lora_layer import is_factor, lora_options
 from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, read_lora_options
 from sam_ft.models import Sam
+from sam_ft.models.heads import InstanceHead
 from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import trained_parameters
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
@@ -57,6 +58,8 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             check_factors_fit(model, merged, theirs)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    if model.head is None and any(name.startswith(f"{InstanceHead.name}.") for name in tensors):
+        model.attach_head(InstanceHead())
     own = model.state_dict()
     unknown = [name for name in tensors if name not in own]
     if unknown:

@@ -16,6 +16,7 @@ def adamw(
     lr: float = 1e-4,
     lr_factors: Sequence[tuple[str, float]] = (),
     lora_lr_factor: float = 10.0,
+    head_lr_factor: float = 20.0,
     layer_decay: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -26,6 +27,7 @@ def adamw(
         factor on their lr; the first matching pattern applies. AdamW multiplies weight decay by the lr, so the factor
         scales it too
     lora_lr_factor: the same for the factors of `adapt.Lora` that match no pattern of lr_factors
+    head_lr_factor: the same for the parameters of a head, which begin at random
     layer_decay: factor on the lr from each unit of the image encoder to the one before it, see `layer_factors`;
         multiplies with the others. None: 1
 
@@ -35,11 +37,13 @@ def adamw(
     """
     check_betas(betas)
     check_lr_factors([name for name, _ in model.named_parameters()], lr_factors)
-    if not 0 < lora_lr_factor < math.inf:
-        raise ValueError(f"lora_lr_factor={lora_lr_factor}; expected a number above 0")
+    for option, factor in (("lora_lr_factor", lora_lr_factor), ("head_lr_factor", head_lr_factor)):
+        if not 0 < factor < math.inf:
+            raise ValueError(f"{option}={factor}; expected a number above 0")
     factors = layer_factors(model, 1.0 if layer_decay is None else layer_decay)
     for name in factors:
-        default = lora_lr_factor if is_factor(name) else 1.0
+        in_head = model.head_name is not None and name.startswith(f"{model.head_name}.")
+        default = lora_lr_factor if is_factor(name) else head_lr_factor if in_head else 1.0
         factors[name] *= next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), default)
     groups = parameter_groups(model, lr, factors, weight_decay)
     # fused: one kernel instead of ten per parameter

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from sam_ft.prompts import InteractiveSession, Prompter
-from sam_ft.task import DecoderPass, EncoderPass, PromptedSegmentation
+from sam_ft.task import DecoderPass, EncoderPass, HeadPass, PromptedSegmentation
 from sam_ft.training.parallel import gradient_sync, unwrap
 from sam_ft.types import Batch, Features
 from sam_ft.utils import distributed
@@ -21,7 +21,8 @@ from sam_ft.utils.seeds import derive_seed
 class StepResult:
     """Numbers of one step, still on the device, which `read_back` brings to the CPU.
 
-    objects: of all processes · grad_norm: before clipping
+    objects: of all processes · grad_norm: before clipping, without the head
+    head_loss: this process's part of the mean over the images of the global batch; None without a head
     losses: each (m,) for the objects of this process · images: the name of the image of each of them
     """
 
@@ -29,6 +30,7 @@ class StepResult:
     grad_norm: Tensor
     losses: dict[str, Tensor]
     images: list[tuple[list[str], Tensor]] = field(repr=False)
+    head_loss: Tensor | None = None
 
 
 def train_step(
@@ -44,40 +46,54 @@ def train_step(
 
     chunk: objects of one backward pass; None for the device's default
 
-    Losses are summed and divided by the number of objects in the whole global batch. DistributedDataParallel then
-    divides by the number of processes, hence the factor. A gradient that is not finite leaves the weights as they are.
+    Losses are summed and divided by the number of objects in the whole global batch, those of a head by the number of
+    its images. DistributedDataParallel then divides by the number of processes, hence the factor. A gradient that is
+    not finite leaves the weights as they are.
     """
     # Known before the first backward pass: every loss is divided by the objects of the whole global batch.
-    (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
+    own_images = sum(len(batch.names) for batch in micro_batches)
+    objects, images_of_all = distributed.sum_over_ranks([sum(b.num_objects for b in micro_batches), own_images])
     if not objects:
         return None
     torch.manual_seed(derive_seed(seed, distributed.rank()))  # of dropout, so a resumed run drops the same values
     losses: list[dict[str, Tensor]] = []
     images: list[tuple[list[str], Tensor]] = []
+    head_losses: list[Tensor] = []
     for number, batch in enumerate(micro_batches, 1):
         passes = split_into_passes(unwrap(wrapped), batch, prompter, seed, chunk)
         # Gradients add up over passes; processes average them once, in the last pass of the last micro-batch.
         last = number == len(micro_batches)
         while passes.decoder:
             given = passes.decoder.pop(0)  # free the inputs of each pass once it has run
-            with gradient_sync(wrapped, enabled=last and not passes.decoder and not passes.encoder_learns):
+            with gradient_sync(
+                wrapped, enabled=last and not passes.decoder and not passes.head and not passes.encoder_learns
+            ):
                 found = wrapped(given)
                 (found["loss"].sum() * (distributed.world_size() / objects)).backward()
             losses.append({name: values.detach() for name, values in found.items()})
             images.append((batch.names, given.session.batch.image_index))
+        if passes.head:
+            with gradient_sync(wrapped, enabled=last and not passes.encoder_learns):
+                loss = wrapped(passes.head)["loss"].sum() / images_of_all
+                (loss * distributed.world_size()).backward()
+            head_losses.append(loss.detach())
         if passes.encoder_learns:
             with gradient_sync(wrapped, enabled=last):
                 wrapped(passes.encoder())["loss"].sum().backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     for p in trained:  # unused parameters get a zero gradient, so 1 and N processes take the same step
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    # The norm is one number over all parameters; it stays on the device.
-    norm = clip_grad_norm_(trained, clip_norm)  # the same on all processes, as their gradients are
-    result = StepResult(objects, norm, {name: torch.cat([some[name] for some in losses]) for name in losses[0]}, images)
+    # The norm is one number over all parameters but those of a head, which has its own, so that the decoder's steps do
+    # not depend on it. Both are the same on all processes, as gradients are, and stay on the device.
+    head = {*unwrap(wrapped).model.head_parameters()}
+    norm = clip_grad_norm_([p for p in trained if p not in head], clip_norm)
+    finite = (norm + clip_grad_norm_([p for p in trained if p in head], clip_norm) if head else norm).isfinite()
+    by_term = {name: torch.cat([some[name] for some in losses]) for name in losses[0]}
+    result = StepResult(objects, norm, by_term, images, torch.stack(head_losses).sum() if head_losses else None)
     # A fused optimizer skips the step on the device, and `read_back` raises later. Others must know it now.
     if getattr(optimizer, "_step_supports_amp_scaling", False):
-        optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]  # the kernel skips: no read-back
-    elif not isfinite(norm):
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the kernel skips: no read-back
+    elif not finite:
         raise_not_finite(result)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)  # frees the gradients until the next step
@@ -88,12 +104,13 @@ def train_step(
 class Passes:
     """The passes that train all objects of a batch, each with a backward pass of its own.
 
-    decoder: one after the other, so that memory holds one round of a few objects
+    decoder: one after the other, so that memory holds one round of a few objects · head: None without one
     embedding: (B, 256, s, s) with its graph, if the encoder learns · leaf: the same without, where the gradients of the
         decoder's passes add up
     """
 
     decoder: list[DecoderPass]
+    head: HeadPass | None
     embedding: Tensor
     leaf: Tensor
 
@@ -125,11 +142,18 @@ def split_into_passes(
                 passes += [DecoderPass(features, session, 1)] * own_prompter.rounds
             else:
                 passes.append(DecoderPass(features, session, None))
-    return Passes(passes, embedding, leaf)
+    head = None
+    if task.model.head is not None:
+        assert batch.images is not None
+        assert batch.maps is not None
+        head = HeadPass(features, batch.images, batch.maps)
+    return Passes(passes, head, embedding, leaf)
 
 
 def read_back(results: Sequence[StepResult]) -> Iterator[dict[str, float]]:
     """Yields for each step the means of its losses over the objects of all processes, "grad_norm" and "objects".
+
+    With a head also "head", its mean loss over the images.
 
     All numbers leave the device in one copy: here the loop waits for it.
 
@@ -138,16 +162,25 @@ def read_back(results: Sequence[StepResult]) -> Iterator[dict[str, float]]:
     """
     if not results:
         return
-    sums = [torch.stack([one.grad_norm, *(values.sum() for values in one.losses.values())]) for one in results]
+    sums = [
+        torch.stack([one.grad_norm, *(values.sum() for values in one.losses.values()), *_head_loss(one)])
+        for one in results
+    ]
     numbers = torch.stack(sums).tolist()
     # The norm is the same on all processes, so all stop at the same step.
     good = next((i for i, (norm, *_) in enumerate(numbers) if not isfinite(norm)), len(numbers))
     totals = distributed.sum_over_ranks([total for _, *own in numbers[:good] for total in own])
-    for result, (norm, *own) in zip(results[:good], numbers[:good], strict=True):
-        means = [totals.pop(0) / result.objects for _ in own]
-        yield {**dict(zip(result.losses, means, strict=True)), "grad_norm": norm, "objects": result.objects}
+    for result, (norm, *_) in zip(results[:good], numbers[:good], strict=True):
+        means = dict(zip(result.losses, [totals.pop(0) / result.objects for _ in result.losses], strict=True))
+        if result.head_loss is not None:
+            means["head"] = totals.pop(0)  # divided by the images before
+        yield {**means, "grad_norm": norm, "objects": result.objects}
     if good < len(numbers):
         raise_not_finite(results[good])
+
+
+def _head_loss(result: StepResult) -> list[Tensor]:
+    return [] if result.head_loss is None else [result.head_loss]
 
 
 def raise_not_finite(result: StepResult) -> None:

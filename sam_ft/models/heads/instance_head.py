@@ -12,6 +12,8 @@ BACKGROUND_WEIGHT = 0.1  # of the distance maps, which are 0 there: enough that 
 class InstanceHead(MapHead):
     """Predicts foreground, center and boundary of `instances.maps.instance_maps`, as logits."""
 
+    name = "instance_head"
+
     def __init__(self) -> None:
         super().__init__(out_channels=3)
 

@@ -14,6 +14,8 @@ class MapHead(nn.Module):
     out_channels: maps · in_channels: of the embedding · widths: channels at s, 2s and 4s
     """
 
+    name: str  # before those of its parameters in a checkpoint
+
     def __init__(self, out_channels: int, in_channels: int = 256, widths: tuple[int, int, int] = (64, 32, 16)) -> None:
         super().__init__()
         low, middle, high = widths
@@ -38,6 +40,10 @@ class MapHead(nn.Module):
         x = self.block_low(self.project(embedding))
         x = self.block_middle(torch.cat([_twice(x), skip_middle], dim=1))
         return self.out(self.block_high(torch.cat([_twice(x), skip_high], dim=1)))
+
+    def loss(self, logits: Tensor, maps: Tensor) -> Tensor:
+        """The loss of each image: (B, C, 4s, 4s) both, maps nan where they do not count → (B,)"""
+        raise NotImplementedError
 
 
 def _block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
