@@ -37,6 +37,7 @@ class TiffWindows:
         self._stored_bands = 1 if self._planar else tiff.samplesperpixel
         self._raw = tiff.is_final and not tiff.is_tiled
         self._kept: OrderedDict[tuple[int, int, int], NDArray] = OrderedDict()
+        self._kept_bytes = 0
         if self._raw:
             self.segment = (min(RAW_ROWS, self.size[0]), self.size[1])
         elif tiff.is_tiled:
@@ -80,8 +81,9 @@ class TiffWindows:
             self._kept.move_to_end(key)
             return self._kept[key]
         segment = self._kept[key] = self._read_rows(plane, down) if self._raw else self._decode(plane, down, across)
-        while len(self._kept) > 1 and sum(one.nbytes for one in self._kept.values()) > KEPT_BYTES:
-            self._kept.popitem(last=False)
+        self._kept_bytes += segment.nbytes
+        while len(self._kept) > 1 and self._kept_bytes > KEPT_BYTES:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
         return segment
 
     def _read_rows(self, plane: int, down: int) -> NDArray:
