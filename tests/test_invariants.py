@@ -35,6 +35,23 @@ def test_objects_in_chunks_give_the_same_losses_and_gradients(single):
     assert_same(single, steps("mask_decoder", None, COUNTS, chunk=3))
 
 
+def test_a_head_leaves_the_steps_of_the_decoder_as_they_are(single):
+    with_head = steps("mask_decoder", None, COUNTS, "float32", head=True)
+    assert [{**losses, "head": 0} for losses in single["losses"]] == [{**v, "head": 0} for v in with_head["losses"]]
+    assert all(torch.equal(with_head["weights"][name], weight) for name, weight in single["weights"].items())
+    assert with_head["losses"][0]["head"] != with_head["losses"][-1]["head"]
+
+
+def test_a_head_and_the_encoder_under_it_train_as_whole_batches_in_accumulation_and_in_two_processes(two_processes):
+    whole = steps("image_encoder.blocks.1", None, COUNTS, head=True)
+    alone = steps("image_encoder.blocks.1", None, COUNTS)
+    name = "image_encoder.blocks.1.attn.qkv.weight"
+    assert not torch.equal(whole["gradients"][name], alone["gradients"][name])  # the head's loss reaches the encoder
+    assert_same(whole, steps("image_encoder.blocks.1", 1, COUNTS, chunk=2, head=True))
+    for result in two_processes("head"):
+        assert_same(whole, result)
+
+
 @pytest.fixture(scope="module")
 def interactive():
     return steps("mask_decoder", None, COUNTS, prompter="iterative")

@@ -58,7 +58,9 @@ def train_step(
     torch.manual_seed(derive_seed(seed, distributed.rank()))  # of dropout, so a resumed run drops the same values
     losses: list[dict[str, Tensor]] = []
     images: list[tuple[list[str], Tensor]] = []
-    head_losses: list[Tensor] = []
+    model = unwrap(wrapped).model
+    # A process may have no image of a step.
+    head_loss = None if model.head is None else torch.zeros((), device=model.device)
     for number, batch in enumerate(micro_batches, 1):
         passes = split_into_passes(unwrap(wrapped), batch, prompter, seed, chunk)
         # Gradients add up over passes; processes average them once, in the last pass of the last micro-batch.
@@ -76,7 +78,7 @@ def train_step(
             with gradient_sync(wrapped, enabled=last and not passes.encoder_learns):
                 loss = wrapped(passes.head)["loss"].sum() / images_of_all
                 (loss * distributed.world_size()).backward()
-            head_losses.append(loss.detach())
+            head_loss = head_loss + loss.detach()
         if passes.encoder_learns:
             with gradient_sync(wrapped, enabled=last):
                 wrapped(passes.encoder())["loss"].sum().backward()
@@ -85,11 +87,11 @@ def train_step(
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
     # The norm is one number over all parameters but those of a head, which has its own, so that the decoder's steps do
     # not depend on it. Both are the same on all processes, as gradients are, and stay on the device.
-    head = {*unwrap(wrapped).model.head_parameters()}
+    head = {*model.head_parameters()}
     norm = clip_grad_norm_([p for p in trained if p not in head], clip_norm)
     finite = (norm + clip_grad_norm_([p for p in trained if p in head], clip_norm) if head else norm).isfinite()
     by_term = {name: torch.cat([some[name] for some in losses]) for name in losses[0]}
-    result = StepResult(objects, norm, by_term, images, torch.stack(head_losses).sum() if head_losses else None)
+    result = StepResult(objects, norm, by_term, images, head_loss)
     # A fused optimizer skips the step on the device, and `read_back` raises later. Others must know it now.
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the kernel skips: no read-back
@@ -143,9 +145,7 @@ def split_into_passes(
             else:
                 passes.append(DecoderPass(features, session, None))
     head = None
-    if task.model.head is not None:
-        assert batch.images is not None
-        assert batch.maps is not None
+    if batch.images is not None and batch.maps is not None:  # None in a batch of no images too
         head = HeadPass(features, batch.images, batch.maps)
     return Passes(passes, head, embedding, leaf)
 

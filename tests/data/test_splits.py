@@ -1,7 +1,7 @@
 import pytest
 
 from sam_ft.data.sources.survey import Survey
-from sam_ft.data.splits import open_split, open_splits, survey_splits
+from sam_ft.data.splits import open_split, open_splits, survey_splits, tile_splits
 from sam_ft.utils.errors import DataError
 from tests.support.blobs import Blobs
 
@@ -44,6 +44,18 @@ def test_images_without_objects_are_validated_and_not_trained_on():
     train, val, trainable = survey_splits(*open_splits(Data(train=Surveyed([2, 0, 1, 0, 3]), val=Surveyed([1, 0]))))
     assert (len(train), len(val)) == (5, 2)
     assert trainable == [0, 2, 4]
+
+
+def test_tiles_without_objects_are_validated_and_not_trained_on():
+    splits = survey_splits(*open_splits(Data(train=Surveyed([1, 2]), val=Surveyed([1, 0]))))
+    assert tile_splits(splits, None, 64) == (splits, None)
+    (train, val, trainable), side = tile_splits(splits, 32, 64)
+    assert side == 32
+    assert trainable == [index for index in range(len(train)) if len(train[index].masks)]
+    assert 0 < len(trainable) < len(train)
+    assert sum(len(val[index].masks) for index in range(len(val))) == 1  # once
+    (whole, _, trainable), side = tile_splits(splits, "auto", 64)
+    assert (whole.names, trainable, side) == (["blobs_0", "blobs_1"], [0, 1], 72)
 
 
 def test_bad_images_are_left_out_of_both_splits():

@@ -6,7 +6,7 @@ import torch
 
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.sources.folder import Folder
-from sam_ft.data.tiled import TiledSplit, crop_sample, image_of_tile, tile_extremes
+from sam_ft.data.tiled import TiledSplit, crop_sample, image_of_tile, resolve_tile, tile_extremes
 from sam_ft.data.transforms import Augment
 from sam_ft.models.sam import value_extremes
 from sam_ft.types import Sample, dense
@@ -118,3 +118,14 @@ def test_extremes_of_tiles_are_those_of_the_image_where_it_is_one_tile(tile):
         assert torch.equal(extremes[None], value_extremes(batch.images, batch.sizes))
     each = [tile_extremes([tiled[index].image], 64) for index in range(len(tiled))]
     assert extremes.tolist() == [min(low for low, _ in each), max(high for _, high in each)]
+
+
+def test_auto_takes_the_tile_from_the_objects_and_images_of_the_split(messages):
+    blobs = Blobs([5, 4, 6])  # discs of 10 to 16 px in images of up to 72
+    assert resolve_tile(None, blobs, 64) is None
+    assert resolve_tile(40, blobs, 64) == 40
+    short = sorted(min(mask.any(1).sum(), mask.any(0).sum()) for index in range(3) for mask in blobs[index].masks)
+    assert short[0] * 64 // 12 <= resolve_tile("auto", blobs, 64) <= short[3] * 64 // 12
+    assert resolve_tile("auto", blobs, 1024) == 72  # no image is cut
+    for wrong in ("big", 0, True, 8.5):
+        messages.refusal(lambda wrong=wrong: resolve_tile(wrong, blobs, 64), f"tile={wrong}", "auto")

@@ -1,5 +1,7 @@
 """Trains a tiny model for a few steps, in one process or, as a job of two_processes.py, in two."""
 
+from functools import partial
+
 import torch
 from torchvision.transforms import v2
 
@@ -7,10 +9,12 @@ from sam_ft.adapt import Freeze, freeze_unreached
 from sam_ft.cache import EmbeddingCache, no_cache
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
+from sam_ft.data.map_targets import instance_targets
 from sam_ft.data.transforms import Augment, QuarterTurn
 from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.models.compiled import compile_parts
+from sam_ft.models.heads import InstanceHead
 from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.parallel import wrap
@@ -38,6 +42,7 @@ def steps(
     views=None,
     flips=False,
     build=tiny_sam,
+    head=False,
 ):
     """{"losses": of each step, "gradients": of the last one, "weights": after it, "scores": of a validation}.
 
@@ -45,11 +50,13 @@ def steps(
     dtype: of the embeddings in a cache, None for no cache
     backend: of torch.compile, None for none
     views: as of cache.views, None for all that the augmentation draws: quarter turns, and flips if `flips`
-    build: makes the model
+    build: makes the model · head: also trains an `InstanceHead`
     """
     train_prompter = PROMPTERS[prompter]()
     task = learning_task(f"{adapt}*" if isinstance(adapt, str) else adapt, prompter=train_prompter, build=build)
     model = task.model
+    if head:
+        model.attach_head(InstanceHead())
     if backend:
         compile_parts(model, backend)
     cache = EmbeddingCache(dtype) if dtype else no_cache()
@@ -62,7 +69,8 @@ def steps(
     split = Blobs(counts)
     images = range(len(split))
     augment = Augment([v2.RandomHorizontalFlip(), QuarterTurn()] if flips else [QuarterTurn()])
-    train_set = TrainingSet(split, augment, model.image_size, 3, 0, views, cache.read)
+    make_maps = partial(instance_targets, image_size=model.image_size, side=model.mask_side) if head else None
+    train_set = TrainingSet(split, augment, model.image_size, 3, 0, views, cache.read, make_maps)
     loader = TrainingLoader(train_set, images, batch_size, micro_batch_size, seed=0, workers=0)
     losses, gradients = [], {}
     keep = optimizer.zero_grad

@@ -31,6 +31,7 @@ JOBS = {
     "encoder": lambda: steps("", None, [3]),  # one image leaves the second process without any
     "encoder in chunks": lambda: steps("", 1, COUNTS, chunk=2, prompter="iterative"),
     **{f"{e}, {a}": partial(steps, ADAPTS[a], 1, [3, 2, 1], chunk=2, build=BUILDS[e]) for e, a in LEARNING},
+    "head": lambda: steps("image_encoder.blocks.1", 1, COUNTS, "float32", chunk=2, head=True),
     "metric": lambda: tuple(scored()),
     "resumed": resumed,
 }
