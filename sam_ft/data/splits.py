@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from sam_ft.data.datasets import Split
 from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.survey import Survey, components_hint
+from sam_ft.data.tiled import TiledSplit, resolve_tile
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
 
@@ -50,6 +51,26 @@ def survey_splits(train: Split, val: Split) -> Splits:
     train, val = (without_bad(split, survey) for split, survey in zip((train, val), found, strict=True))
     empty = set(found[0].empty)
     return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty])
+
+
+def tile_splits(splits: Splits, tile: int | str | None, image_size: int) -> tuple[Splits, int | None]:
+    """The tiles of both splits, and their side in pixels of the files.
+
+    tile: see `resolve_tile` · image_size: S of the model
+
+    An image no larger than a tile stays as it is. In validation each object is in one tile only.
+    """
+    side = distributed.broadcast_from_main(lambda: resolve_tile(tile, splits.train, image_size))
+    if side is None:
+        return splits, None
+    train, val = TiledSplit(splits.train, side), TiledSplit(splits.val, side, once=True)
+    # One process reads the masks.
+    survey = distributed.broadcast_from_main(train.survey)
+    empty = set(survey.empty)
+    log.info(
+        "tiles of %d px: %d for training with %d objects, %d for validation", side, len(train), survey.objects, len(val)
+    )
+    return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty]), side
 
 
 def open_split(data: Any, name: str) -> Split:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,9 +14,11 @@ from sam_ft.data.mask_crops import crop_masks, select_masks, union_of_masks
 from sam_ft.data.sources.survey import Survey
 from sam_ft.data.transforms import boxes_of, resize_image
 from sam_ft.types import Sample, Size
+from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import resized_size
-from sam_ft.utils.tiles import TileGrid, Window
+from sam_ft.utils.tiles import TileGrid, Window, auto_tile
 
+SMALLEST_TILE = 16  # px
 MARK = "@"  # between the name of an image and the place of a tile
 
 
@@ -94,6 +97,29 @@ class TiledSplit:
             object_index=sample.object_index[mine],
         )
         return replace(crop_sample(own, window, min_share=0), name=self.names[index])
+
+
+def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int | None:
+    """The side of the tiles of a split, None for whole images.
+
+    tile: pixels of the files, "auto" for `auto_tile` of the split's objects, or None
+    split: for training · image_size: S of the model
+
+    Raises: ConfigError when it has another value.
+    """
+    if tile is None:
+        return None
+    if tile != "auto":
+        if type(tile) is not int or tile < SMALLEST_TILE:  # true is an int to Python
+            raise ConfigError(f"tile={tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
+        return tile
+    short_sides, longest_sides = [np.zeros(0)], []
+    for index in range(len(split)):
+        sample = split.annotations(index)
+        x0, y0, x1, y1 = boxes_of(sample).numpy().T
+        short_sides.append(np.minimum(x1 - x0, y1 - y0))
+        longest_sides.append(max(sample.size))
+    return auto_tile(np.concatenate(short_sides), longest_sides, image_size)
 
 
 def image_of_tile(name: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from sam_ft.data.tiled import image_of_tile
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.metrics.aggregate import GroupScores
 from sam_ft.prompts import Prompter
@@ -51,7 +52,8 @@ def evaluate_prompts(
         for found in task.predict(batch, prompter, chunk):
             name, labels = batch.names[found.image], batch.labels[found.objects]
             ignore = batch.originals[found.image].ignore
-            own_scores = metric.update(name, found.masks, found.gt, found.pred_iou, labels, ignore, found.click_ious)
+            image = image_of_tile(name)  # the objects of its tiles count together
+            own_scores = metric.update(image, found.masks, found.gt, found.pred_iou, labels, ignore, found.click_ious)
             # (n,) each; one row of every column is an object.
             columns = {"object": batch.object_index[found.objects], "label": labels, **own_scores}
             values = zip(*(column.tolist() for column in columns.values()), strict=True)

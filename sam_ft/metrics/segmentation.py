@@ -126,7 +126,13 @@ class SegmentationMetrics:
 
         classes: {label: name}, empty where labels are not classes
         """
-        return aggregate(all_gather(list(self._images.values())), self.names, classes)
+        images: dict[str, dict[str, list]] = {}
+        # The tiles of an image may be on several processes.
+        for name, columns in all_gather(list(self._images.items())):
+            image = images.setdefault(name, {})
+            for column, values in columns.items():
+                image.setdefault(column, []).extend(values)
+        return aggregate(list(images.values()), self.names, classes)
 
 
 def _click_scores(ious: Tensor) -> dict[str, Tensor]:

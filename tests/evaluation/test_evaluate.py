@@ -10,6 +10,7 @@ from sam_ft import Predictor
 from sam_ft.adapt import Freeze
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
+from sam_ft.data.tiled import TiledSplit, image_of_tile
 from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics
 from sam_ft.prompts import Box, Clicks, Mixed, Point
@@ -49,6 +50,22 @@ def test_the_score_is_that_of_a_loop_over_the_official_predictor(pair):
     assert [row["iou"] for row in result.rows] == pytest.approx(ious, abs=1e-6)
     assert result.scores["iou"] == pytest.approx(np.mean(ious), abs=1e-6)
     assert result.scores["objects"] == len(ious) == 9
+
+
+def test_objects_of_tiles_count_once_and_for_their_image(pair):
+    tiled = TiledSplit(Blobs(COUNTS), 40, overlap=0.5, once=True)
+    batches = evaluation_loader(EvaluationSet(tiled, pair[0].image_size), 3, workers=0)
+    result = evaluate_prompts(PromptedSegmentation(pair[0]), batches, Box(), SegmentationMetrics())
+    assert result.scores["objects"] == sum(COUNTS)
+    assert result.scores["images"] == 3  # with objects
+    objects = sorted((image_of_tile(row["name"]), row["object"]) for row in result.rows)
+    assert objects == [(f"blobs_{image}", number) for image, count in enumerate(COUNTS) for number in range(count)]
+    means = [
+        np.mean([row["iou"] for row in result.rows if image_of_tile(row["name"]) == f"blobs_{image}"])
+        for image in (0, 1, 3)
+    ]
+    assert result.scores["iou_per_image"] == pytest.approx(np.mean(means))
+    assert {row["name"] for row in result.rows} <= {*tiled.names}  # a row's name finds its pixels
 
 
 def test_the_score_depends_neither_on_the_batch_nor_on_the_chunk(pair):
