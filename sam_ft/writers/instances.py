@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as rle
-from scipy import ndimage
 from torch import Tensor
 
 from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
@@ -85,20 +84,6 @@ class Instances:
 def compress_masks(masks: Masks, size: Size) -> RunLengthMasks:
     """Run lengths of masks in any form, of which a few at a time are made dense."""
     return RunLengthMasks([one["counts"] for part in dense_parts(masks, size) for one in encode_masks(part)], size)
-
-
-def compress_ids(ids: NDArray[np.integer]) -> RunLengthMasks:
-    """Run lengths of the objects of an id map, in order of their ids; no mask of the whole image is made.
-
-    ids: (H, W), 0 for the background
-    """
-    height, width = ids.shape
-    boxes = enumerate(ndimage.find_objects(ids), 1)  # None for an id without a pixel
-    found = [(box, ids[box] == number) for number, box in boxes if box is not None]
-    return RunLengthMasks(
-        [encode_crop(columns.start, rows.start, mask, (height, width)) for (rows, columns), mask in found],
-        (height, width),
-    )
 
 
 def compress_found(objects: Iterable[FoundObject], size: Size) -> tuple[RunLengthMasks, Tensor]:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
+from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids, encode_crop
 from sam_ft.instances.bands import FoundObject
 from sam_ft.types import dense
-from sam_ft.writers.instances import Instances, compress_found, compress_ids, compress_masks
+from sam_ft.writers.instances import Instances, compress_found, compress_masks
 from tests.support.instances import CLASSES, SIZE, hard_masks, make_instances, no_masks
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as rle
+from scipy import ndimage
 from torch import Tensor
 
 from sam_ft.data.sources.coco_masks import decode_counts
@@ -38,6 +39,10 @@ class RunLengthMasks(TensorFields):
         return torch.tensor(
             [_box_of_runs(*_object_runs(one), self.size[0]) for one in self.counts], dtype=torch.float32
         ).reshape(-1, 4)
+
+    def rles(self) -> list[dict]:
+        """As pycocotools takes them."""
+        return [{"size": list(self.size), "counts": one} for one in self.counts]
 
     def union(self) -> NDArray[np.bool_]:
         """(H, W), true where any object is; from the run lengths, without the masks."""
@@ -95,6 +100,20 @@ def encode_crop(x0: int, y0: int, crop: NDArray[np.bool_], size: Size) -> bytes:
     # pycocotools ends with the last object pixel where that is the last of the image
     counts = runs[:-1] if len(runs) > 1 and not runs[-1] else runs
     return rle.frPyObjects({"size": list(size), "counts": counts.tolist()}, *size)["counts"]
+
+
+def compress_ids(ids: NDArray[np.integer]) -> RunLengthMasks:
+    """Run lengths of the objects of an id map, in order of their ids; no mask of the whole image is made.
+
+    ids: (H, W), 0 for the background
+    """
+    height, width = ids.shape
+    boxes = enumerate(ndimage.find_objects(ids), 1)  # None for an id without a pixel
+    found = [(box, ids[box] == number) for number, box in boxes if box is not None]
+    return RunLengthMasks(
+        [encode_crop(columns.start, rows.start, mask, (height, width)) for (rows, columns), mask in found],
+        (height, width),
+    )
 
 
 def _object_runs(counts: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
