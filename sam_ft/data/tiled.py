@@ -1,7 +1,7 @@
 """The tiles of a split's images as a split of its own, for small objects in large images."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,16 +44,17 @@ class TiledSplit:
         # The image of each tile, and the tile's number in its image.
         self._places = [(image, number) for image, grid in enumerate(self.grids) for number in range(len(grid))]
         self._windows = [list(grid) for grid in self.grids]
-        self.names = [self._name(*place) for place in self._places]
+        self._last: tuple[int, bool, str, Sample] | None = None
+        self.names: Sequence[str] = [self._name(*place) for place in self._places]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._cut(self.split[self._places[index][0]], index)
+        return self._cut(self._whole(self._places[index][0], with_pixels=True), index)
 
     def annotations(self, index: int) -> Sample:
-        return self._cut(self.split.annotations(self._places[index][0]), index)
+        return self._cut(self._whole(self._places[index][0], with_pixels=False), index)
 
     def fingerprint(self, index: int) -> str | None:
         image, number = self._places[index]
@@ -75,6 +76,15 @@ class TiledSplit:
                     empty.append(self.names[index])
                 index += 1
         return Survey(len(self), objects, empty, lossy=0)
+
+    def _whole(self, image: int, with_pixels: bool) -> Sample:
+        """An image, which is kept for its next tiles as long as its file does not change."""
+        now = self.split.fingerprint(image)
+        if self._last is not None and now is not None and self._last[:3] == (image, with_pixels, now):
+            return self._last[3]
+        sample = self.split[image] if with_pixels else self.split.annotations(image)
+        self._last = None if now is None else (image, with_pixels, now, sample)
+        return sample
 
     def _name(self, image: int, number: int) -> str:
         rows, columns = self._windows[image][number]

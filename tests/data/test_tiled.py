@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from sam_ft.data.transforms import Augment
 from sam_ft.models.sam import value_extremes
 from sam_ft.types import Sample, dense
 from tests.support.blobs import Blobs
-from tests.support.files import make
+from tests.support.files import make, save
 
 
 def wide_sample(*spans):
@@ -129,3 +130,17 @@ def test_auto_takes_the_tile_from_the_objects_and_images_of_the_split(messages):
     assert resolve_tile("auto", blobs, 1024) == 72  # no image is cut
     for wrong in ("big", 0, True, 8.5):
         messages.refusal(lambda wrong=wrong: resolve_tile(wrong, blobs, 64), f"tile={wrong}", "auto")
+
+
+def test_an_image_is_read_once_for_the_tiles_that_follow_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("sam_ft.data.io.fingerprint.SETTLED", -1)
+    files = Folder(make(tmp_path), objects="components", min_area=1, val_fraction=0.5).split("train")
+    tiled = TiledSplit(files, 5, overlap=0.2)
+    reads, read = [], type(files).__getitem__
+    monkeypatch.setattr(type(files), "__getitem__", lambda split, index: reads.append(index) or read(split, index))
+    first = [tiled[index] for index in range(len(tiled))]
+    assert reads == list(range(len(files)))
+    assert len(tiled) == 4 * len(files)
+    path = files.items[-1].image
+    save(path, np.full((6, 8, 3), 9, np.uint8))
+    assert first[-1].image.float().mean() != tiled[len(tiled) - 1].image.float().mean() == 9
