@@ -143,21 +143,25 @@ class PromptedSegmentation(nn.Module):
         features = batch.features
         if features is None:
             assert batch.images is not None
-            features = self.prefix(batch.images, batch.sizes)
+            features = self.prefix(batch.images, batch.sizes, batch.extremes)
         with self.autocast():
             # float32: the cache may hold float16, and autocast casts again where it wants to.
             return self.model.suffix(Features(tuple(one.float() for one in features.maps)), self.cut)
 
     @torch.no_grad()
-    def prefix(self, images: Tensor, sizes: Sequence[Size]) -> Features:
-        """The maps of images (B, 3, S, S) uint8 at the cut, which hold no gradient; on a CPU one image at a time."""
+    def prefix(self, images: Tensor, sizes: Sequence[Size], extremes: Tensor | None = None) -> Features:
+        """The maps of images (B, 3, S, S) uint8 at the cut, which hold no gradient; on a CPU one image at a time.
+
+        extremes: see `Batch.extremes`
+        """
         images = images.to(self.model.device, non_blocking=True)  # uint8 until here: a quarter of the bytes of float32
         parts = []
         with self.autocast():
             # At least one pass: a batch of no images still needs maps, with B = 0.
             for start in range(0, max(1, len(images)), self.chunks.images):
                 some = slice(start, start + self.chunks.images)
-                parts.append(self.model.prefix(images[some], sizes[some], self.cut).maps)
+                own = None if extremes is None else extremes[some]
+                parts.append(self.model.prefix(images[some], sizes[some], self.cut, own).maps)
         maps = tuple(torch.cat(same) for same in zip(*parts, strict=True))
         return Features(maps if self.features_dtype is None else tuple(one.to(self.features_dtype) for one in maps))
 

@@ -89,6 +89,7 @@ class Sample:
         a pixel of the input keeps its place; None until then
     ignore: (H, W) bool, pixels that count in no loss and no score; None if there are none
     maps: (C, 4s, 4s) float32 that a head learns, nan where they do not count; None without a head, and in evaluation
+    extremes: (2,) float32, of a tile the smallest and the largest value of its image at the input side; else None
     """
 
     image: Tensor
@@ -100,6 +101,7 @@ class Sample:
     boxes: Tensor | None = None
     ignore: Tensor | None = None
     maps: Tensor | None = None
+    extremes: Tensor | None = None
 
     def select(self, keep: Tensor) -> "Sample":
         """The same image with only the objects at `keep`, their masks dense: (n,) int64 positions or (N,) bool."""
@@ -156,6 +158,7 @@ class Batch(TensorFields):
     ignore: (B, S, S) bool, see `Sample.ignore`; None if no image has any, and in evaluation
     originals: one per image in evaluation, else empty
     maps: (B, C, 4s, 4s) float32, see `Sample.maps`
+    extremes: (B, 2) float32, see `Sample.extremes`, nan for whole images; None if all are whole
     """
 
     images: Tensor | None
@@ -170,6 +173,7 @@ class Batch(TensorFields):
     ignore: Tensor | None = None
     originals: list[Original] = field(default_factory=list)
     maps: Tensor | None = None
+    extremes: Tensor | None = None
 
     @property
     def num_objects(self) -> int:
@@ -214,6 +218,7 @@ class Batch(TensorFields):
             ignore=None if self.ignore is None else self.ignore[here],
             originals=self.originals[here],
             maps=None if self.maps is None else self.maps[here],
+            extremes=None if self.extremes is None else self.extremes[here],
         )
 
     def object_sizes(self) -> Tensor:

@@ -25,13 +25,13 @@ class EncodingCost:
         self._known: set[int] = set()  # numbers of images that a pass has had
         self._seconds: float | None = None  # for one image
 
-    def encode(self, images: Tensor, sizes: Sequence[Size]) -> Features:
+    def encode(self, images: Tensor, sizes: Sequence[Size], extremes: Tensor | None = None) -> Features:
         """The same as the encode function that this object was made with."""
         if self._seconds is not None or len(images) not in self._known:
             self._known.add(len(images))
-            return self._encode(images, sizes)
+            return self._encode(images, sizes, extremes)
         started = time.perf_counter()
-        features = self._encode(images, sizes)
+        features = self._encode(images, sizes, extremes)
         float(features.maps[-1].sum())  # waits for the device
         self._seconds = (time.perf_counter() - started) / len(images)
         return features

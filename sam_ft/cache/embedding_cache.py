@@ -14,6 +14,7 @@ from sam_ft.cache.index import SideIndex
 from sam_ft.cache.prefix import prefix_digest, prefix_shapes
 from sam_ft.cache.space import Space
 from sam_ft.cache.views import ViewImages, find_keys, share, walk
+from sam_ft.data.collate import stack_extremes
 from sam_ft.data.datasets import EvaluationSet, TrainingSet, View
 from sam_ft.models import Sam
 from sam_ft.types import Features, Size
@@ -26,7 +27,8 @@ log = logging.getLogger("sam_ft")
 MAX_GB = 50.0  # the default limit on all files
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
-Encode = Callable[[Tensor, Sequence[Size]], Features]  # (B, 3, S, S) uint8, and sizes without padding
+# (B, 3, S, S) uint8, sizes without padding, and `Batch.extremes`
+Encode = Callable[[Tensor, Sequence[Size], Tensor | None], Features]
 
 
 class EmbeddingCache:
@@ -147,7 +149,8 @@ class EmbeddingCache:
             items = [item for item in items if item.view not in changed and not self._folder.holds(item.key)]
             if items:
                 pixels = torch.stack([item.image for item in items if item.image is not None])
-                features = encode(pixels, [item.size for item in items])
+                extremes = stack_extremes([item.extremes for item in items])
+                features = encode(pixels, [item.size for item in items], extremes)
                 if not all(bool(one.isfinite().all()) for one in features.maps):
                     raise ConfigError(
                         f"{dataset.split.names[items[0].view[0]]}: features of this image, or of one encoded with it, "

@@ -31,12 +31,14 @@ class ViewImage(NamedTuple):
     """One view of an image in the input frame.
 
     key: hash of its pixels · size: without padding · image: (3, S, S) uint8, padded, or None
+    extremes: see `Sample.extremes`
     """
 
     view: View
     key: str
     size: Size
     image: Tensor | None
+    extremes: Tensor | None
 
 
 class ViewImages(Dataset):
@@ -52,19 +54,25 @@ class ViewImages(Dataset):
 
     def _view(self, view: View) -> ViewImage:
         # View before resize, as in training, so that the pixels are the same.
-        image = dihedral(self.split[view[0]].image, view[1]).contiguous()
+        sample = self.split[view[0]]
+        image = dihedral(sample.image, view[1]).contiguous()
         size = resized_size((image.shape[1], image.shape[2]), self.side)
         image = resize_image(image, size)
-        key = pixels_key(image)
+        key = pixels_key(image, sample.extremes)
         # The key is a few bytes to send from a worker, the pixels 3 MB at an input side of 1024.
         if not self.with_pixels:
-            return ViewImage(view, key, size, None)
-        return ViewImage(view, key, size, F.pad(image, (0, self.side - size[1], 0, self.side - size[0])))
+            return ViewImage(view, key, size, None, None)
+        padded = F.pad(image, (0, self.side - size[1], 0, self.side - size[0]))
+        return ViewImage(view, key, size, padded, sample.extremes)
 
 
-def pixels_key(image: Tensor) -> str:
-    """The key of an image (3, h, w) uint8 in the input frame without padding: a hash of its pixels."""
+def pixels_key(image: Tensor, extremes: Tensor | None = None) -> str:
+    """The key of an image (3, h, w) uint8 in the input frame without padding: a hash of its pixels.
+
+    extremes: see `Sample.extremes`; with others the features are others
+    """
     content = repr(tuple(image.shape)).encode() + image.contiguous().numpy().tobytes()
+    content += b"" if extremes is None else repr(extremes.tolist()).encode()
     return hashlib.blake2b(content, digest_size=20).hexdigest()
 
 

@@ -57,7 +57,15 @@ def collate(
         ignore=ignore,
         originals=list(originals),
         maps=torch.stack(maps) if maps else None,
+        extremes=stack_extremes([sample.extremes for sample in samples]),
     )
+
+
+def stack_extremes(extremes: Sequence[Tensor | None]) -> Tensor | None:
+    """(B, 2), nan for images without extremes; None if there are none at all."""
+    if all(one is None for one in extremes):
+        return None
+    return torch.stack([torch.full((2,), torch.nan) if one is None else one for one in extremes])
 
 
 def _boxes(sample: Sample) -> Tensor:

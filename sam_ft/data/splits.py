@@ -53,17 +53,21 @@ def survey_splits(train: Split, val: Split) -> Splits:
     return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty])
 
 
-def tile_splits(splits: Splits, tile: int | str | None, image_size: int) -> tuple[Splits, int | None]:
+def tile_splits(
+    splits: Splits, tile: int | str | None, image_size: int, own_extremes: bool
+) -> tuple[Splits, int | None]:
     """The tiles of both splits, and their side in pixels of the files.
 
-    tile: see `resolve_tile` · image_size: S of the model
+    tile: see `resolve_tile` · image_size: S of the model · own_extremes: whether it scales each image by its own
 
     An image no larger than a tile stays as it is. In validation each object is in one tile only.
     """
     side = distributed.broadcast_from_main(lambda: resolve_tile(tile, splits.train, image_size))
     if side is None:
         return splits, None
-    train, val = TiledSplit(splits.train, side), TiledSplit(splits.val, side, once=True)
+    extremes_at = image_size if own_extremes else None
+    train = TiledSplit(splits.train, side, extremes_at=extremes_at)
+    val = TiledSplit(splits.val, side, once=True, extremes_at=extremes_at)
     # One process reads the masks.
     survey = distributed.broadcast_from_main(train.survey)
     empty = set(survey.empty)

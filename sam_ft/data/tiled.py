@@ -29,16 +29,24 @@ class TiledSplit:
 
     tile, overlap: see `TileGrid`
     min_share: an object is in a tile that holds at least this share of its area; pixels of others are ignored there
+    extremes_at: the input side of a model that scales each image by its own extremes, see `Sample.extremes`
     once: an object is only in the tile that shows most of it, and other objects there are background, so that each
         counts once in an evaluation
     """
 
     def __init__(
-        self, split: Split, tile: int, overlap: float = 0.25, min_share: float = 0.5, once: bool = False
+        self,
+        split: Split,
+        tile: int,
+        overlap: float = 0.25,
+        min_share: float = 0.5,
+        once: bool = False,
+        extremes_at: int | None = None,
     ) -> None:
         self.split = split
         self.min_share = min_share
         self.once = once
+        self.extremes_at = extremes_at
         self.classes: Mapping[int, str] = split.classes
         self.grids = [TileGrid(image_size(split, index), tile, overlap) for index in range(len(split))]
         # The image of each tile, and the tile's number in its image.
@@ -62,7 +70,8 @@ class TiledSplit:
         if whole is None or len(self.grids[image]) == 1:
             return whole
         rows, columns = self._windows[image][number]
-        return f"{whole}|{rows.start}:{rows.stop},{columns.start}:{columns.stop}"
+        grid = "" if self.extremes_at is None else f"|{self.grids[image]}, extremes at {self.extremes_at}"
+        return f"{whole}|{rows.start}:{rows.stop},{columns.start}:{columns.stop}{grid}"
 
     def survey(self) -> Survey:
         """Counts the objects of all tiles; the images have been surveyed before."""
@@ -83,6 +92,9 @@ class TiledSplit:
         if self._last is not None and now is not None and self._last[:3] == (image, with_pixels, now):
             return self._last[3]
         sample = self.split[image] if with_pixels else self.split.annotations(image)
+        if with_pixels and self.extremes_at is not None and len(self._windows[image]) > 1:
+            tiles = (sample.image[:, rows, columns] for rows, columns in self._windows[image])
+            sample = replace(sample, extremes=tile_extremes(tiles, self.extremes_at))
         self._last = None if now is None else (image, with_pixels, now, sample)
         return sample
 

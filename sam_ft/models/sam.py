@@ -83,8 +83,8 @@ class Sam(nn.Module):
         """Normalizes the images and leaves their padding at zero.
 
         images: (B, 3, S, S) uint8 RGB, padded right and bottom · input_sizes: the part that is not padding
-        extremes: (B, 2) the values that "minmax" scales to 0 and 1, where images are tiles of larger ones; None for
-            the smallest and the largest of each image, see `value_extremes`
+        extremes: (B, 2) the values that "minmax" scales to 0 and 1, where images are tiles of larger ones; nan or None
+            for the smallest and the largest of each image, see `value_extremes`
         → (B, 3, S, S) float32
         """
         inside = _inside(input_sizes, images.shape[-1], images.device)
@@ -92,8 +92,11 @@ class Sam(nn.Module):
         if self.normalize == "imagenet":
             pixels = (pixels - self.pixel_mean) / self.pixel_std
         else:
-            found = value_extremes(images, input_sizes) if extremes is None else extremes
-            low, high = found.to(pixels)[:, :, None, None, None].unbind(dim=1)
+            found = value_extremes(images, input_sizes)
+            if extremes is not None:
+                extremes = extremes.to(found)
+                found = torch.where(extremes.isnan(), found, extremes)
+            low, high = found[:, :, None, None, None].unbind(dim=1)
             pixels = (pixels - low) / (high - low).clamp(min=1e-8)
         # After the normalization, as SamPredictor does: padding is zero, not the darkest color.
         return pixels.masked_fill(~inside, 0.0)

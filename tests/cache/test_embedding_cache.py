@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from sam_ft.cache import EmbeddingCache, no_cache
-from sam_ft.data.datasets import TrainingSet
+from sam_ft.data.datasets import EvaluationSet, TrainingSet
+from sam_ft.data.tiled import TiledSplit
 from sam_ft.data.transforms import Augment
 from sam_ft.task import PromptedSegmentation
 from sam_ft.utils.errors import ConfigError
@@ -83,7 +84,7 @@ def test_input_sides_and_views_have_entries_of_their_own(home):
     other = Cached()
     other.dataset.image_size = 32
     other.cache._folder._name = "other"  # as an encoder of that side has
-    other.encode = lambda images, sizes: run.encode(torch.zeros(len(images), 3, 64, 64, dtype=torch.uint8), sizes)
+    other.encode = lambda images, *sizes: run.encode(torch.zeros(len(images), 3, 64, 64, dtype=torch.uint8), *sizes)
     other.fill([(0, 0)])
     assert set(run.dataset.keys.values()).isdisjoint(other.dataset.keys.values())
 
@@ -242,9 +243,9 @@ def test_an_embedding_that_another_run_has_written_meanwhile_is_not_encoded(home
     run = Cached()
     encode = run.encode
 
-    def slow(images, sizes):
+    def slow(images, *sizes):
         Cached().fill()  # the other run
-        return encode(images, sizes)
+        return encode(images, *sizes)
 
     run.encode = slow
     run.fill(per_pass=1)
@@ -405,3 +406,22 @@ def test_features_that_do_not_fit_into_float16_are_refused(home):
     with pytest.raises(ConfigError, match=r"blobs_\d.*cache\.dtype=float16; set cache\.dtype=float32"):
         run.fill()
     assert not list(home.rglob("*.safetensors"))
+
+
+def test_tiles_are_encoded_with_the_extremes_of_their_image_and_cached_so():
+    def cached(extremes_at):
+        run = Cached(TiledSplit(Known(COUNTS), 40, overlap=0.5, extremes_at=extremes_at))
+        run.task.model.normalize = "minmax"
+        return run.fill()
+
+    whole, own = cached(64), cached(None)
+    tiles = len(whole.dataset)
+    assert (whole.encoded, own.encoded) == (tiles, tiles)  # not each other's entries
+    assert cached(64).encoded == 0
+    for run in (whole, own):
+        read = run.dataset.batch(list(range(tiles))).features.embedding
+        assert torch.equal(read, run.fresh(list(range(tiles))))
+    images = EvaluationSet(whole.dataset.split, 64).batch([0, 1])
+    assert images.extremes.shape == (2, 2)
+    assert torch.equal(images.extremes[0], images.extremes[1])  # tiles of one image
+    assert not torch.equal(whole.fresh(list(range(tiles))), own.fresh(list(range(tiles))))

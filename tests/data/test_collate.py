@@ -61,3 +61,12 @@ def test_a_head_gets_pixels_beside_features_and_its_maps():
     assert batch.maps[:, 0, 0, 0].tolist() == [0, 1]
     assert batch.image(1).maps[:, 0, 0, 0].tolist() == [1]
     assert collate(samples, 64, features).images is None
+
+
+def test_extremes_are_those_of_tiles_and_unknown_for_whole_images():
+    samples = [resize_longest_side(sample(name), 64) for name in "ab"]
+    assert collate(samples, 64).extremes is None
+    tile = replace(samples[1], extremes=torch.tensor([3.0, 200]))
+    batch = collate([samples[0], tile], 64)
+    assert batch.extremes.isnan().tolist() == [[True, True], [False, False]]
+    assert batch.extremes[1].tolist() == batch.image(1).extremes[0].tolist() == [3, 200]

@@ -48,13 +48,13 @@ def test_images_without_objects_are_validated_and_not_trained_on():
 
 def test_tiles_without_objects_are_validated_and_not_trained_on():
     splits = survey_splits(*open_splits(Data(train=Surveyed([1, 2]), val=Surveyed([1, 0]))))
-    assert tile_splits(splits, None, 64) == (splits, None)
-    (train, val, trainable), side = tile_splits(splits, 32, 64)
+    assert tile_splits(splits, None, 64, False) == (splits, None)
+    (train, val, trainable), side = tile_splits(splits, 32, 64, False)
     assert side == 32
     assert trainable == [index for index in range(len(train)) if len(train[index].masks)]
     assert 0 < len(trainable) < len(train)
     assert sum(len(val[index].masks) for index in range(len(val))) == 1  # once
-    (whole, _, trainable), side = tile_splits(splits, "auto", 64)
+    (whole, _, trainable), side = tile_splits(splits, "auto", 64, False)
     assert (whole.names, trainable, side) == (["blobs_0", "blobs_1"], [0, 1], 72)
 
 

@@ -53,6 +53,9 @@ def test_minmax_normalization_of_tiles_takes_the_extremes_of_their_image():
     assert not pixels[:, :, 2:].any()
     # A tile that is the whole image
     assert torch.equal(sam.preprocess(tiles, sizes, own), sam.preprocess(tiles, sizes))
+    unknown = torch.tensor([[torch.nan, torch.nan], [50, 250]])  # a whole image beside a tile
+    assert torch.equal(sam.preprocess(tiles, sizes, unknown)[0], sam.preprocess(tiles, sizes)[0])
+    assert torch.equal(sam.preprocess(tiles, sizes, unknown)[1], pixels[1])
     assert torch.equal(sam.encode(tiles, sizes, own).embedding, sam.encode(tiles, sizes).embedding)
     assert not torch.equal(sam.encode(tiles, sizes, image).embedding, sam.encode(tiles, sizes).embedding)
 

@@ -33,9 +33,9 @@ class Cached:
         self.dataset = EvaluationSet(Blobs(COUNTS) if split is None else split, 64, self.cache.read)
         self.encoded = 0
 
-    def encode(self, images, sizes):
+    def encode(self, images, sizes, extremes=None):
         self.encoded += len(images)
-        return self.task.prefix(images, sizes)
+        return self.task.prefix(images, sizes, extremes)
 
     def fill(self, views=None, dataset=None, per_pass=2):
         dataset = dataset or self.dataset
