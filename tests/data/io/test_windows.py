@@ -60,7 +60,6 @@ LAYOUTS = {
     "compressed strip": {"compression": "zlib"},
     "compressed strips": {"compression": "zlib", "rowsperstrip": 7},
     "compressed tiles": {"compression": "zlib", "tile": (32, 16)},
-    "predicted tiles": {"compression": "zlib", "predictor": 2, "tile": (16, 32)},
     "other byte order": {"byteorder": ">"},
     "compressed, other byte order": {"byteorder": ">", "compression": "zlib", "rowsperstrip": 7},
 }
@@ -73,9 +72,13 @@ def test_windows_of_a_tiff_of_any_layout(tmp_path, layout, bands):
     more = {}
     if bands == "planes":
         picture, more = np.moveaxis(picture, -1, 0), {"planarconfig": "separate"}
-    if "predictor" in LAYOUTS[layout]:
-        pytest.importorskip("imagecodecs")
     assert_equal_windows(tiff(tmp_path / "a.tif", picture, **LAYOUTS[layout], **more))
+
+
+@pytest.mark.parametrize("picture", [NOISE[..., 0], BYTES[..., :3]])
+def test_windows_of_a_tiff_that_stores_differences_of_neighbors(tmp_path, picture):
+    predictor = {"tiffinfo": {317: 2}}
+    assert_equal_windows(save(tmp_path / "a.tif", picture, compression="tiff_adobe_deflate", **predictor))
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "u4", "i4", "f2", "f4", "f8", "u1"])
