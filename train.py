@@ -26,6 +26,8 @@ from sam_ft.data.map_targets import instance_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
+from sam_ft.evaluation.instances import InstanceScorer
+from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
 from sam_ft.report.run_report import RunReport
@@ -95,9 +97,12 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, cfg.eval_batch_size, cfg.workers)
 
+    instances = None if model.head is None else InstanceScorer(WatershedThresholds())
+
     def validate(title: str) -> Evaluation:
         fill(val_set, val_set.all_views, title="val")
-        return evaluate_prompts(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, splits.val.classes)
+        classes = splits.val.classes
+        return evaluate_prompts(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, classes, instances)
 
     # The parallel wrapper first, then the optimizer over the same parameters, and the average of their weights.
     wrapped = wrap(task)

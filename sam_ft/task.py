@@ -185,14 +185,16 @@ class PromptedSegmentation(nn.Module):
                 session.step(prediction.best(), comparison)
 
     @torch.no_grad()
-    def predict(self, batch: Batch, prompter: Prompter, chunk: int | None = None) -> Iterator[PredictedChunk]:
+    def predict(
+        self, batch: Batch, prompter: Prompter, chunk: int | None = None, features: Features | None = None
+    ) -> Iterator[PredictedChunk]:
         """Yields the final masks of all objects, image by image, a chunk of objects at a time.
 
         The chunks of an image may be in another order than its objects, see `Prompter.split`.
 
-        chunk: objects decoded at a time; None for the device's default
+        chunk: objects decoded at a time; None for the device's default · features: of `encode`, if they are known
         """
-        features = self.encode(batch)
+        features = self.encode(batch) if features is None else features
         for index in range(len(batch.originals)):
             # One image at a time: only then do its objects share an original frame.
             one_image, first = batch.image(index), torch.searchsorted(batch.image_index, index)

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from tqdm import tqdm
 
 from sam_ft.data.tiled import image_of_tile
+from sam_ft.evaluation.instances import InstanceScorer
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.metrics.aggregate import GroupScores
 from sam_ft.prompts import Prompter
@@ -34,22 +36,29 @@ def evaluate_prompts(
     chunk: int | None = None,
     title: str = "evaluate",
     classes: Mapping[int, str] = {},
+    instances: InstanceScorer | None = None,
 ) -> Evaluation:
     """Scores every object of the batches at its image's original size; memory holds the masks of one chunk.
 
-    classes: names of labels, where labels are classes
+    classes: names of labels, where labels are classes · instances: also scores what the head finds without prompts
 
     `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
     wrapper's forward would wait for the others.
     """
     metric.reset()  # it may hold the images of an earlier evaluation
+    if instances is not None:
+        instances.reset()
     rows: list[dict] = []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
+        with torch.no_grad():
+            features = task.encode(batch)
+        if instances is not None:
+            instances.update(task, features, batch)
         own_rows: dict[int, dict] = {}  # by position on the axis M
         # Images without objects yield nothing: they have no score.
-        for found in task.predict(batch, prompter, chunk):
+        for found in task.predict(batch, prompter, chunk, features):
             name, labels = batch.names[found.image], batch.labels[found.objects]
             ignore = batch.originals[found.image].ignore
             image = image_of_tile(name)  # the objects of its tiles count together
@@ -62,4 +71,4 @@ def evaluate_prompts(
         # Chunks may come in another order than objects.
         rows += [own_rows[position] for position in sorted(own_rows)]
     scores, groups = metric.compute(classes)
-    return Evaluation(scores, rows, groups)
+    return Evaluation(scores if instances is None else {**scores, **instances.compute()}, rows, groups)

@@ -23,6 +23,9 @@ class InstanceScorer:
 
     def __init__(self, thresholds: WatershedThresholds) -> None:
         self.thresholds = thresholds
+        self.reset()
+
+    def reset(self) -> None:
         self._accuracy, self._precision = SegmentationAccuracy(), AveragePrecision()
 
     def update(self, task: PromptedSegmentation, features: Features, batch: Batch) -> None:

@@ -28,7 +28,7 @@ def search_thresholds(
         before = best
         for name, values in CANDIDATES.items():
             for value in values:
-                tried = replace(best, **{name: value})
+                tried = replace(best, **{name: value})  # type: ignore[arg-type]
                 if tried != best and (found := score(tried)) > best_score:
                     best, best_score = tried, found
         if best == before:
