@@ -84,7 +84,8 @@ def test_color_caches_the_validation_images_only_and_the_log_names_the_price(mes
 def test_flips_are_cached_as_they_are_drawn_and_train_as_without_a_cache(blobs, tmp_path, cli, own_home):
     for cache in ("auto", "none"):
         arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / cache}", "epochs=3", f"cache={cache}"]
-        assert cli("train.py", *arguments, "transform@train_transform=flips").code == 0
+        # a small rate: AdamW's steps would make the rounding of float16 grow
+        assert cli("train.py", *arguments, "transform@train_transform=flips", "optimizer.lr=1e-5").code == 0
     assert 8 < len(entries(own_home)) <= 3 + 3 * 5
     assert losses(tmp_path / "auto") == pytest.approx(losses(tmp_path / "none"), abs=1e-3)
 
