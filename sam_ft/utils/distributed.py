@@ -3,6 +3,7 @@
 Without a process group every function works on the one process and communicates nothing.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -92,8 +93,15 @@ def process_group() -> Iterator[None]:
     _cpu_group = dist.new_group(  # type: ignore[assignment]
         backend="gloo", timeout=timedelta(hours=6)
     )
-    yield
-    # Not after an error: the other ranks would not take part, and torchrun kills them anyway.
+    try:
+        yield
+    except SystemExit as stop:
+        # The group is not destroyed: the other ranks would not take part, and torchrun kills them anyway. But gloo's
+        # threads run on and may abort the process while the interpreter shuts down, so it ends without that.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
     dist.destroy_process_group()
     # Dropping the last reference joins gloo's threads. One that still frees a tensor of the last collective while the
     # interpreter shuts down aborts the process ("terminate called without an active exception").

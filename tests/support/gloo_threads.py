@@ -1,8 +1,10 @@
 """Two processes that count gloo's threads in their group and after it; run under torchrun.
 
-With an argument they join a second group, for which the main process is late.
+With the argument "twice" they join a second group, for which the main process is late; with "exit" they exit with an
+error inside the group, and would print a line if the interpreter then shut down.
 """
 
+import atexit
 import os
 import sys
 import time
@@ -16,6 +18,11 @@ def gloo_threads() -> int:
 
 
 if __name__ == "__main__":
+    if "exit" in sys.argv:
+        atexit.register(print, "shut down")
+        with distributed.process_group():
+            print("leaving")
+            sys.exit(3)
     for number in range(len(sys.argv)):
         if number and os.environ["RANK"] == "0":
             time.sleep(2)
