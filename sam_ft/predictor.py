@@ -10,14 +10,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sam_ft.data.io.images import check_reading, read_image
+from sam_ft.data.io.windows import ArrayWindows, ImageWindows
 from sam_ft.data.transforms import resize_image
+from sam_ft.evaluation.segment import SegmentOptions, segment_image
 from sam_ft.models import Sam
 from sam_ft.prompts import scale_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
-from sam_ft.types import Prompts, Size
+from sam_ft.types import Prompts, Size, dense
 from sam_ft.utils import distributed
 from sam_ft.utils.geometry import resized_size
+
+MAX_DENSE_BYTES = 2**33  # of the masks that `Predictor.segment` returns
 
 
 class Predictor:
@@ -28,14 +32,21 @@ class Predictor:
     precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" on a GPU that supports it, is faster
         there and changes pixels at the edges
     intensity, page: how images given by their path are read, see `read_image`
+    options: of `segment`, by default those that a run stored, or `SegmentOptions()`
     """
 
     def __init__(
-        self, model: Sam, precision: str = "float32", intensity: str = "percentile", page: int | None = None
+        self,
+        model: Sam,
+        precision: str = "float32",
+        intensity: str = "percentile",
+        page: int | None = None,
+        options: SegmentOptions | None = None,
     ) -> None:
         check_reading(intensity, page)
         self.model = model.eval()
         self._reading: dict[str, Any] = {"intensity": intensity, "page": page}
+        self.options = options or SegmentOptions()
         self._task = PromptedSegmentation(model, precision=precision)
         self._image: NDArray | None = None
         self._weights: list[tuple] = []
@@ -66,8 +77,35 @@ class Predictor:
             raise ValueError(f"trust={trust!r}; expected a list of packages, [{trust!r}]")
         found = load_run(run, ("model",), trust)
         model = build(found.cfg.model)
-        load_partial_weights(model, found.directory / "checkpoints/best.safetensors")
-        return cls(model.to(device or distributed.device()), precision, **found.reading)
+        notes = load_partial_weights(model, found.directory / "checkpoints/best.safetensors")
+        model = model.to(device or distributed.device())
+        return cls(model, precision, **found.reading, options=SegmentOptions.from_notes(notes))
+
+    def segment(
+        self, image: NDArray[np.uint8] | str | Path
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int64]]:
+        """Finds all objects of an image without prompts, as predict.py does; the model needs a head.
+
+        image: see `predict`
+        → masks (N, H, W) bool, which do not overlap, scores (N,) and labels (N,), which are all 1
+
+        Raises:
+            ValueError: the array has a wrong shape or type, the model has no head, or the masks do not fit into
+                `MAX_DENSE_BYTES`; `sam_ft.evaluation.segment.segment_image` gives them as run lengths.
+            DataError: the file cannot be read.
+        """
+        if isinstance(image, str | Path):
+            with ImageWindows(image, **self._reading) as windows:
+                masks, scores = segment_image(self._task, windows, self.options)
+        else:
+            _check_image(image)
+            masks, scores = segment_image(self._task, ArrayWindows(image), self.options)
+        if (needed := len(masks) * masks.size[0] * masks.size[1]) > MAX_DENSE_BYTES:
+            raise ValueError(
+                f"{len(masks)} masks of {masks.size[1]} x {masks.size[0]} pixels take {needed / 1e9:.0f} GB; write "
+                "label images with predict.py, or call sam_ft.evaluation.segment.segment_image for run lengths"
+            )
+        return dense(masks).numpy(), scores.numpy(), np.ones(len(masks), np.int64)
 
     @torch.no_grad()
     def predict(

@@ -20,8 +20,9 @@ LAYERS = [
     ["evaluation"],
     ["training"],
     ["report"],
-    ["cli", "writers"],
-    ["check", "export", "predict", "predictor", "recipes"],
+    ["writers"],
+    ["cli"],
+    ["check", "export", "predictor", "recipes"],
     ["__main__"],
 ]
 LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
@@ -128,7 +129,7 @@ def test_an_experiment_overrides_the_main_configuration():
 
 
 def test_every_top_level_option_has_a_comment():
-    for name in ("train", "evaluate", "export", "check"):
+    for name in ("train", "evaluate", "predict", "export", "check"):
         text = (ROOT / f"conf/{name}.yaml").read_text().split("hydra:")[0].split("defaults:")[1]
         for line in text.splitlines():
             if line and line[0].isalpha() and not line.startswith("name:"):

@@ -1,4 +1,4 @@
-"""The console command: sam-ft train | evaluate | check | export, the same as the scripts of a clone."""
+"""The console command: sam-ft train | evaluate | predict | check | export, the same as the scripts of a clone."""
 
 import os
 import sys
@@ -14,6 +14,7 @@ from sam_ft.utils.errors import ConfigError
 COMMANDS = {
     "train": "sam_ft.recipes.train",
     "evaluate": "sam_ft.recipes.evaluate",
+    "predict": "sam_ft.recipes.predict",
     "check": "sam_ft.check.__main__",
     "export": "sam_ft.export.__main__",
 }

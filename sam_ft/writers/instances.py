@@ -1,6 +1,6 @@
 """The predicted objects of one image, as every writer takes them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
-from sam_ft.instances.bands import FoundObject
+from sam_ft.data.sources.run_lengths import RunLengthMasks
 from sam_ft.metrics.average_precision import encode_masks
 from sam_ft.report.pictures import COLORS
 from sam_ft.types import Masks, Size, dense_parts
@@ -84,13 +83,3 @@ class Instances:
 def compress_masks(masks: Masks, size: Size) -> RunLengthMasks:
     """Run lengths of masks in any form, of which a few at a time are made dense."""
     return RunLengthMasks([one["counts"] for part in dense_parts(masks, size) for one in encode_masks(part)], size)
-
-
-def compress_found(objects: Iterable[FoundObject], size: Size) -> tuple[RunLengthMasks, Tensor]:
-    """Run lengths of the objects of a large image, in their order, and the mean of the foreground map over each.
-
-    objects: in any order; each is compressed at once, so one mask is in memory at a time · size: (H, W) of the image
-    → N masks, (N,) float32
-    """
-    found = sorted((one.order, encode_crop(one.x0, one.y0, one.mask, size), one.foreground) for one in objects)
-    return RunLengthMasks([counts for _, counts, _ in found], size), torch.tensor([score for *_, score in found])

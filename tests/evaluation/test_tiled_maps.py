@@ -5,11 +5,11 @@ from PIL import Image
 from scipy import ndimage
 
 from sam_ft.data.io.windows import ArrayWindows, ImageWindows
+from sam_ft.evaluation.segment import compress_found
 from sam_ft.evaluation.tiled_maps import maps_to_original, predict_in_tiles
 from sam_ft.instances.bands import segment_bands
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.utils.tiles import TileGrid
-from sam_ft.writers.instances import compress_found
 from tests.support.tiny import tiny_sam
 
 SIDE = 64

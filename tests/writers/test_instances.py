@@ -3,9 +3,8 @@ import pytest
 import torch
 
 from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids, encode_crop
-from sam_ft.instances.bands import FoundObject
 from sam_ft.types import dense
-from sam_ft.writers.instances import Instances, compress_found, compress_masks
+from sam_ft.writers.instances import Instances, compress_masks
 from tests.support.instances import CLASSES, SIZE, hard_masks, make_instances, no_masks
 
 
@@ -38,17 +37,6 @@ def test_ids_become_the_masks_without_making_them_dense():
     ids[:, 59] = 3
     assert torch.equal(dense(compress_ids(ids)), torch.from_numpy(np.stack([ids == 3, ids == 7])))
     assert len(compress_ids(np.zeros(SIZE, np.int32))) == 0
-
-
-def test_objects_of_a_large_image_are_compressed_in_their_order():
-    ids = np.zeros(SIZE, np.int32)
-    ids[2:4, 5:30], ids[10:30, 40:44] = 1, 2
-    boxes = {1: (5, 2, np.ones((2, 25), bool)), 2: (40, 10, np.ones((20, 4), bool))}
-    masks, scores = compress_found((FoundObject(number, *boxes[number], number / 4) for number in (2, 1)), SIZE)
-    assert masks.counts == compress_ids(ids).counts
-    assert scores.tolist() == [0.25, 0.5]
-    masks, scores = compress_found([], SIZE)
-    assert (len(masks), len(scores)) == (0, 0)
 
 
 def test_masks_of_any_form_are_compressed():

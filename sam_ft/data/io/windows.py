@@ -1,12 +1,13 @@
 """Reads windows of an image file with the pixels that `read_image` gives for the whole image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -109,9 +110,7 @@ class ImageWindows:
     def __getitem__(self, window: tuple[slice, slice, slice]) -> Tensor:
         """A window as of a tensor (3, H, W): channels, rows, columns, each by a slice."""
         channels, *place = window
-        starts_stops = (axis.indices(length)[:2] for axis, length in zip(place, self.size, strict=True))
-        rows, columns = (slice(start, max(start, stop)) for start, stop in starts_stops)
-        return self.read(rows, columns)[channels]
+        return self.read(*_whole_slices(place, self.size))[channels]
 
     def read(self, rows: slice, columns: slice) -> Tensor:
         """(3, h, w) uint8: the pixels of these rows and columns of the upright image.
@@ -126,6 +125,18 @@ class ImageWindows:
         if values.dtype != np.uint8:
             values = scale_to_8_bits(values, *self._limits)
         return image_tensor(np.repeat(values, 3 // values.shape[-1], axis=-1))
+
+    @property
+    def values(self) -> "ImageValues":
+        """The values of the file, with all bits."""
+        return ImageValues(self)
+
+    def read_values(self, rows: slice, columns: slice) -> Tensor:
+        """(C, h, w) of the upright image, C = 1 or 3: the values before they are scaled to 8 bits, without alpha."""
+        if self._tiff is None and isinstance(self._decoded, Image.Image):
+            return self.read(rows, columns)[: 1 if self._decoded.mode in ("1", "L", "LA") else 3]
+        values = self._values(rows, columns)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0), values.dtype.newbyteorder("=")))
 
     @cached_property
     def _decoded(self) -> Image.Image | NDArray:
@@ -189,6 +200,23 @@ class ImageWindows:
                 f"{self.path}: is {size[1]} wide and {size[0]} high, and decoding {kind} as a whole takes "
                 f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so save it as a tiled TIFF{plain}"
             )
+
+
+class ImageValues:
+    """The values (C, H, W) of an image file, of which windows are read as of a tensor."""
+
+    def __init__(self, image: ImageWindows) -> None:
+        self._image = image
+
+    def __getitem__(self, window: tuple[slice, slice, slice]) -> Tensor:
+        channels, *place = window
+        return self._image.read_values(*_whole_slices(place, self._image.size))[channels]
+
+
+def _whole_slices(place: Sequence[slice], size: Size) -> Iterator[slice]:
+    """Slices of rows and columns with start and stop."""
+    starts_stops = (axis.indices(length)[:2] for axis, length in zip(place, size, strict=True))
+    return (slice(start, max(start, stop)) for start, stop in starts_stops)
 
 
 def _stored_window(rows: slice, columns: slice, size: Size, orientation: int) -> tuple[slice, slice]:

@@ -1,0 +1,204 @@
+"""The plan of a prediction: the run, the images and their names, and where the results go."""
+
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from sam_ft.cli.evaluation_plan import make_output_folder
+from sam_ft.cli.runs import Run, load_run
+from sam_ft.cli.setting_checks import check_settings
+from sam_ft.data.sources.names import MAX_LISTED
+from sam_ft.data.sources.pairing import SUFFIXES
+from sam_ft.data.sources.prompt_file import OBJECT, PromptFile, read_prompts
+from sam_ft.data.tiled import SMALLEST_TILE
+from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import as_json, atomic_path, sha256
+from sam_ft.utils.precision import PRECISIONS
+from sam_ft.writers.formats import FORMATS, check_formats
+
+SETTINGS = "predict.json"  # in the output folder
+
+
+class ImageFile(NamedTuple):
+    """name: of the result files, unique; "a/b" lies in the folder a · file: path below the folder of images"""
+
+    name: str
+    file: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class PredictionPlan:
+    """run: its model to build, and how it read images · checkpoint: its best weights
+
+    prompts: None for `auto` · classes: {label: name}
+    """
+
+    run: Run
+    checkpoint: Path
+    images: list[ImageFile]
+    output: Path
+    precision: str
+    prompts: PromptFile | None
+    classes: Mapping[int, str]
+
+    def unfinished(self, formats: Sequence[str]) -> list[ImageFile]:
+        """The images that lack a result file, or have one that is older than the image or the recorded settings."""
+        recorded = (self.output / SETTINGS).stat().st_mtime_ns
+        return [image for image in self.images if not self._is_finished(image, formats, recorded)]
+
+    def _is_finished(self, image: ImageFile, formats: Sequence[str], recorded: int) -> bool:
+        try:
+            results = [FORMATS[name].path(self.output, image.name).stat().st_mtime_ns for name in formats]
+            return min(results) >= max(recorded, image.path.stat().st_mtime_ns)
+        except OSError:  # one is missing
+            return False
+
+
+def plan_prediction(cfg: DictConfig) -> PredictionPlan:
+    """Checks the settings and lists the images; none of them is opened.
+
+    Raises:
+        ConfigError: a setting has a wrong value, or the output folder holds images to read.
+        DataError: there are no images, or the file of prompts has none for them.
+    """
+    check_settings(cfg, str, ("run", "images", "prompts"))
+    check_settings(cfg, str | None, ("output",))
+    check_settings(cfg, int, ("points_per_side",), least=1)
+    check_settings(cfg, bool, ("overwrite", "debug"))
+    check_settings(cfg, Sequence[str], ("save", "trust"))
+    if cfg.tile not in (None, "auto") and (type(cfg.tile) is not int or cfg.tile < SMALLEST_TILE):
+        raise ConfigError(f"tile={cfg.tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
+    if cfg.refine not in (None, "decoder"):
+        raise ConfigError(f"refine={cfg.refine} is not known; expected decoder or null")
+    check_formats(cfg.save)
+    if not cfg.save:
+        raise ConfigError("save=[] would write nothing; expected formats, as save=[labels,overlay]")
+    if cfg.precision is not None and cfg.precision not in PRECISIONS:
+        raise ConfigError(f"precision={cfg.precision} is not one of {', '.join(PRECISIONS)}")
+    run = load_run(cfg.run, ("model",), cfg.trust)
+    checkpoint = run.directory / "checkpoints/best.safetensors"
+    root, images = find_images(cfg.images)
+    prompts = None
+    if cfg.prompts != "auto":
+        prompts = read_prompts(Path(cfg.prompts).expanduser())
+        images = _images_with_prompts(root, images, prompts)
+    output = run.directory / "predictions" / root.resolve().name if cfg.output is None else Path(cfg.output)
+    output = output.expanduser()
+    check_output(output, images)
+    return PredictionPlan(
+        run=run,
+        checkpoint=checkpoint,
+        images=images,
+        output=output,
+        precision=cfg.precision or run.precision,
+        prompts=prompts,
+        classes=OBJECT if prompts is None else prompts.classes,
+    )
+
+
+def find_images(pattern: str) -> tuple[Path, list[ImageFile]]:
+    """The folder above all images, and the images in order of their names.
+
+    pattern: a folder, of which the images directly inside count, a file, or a pattern with * ? [ ]
+
+    Raises: DataError when there are none.
+    """
+    given = Path(pattern).expanduser()
+    if given.is_dir():
+        root, paths = given, [path for path in given.iterdir() if _is_image(path)]
+        if not paths:
+            deeper = any(_is_image(path) for path in given.glob("*/*"))
+            advice = f"those in its folders are read with 'images=\"{given}/**/*\"'" if deeper else "choose another"
+            raise DataError(f"images={given}: the folder holds no images ({', '.join(SUFFIXES)}); {advice}")
+    elif given.is_file():  # whatever its suffix
+        root, paths = given.parent, [given]
+    else:
+        found = [Path(path) for path in glob.glob(str(given), recursive=True)]
+        paths = [path for path in found if _is_image(path)]
+        if not paths:
+            what = "no image matches this pattern" if glob.has_magic(str(given)) else "there is no such file or folder"
+            raise DataError(f"images={given}: {what}")
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+    files = sorted(path.relative_to(root).as_posix() for path in paths)
+    return root, [ImageFile(name, file, root / file) for name, file in zip(result_names(files), files, strict=True)]
+
+
+def result_names(files: Sequence[str]) -> list[str]:
+    """The path of each file without its suffix; the whole path where that is not unique."""
+    choices = [dict.fromkeys((os.path.splitext(file)[0], file)) for file in files]
+    counts = Counter(choice for both in choices for choice in both)
+    return [next((one for one in both if counts[one] == 1), file) for both, file in zip(choices, files, strict=True)]
+
+
+def check_output(output: Path, images: Sequence[ImageFile]) -> None:
+    """Refuses a folder that holds images to read, beside which nothing is written. Raises: ConfigError"""
+    folder = output.resolve()
+    for image in images:
+        if folder in image.path.resolve().parents:
+            raise ConfigError(f"output={output}: holds the image {image.file}; choose a folder without images to read")
+
+
+def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Makes the output folder and writes the settings into it, so that no results of others are mixed with these.
+
+    Raises: ConfigError when it holds results of other settings, unless `overwrite`, or cannot be written.
+    """
+    make_output_folder(output)
+    path = output / SETTINGS
+    settings = json.loads(as_json(settings))
+    before = json.loads(path.read_text()) if path.is_file() else None
+    if before == settings:  # their results stay
+        return
+    if before is not None and not overwrite:
+        names = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+        raise ConfigError(
+            f"output={output}: holds results of other settings ({', '.join(names)}); choose another output=, or "
+            "replace them with overwrite=true"
+        )
+    with atomic_path(path) as temporary:
+        temporary.write_text(as_json(settings, indent=2) + "\n")
+
+
+def settings_of(cfg: DictConfig, plan: PredictionPlan, tile: int | None, thresholds: Mapping[str, Any]) -> dict:
+    """Those that change a result, with the digests of the weights and of the prompts."""
+    return {
+        "weights": sha256(plan.checkpoint),
+        "images": str(Path(cfg.images).expanduser().absolute()),
+        "reading": plan.run.reading,
+        "precision": plan.precision,
+        "prompts": cfg.prompts if plan.prompts is None else sha256(plan.prompts.path),
+        "tile": tile,
+        "thresholds": dict(thresholds),
+        "refine": cfg.refine,
+        "points_per_side": cfg.points_per_side,
+    }
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _images_with_prompts(root: Path, images: list[ImageFile], prompts: PromptFile) -> list[ImageFile]:
+    chosen = [image for image in images if prompts.find(image.file) is not None]
+    if not chosen:
+        raise DataError(
+            f"prompts={prompts.path}: names {next(iter(prompts.objects))}, but no image in {root} is called by one of "
+            f"its names; the first is {images[0].file}"
+        )
+    return chosen
+
+
+def report_bad_images(bad: Sequence[tuple[str, str]], total: int) -> None:
+    """Ends the command with the list of images that could not be predicted. Raises: DataError"""
+    if bad:
+        lines = [message for _, message in bad[:MAX_LISTED]]
+        more = [f"... and {len(bad) - MAX_LISTED} more"] if len(bad) > MAX_LISTED else []
+        raise DataError("\n".join([f"{len(bad)} of {total} images have no results, the others do:", *lines, *more]))

@@ -1,0 +1,130 @@
+"""Masks of objects in an image of any size from their prompts, each decoded in the tile that shows it."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sam_ft.data.io.windows import Windows
+from sam_ft.data.transforms import resize_image
+from sam_ft.prompts import scale_prompts
+from sam_ft.task import PromptedSegmentation
+from sam_ft.types import Batch, Features, Prompts, Size
+from sam_ft.utils.cpu_kernels import areas
+from sam_ft.utils.geometry import fit_boxes, masks_to_boxes, resized_size
+from sam_ft.utils.tiles import TileGrid, Window
+
+
+class DecodedObject(NamedTuple):
+    """A mask within its box, which is not empty.
+
+    position: of its prompts · x0, y0: of the first pixel of the box in the image · mask: (h, w) bool
+    """
+
+    position: int
+    x0: int
+    y0: int
+    mask: NDArray[np.bool_]
+    pred_iou: float
+
+
+def decode_prompts(
+    task: PromptedSegmentation, image: Windows, grid: TileGrid, prompts: Prompts, extremes: Tensor | None = None
+) -> Iterator[DecodedObject]:
+    """Decodes N prompts, each in the tile that shows it whole; those that no tile does, in the whole image.
+
+    prompts: boxes, or points with labels, or both, in pixels of the image · extremes: (2,) of the tiles
+    → tile by tile; objects whose mask is empty are left out
+    """
+    windows, whole = list(grid), len(grid)
+    extents = _extents(prompts)
+    places = torch.from_numpy(grid.best_tiles(extents.numpy()))
+    if len(grid) > 1:
+        shown = torch.tensor([[c.start, r.start, c.stop, r.stop] for r, c in windows])[places]
+        inside = fit_boxes(extents, [image.size] * len(extents)) if len(extents) else extents
+        outside = (inside[:, :2] < shown[:, :2]).any(1) | (inside[:, 2:] > shown[:, 2:]).any(1)
+        places[outside] = whole
+        windows.append((slice(0, image.size[0]), slice(0, image.size[1])))
+    for place in places.unique().tolist():
+        members = torch.nonzero(places == place).flatten()
+        own = None if place == whole else extremes
+        yield from _decode_window(task, image, windows[place], prompts, members, own)
+
+
+def encode_window(
+    task: PromptedSegmentation, image: Windows, window: Window, extremes: Tensor | None = None
+) -> tuple[Features, Size]:
+    """The features of a part of an image, and its size in the input frame."""
+    pixels, side = image.read(*window), task.model.image_size
+    height, width = resized_size((pixels.shape[1], pixels.shape[2]), side)
+    padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    padded[0, :, :height, :width] = resize_image(pixels, (height, width))
+    return encode_images(task, images_batch(padded, [(height, width)], extremes)), (height, width)
+
+
+def images_batch(images: Tensor, sizes: Sequence[Size], extremes: Tensor | None = None) -> Batch:
+    """A batch without objects: images (B, 3, S, S) uint8 · extremes: (2,) of all of them, see `Batch.extremes`"""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Batch(
+        images=images,
+        features=None,
+        masks=torch.zeros(0, *images.shape[-2:], dtype=torch.bool),
+        boxes=torch.zeros(0, 4),
+        labels=none,
+        object_index=none,
+        image_index=none,
+        names=[""] * len(images),
+        sizes=list(sizes),
+        extremes=None if extremes is None else extremes.expand(len(images), 2),
+    )
+
+
+@torch.no_grad()
+def encode_images(task: PromptedSegmentation, batch: Batch) -> Features:
+    return task.encode(batch.to(task.model.device))
+
+
+@torch.no_grad()
+def _decode_window(
+    task: PromptedSegmentation,
+    image: Windows,
+    window: Window,
+    prompts: Prompts,
+    members: Tensor,
+    extremes: Tensor | None,
+) -> Iterator[DecodedObject]:
+    features, input_size = encode_window(task, image, window, extremes)
+    rows, columns = window
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    origin = torch.tensor([columns.start, rows.start])
+    for part in members.split(task.chunks.predict(size)):
+        own = Prompts(
+            boxes=None if prompts.boxes is None else prompts.boxes[part] - origin.repeat(2),
+            points=None if prompts.points is None else prompts.points[part] - origin,
+            point_labels=None if prompts.point_labels is None else prompts.point_labels[part],
+        )
+        own = scale_prompts(own, size, input_size).to(task.model.device)
+        index = torch.zeros(len(part), dtype=torch.int64, device=task.model.device)
+        with task.autocast():
+            best = task.model.decode(features, own, index, own.ambiguous).best()
+        masks = (task.model.postprocess(best.logits.float(), input_size, size)[:, 0] > 0).cpu()
+        boxes, pred_iou = masks_to_boxes(masks).int().tolist(), best.pred_iou[:, 0].float().tolist()
+        pixels = areas(masks).tolist()
+        for position, mask, (x0, y0, x1, y1), score, area in zip(
+            part.tolist(), masks.numpy(), boxes, pred_iou, pixels, strict=True
+        ):
+            if area:
+                # A copy, so that the masks of the whole window are not kept.
+                crop = mask[y0:y1, x0:x1].copy()
+                yield DecodedObject(position, columns.start + x0, rows.start + y0, crop, score)
+
+
+def _extents(prompts: Prompts) -> Tensor:
+    """(N, 4) float32: the boxes, or those round the points."""
+    if prompts.boxes is not None:
+        return prompts.boxes
+    assert prompts.points is not None
+    return torch.cat([prompts.points.amin(dim=1), prompts.points.amax(dim=1)], dim=1)
