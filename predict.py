@@ -33,7 +33,7 @@ from sam_ft.utils.progress import progress
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils import distributed
-from sam_ft.utils.errors import DataError
+from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.writers.formats import finish_results, write_results
 from sam_ft.writers.instances import Instances
 
@@ -49,16 +49,22 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig) -> int:
     """Predicts, and returns the number of images that have results."""
     with log_to():
-        return predict(cfg, plan_prediction(cfg))
+        try:
+            return predict(cfg, plan_prediction(cfg))
+        except KeyboardInterrupt as stop:
+            stop.args = ("go on with the images that have no results yet",)
+            raise
 
 
 def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
     # The model with the weights of the run, and the thresholds and the tile that it stored beside them.
     model = build(plan.run.cfg.model).to(distributed.device()).eval().requires_grad_(False)
     notes = load_partial_weights(model, plan.checkpoint)
-    options = SegmentOptions.from_notes(notes, refine=cfg.refine == "decoder")
+    options = SegmentOptions.from_notes(notes)
     if cfg.tile != "auto":
         options = replace(options, tile=cfg.tile)
+    if cfg.refine != "auto":
+        options = replace(options, refine=cfg.refine == "decoder")
     task = PromptedSegmentation(model, precision=plan.precision)
     find: FindObjects
     if plan.prompts is not None:
@@ -74,7 +80,7 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
         find = partial(find_by_grid, task, cfg.points_per_side)
 
     # Each process takes every n-th of the images without results.
-    settings = settings_of(cfg, plan, options.tile, asdict(options.thresholds))
+    settings = settings_of(cfg, plan, asdict(options))
     distributed.broadcast_from_main(lambda: record_settings(plan.output, settings, cfg.overwrite))
     todo = distributed.broadcast_from_main(lambda: plan.unfinished(cfg.save))
     log.info(
@@ -116,7 +122,10 @@ def predict_image(file: ImageFile, find: FindObjects, plan: PredictionPlan, form
             image=image,
             values=image.values,
         )
-        write_results(plan.output, formats, instances)
+        try:
+            write_results(plan.output, formats, instances)
+        except OSError as error:  # the image itself raises DataError
+            raise ConfigError(f"output={plan.output}: cannot be written ({error.strerror})") from error
     return len(instances)
 
 

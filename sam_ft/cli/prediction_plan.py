@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 from sam_ft.cli.evaluation_plan import make_output_folder
 from sam_ft.cli.runs import Run, load_run
 from sam_ft.cli.setting_checks import check_settings
-from sam_ft.data.sources.names import MAX_LISTED
+from sam_ft.data.sources.names import MAX_LISTED, join_names
 from sam_ft.data.sources.pairing import SUFFIXES
 from sam_ft.data.sources.prompt_file import OBJECT, PromptFile, read_prompts
 from sam_ft.data.tiled import SMALLEST_TILE
@@ -22,6 +23,8 @@ from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import as_json, atomic_path, sha256
 from sam_ft.utils.precision import PRECISIONS
 from sam_ft.writers.formats import FORMATS, check_formats
+
+log = logging.getLogger("sam_ft")
 
 SETTINGS = "predict.json"  # in the output folder
 
@@ -76,8 +79,8 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
     check_settings(cfg, Sequence[str], ("save", "trust"))
     if cfg.tile not in (None, "auto") and (type(cfg.tile) is not int or cfg.tile < SMALLEST_TILE):
         raise ConfigError(f"tile={cfg.tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
-    if cfg.refine not in (None, "decoder"):
-        raise ConfigError(f"refine={cfg.refine} is not known; expected decoder or null")
+    if cfg.refine not in (None, "auto", "decoder"):
+        raise ConfigError(f"refine={cfg.refine} is not known; expected decoder, auto or null")
     check_formats(cfg.save)
     if not cfg.save:
         raise ConfigError("save=[] would write nothing; expected formats, as save=[labels,overlay]")
@@ -167,17 +170,18 @@ def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> 
         temporary.write_text(as_json(settings, indent=2) + "\n")
 
 
-def settings_of(cfg: DictConfig, plan: PredictionPlan, tile: int | None, thresholds: Mapping[str, Any]) -> dict:
-    """Those that change a result, with the digests of the weights and of the prompts."""
+def settings_of(cfg: DictConfig, plan: PredictionPlan, options: Mapping[str, Any]) -> dict:
+    """Those that change a result, with the digests of the weights and of the prompts.
+
+    options: of `SegmentOptions`
+    """
     return {
         "weights": sha256(plan.checkpoint),
         "images": str(Path(cfg.images).expanduser().absolute()),
         "reading": plan.run.reading,
         "precision": plan.precision,
         "prompts": cfg.prompts if plan.prompts is None else sha256(plan.prompts.path),
-        "tile": tile,
-        "thresholds": dict(thresholds),
-        "refine": cfg.refine,
+        **options,
         "points_per_side": cfg.points_per_side,
     }
 
@@ -187,11 +191,25 @@ def _is_image(path: Path) -> bool:
 
 
 def _images_with_prompts(root: Path, images: list[ImageFile], prompts: PromptFile) -> list[ImageFile]:
-    chosen = [image for image in images if prompts.find(image.file) is not None]
+    found = {image: prompts.find(image.file) for image in images}
+    chosen = [image for image, name in found.items() if name is not None]
+    counts = Counter(name for name in found.values() if name is not None)
+    if twice := [name for name, count in counts.items() if count > 1]:
+        several = [image.file for image in chosen if found[image] == twice[0]]
+        raise DataError(
+            f"prompts={prompts.path}: {twice[0]} names several images ({join_names(several)}); write the "
+            f"path below {root}"
+        )
     if not chosen:
         raise DataError(
             f"prompts={prompts.path}: names {next(iter(prompts.objects))}, but no image in {root} is called by one of "
             f"its names; the first is {images[0].file}"
+        )
+    if without := len(images) - len(chosen):
+        log.info("%d of %d images have no prompts, and are left out", without, len(images))
+    if unused := [name for name in prompts.objects if name not in counts]:
+        log.warning(
+            "%s: %d files with prompts are not among the images: %s", prompts.path, len(unused), join_names(unused)
         )
     return chosen
 

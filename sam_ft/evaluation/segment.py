@@ -36,9 +36,10 @@ class SegmentOptions:
     refine: bool = False
 
     @classmethod
-    def from_notes(cls, metadata: Mapping[str, Any], refine: bool = False) -> "SegmentOptions":
+    def from_notes(cls, metadata: Mapping[str, Any]) -> "SegmentOptions":
         """Those that a run stored in its checkpoint, where it did. metadata: of `load_partial_weights`"""
-        return cls(WatershedThresholds(**(metadata.get("thresholds") or {})), metadata.get("tile"), refine)
+        thresholds = WatershedThresholds(**(metadata.get("thresholds") or {}))
+        return cls(thresholds, metadata.get("tile"), bool(metadata.get("refine")))
 
 
 def segment_image(

@@ -11,7 +11,7 @@ import yaml
 from tests.support.cli import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py", "check": "sam_ft.check", "export": "sam_ft.export"}
+SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py", "predict": "predict.py", "check": "sam_ft.check", "export": "sam_ft.export"}
 # an optional launcher, then the console command, the module or a script of the clone
 COMMAND = re.compile(
     r"(?:srun )?(?:torchrun .*?)?(?:sam-ft |(?:python )?-m sam_ft[ .]|(?:python )?(?=\w+\.py))(\w+)(?:\.py)?( .*|$)"
@@ -83,7 +83,7 @@ def settings(span: str) -> list[tuple[str, str]]:
 def existing_settings() -> set[str]:
     """Names of all settings: of the scripts, of the groups, and of every choice in conf/."""
     names = set()
-    for script in ("train", "evaluate", "check", "export"):
+    for script in ("train", "evaluate", "predict", "check", "export"):
         main = yaml.safe_load((ROOT / f"conf/{script}.yaml").read_text())
         groups = {key for entry in main.pop("defaults") if isinstance(entry, dict) for key in entry}
         names |= main.keys() | groups

@@ -1,0 +1,278 @@
+"""predict.py: from a folder of images to files of their objects."""
+
+import json
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from sam_ft import Predictor
+from sam_ft.data.sources.coco import Coco
+from sam_ft.types import dense
+from sam_ft.writers.formats import FORMATS
+from tests.support.blobs import draw
+from tests.support.cli import start, torchrun
+from tests.support.files import ORIENTATION
+from tests.support.heads import write_head_run
+
+CONFIG, DATA = 2, 3
+COUNTS = {"a": 3, "b": 4, "c": 0, "d": 2, "e": 5}
+
+
+@pytest.fixture(scope="module")
+def head_run(run, tmp_path_factory):
+    return write_head_run(run, tmp_path_factory.mktemp("head") / "run")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Five images: PNG, 16-bit TIFF, one without objects, JPEG turned by EXIF, BMP."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    pixels = {name: draw(50 + number, count)[0] for number, (name, count) in enumerate(COUNTS.items())}
+    Image.fromarray(pixels["a"]).save(folder / "a.png")
+    tifffile.imwrite(folder / "b.tif", pixels["b"].astype(np.uint16) * 200)
+    Image.fromarray(pixels["c"]).save(folder / "c.png")
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(pixels["d"]).save(folder / "d.jpg", quality=95, exif=exif)
+    Image.fromarray(pixels["e"]).save(folder / "e.bmp")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+@pytest.fixture
+def predict(cli, head_run, images, tmp_path):
+    def call(*overrides, output="out", run=head_run, images=images):
+        return cli("predict.py", f"run={run}", f"images={images}", f"output={tmp_path / output}", *overrides)
+
+    return call
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def without_settings(found):
+    """predict.json names the folder of the images."""
+    return {name: data for name, data in found.items() if name != "predict.json"}
+
+
+def test_labels_read_back_are_those_of_the_predictor(predict, head_run, images, tmp_path):
+    before = contents(images)
+    done = predict("save=[labels,table]")
+    assert done.code == 0, done.err
+    predictor, counts = Predictor.from_run(head_run), {}
+    for path in sorted(images.glob("?.*")):
+        masks, scores, labels = predictor.segment(path)
+        read = tifffile.imread(tmp_path / f"out/labels/{path.stem}.tif")
+        assert read.dtype == np.uint16
+        assert np.array_equal(read, (masks * (np.arange(len(masks)) + 1)[:, None, None]).sum(0))
+        assert scores.shape == labels.shape == (len(masks),)
+        counts[path.stem] = len(masks)
+    assert counts["a"] >= 2
+    assert counts["b"] >= 2
+    assert counts["d"] >= 1
+    table = (tmp_path / "out/table.csv").read_text().splitlines()
+    assert len(table) == 1 + sum(counts.values())
+    assert "intensity_mean-0" in table[0]
+    assert contents(images) == before
+
+
+def test_every_format_is_written_for_every_image(predict, tmp_path):
+    assert predict(f"save=[{','.join(FORMATS)}]").code == 0
+    for one in FORMATS.values():
+        assert all(one.path(tmp_path / "out", name).is_file() for name in COUNTS)
+        assert one.summary is None or (tmp_path / "out" / one.summary).is_file()
+
+
+def test_the_coco_file_is_read_by_training_with_the_same_masks(predict, images, tmp_path):
+    predict("save=[labels,coco]")
+    root = tmp_path / "coco"
+    root.mkdir()
+    shutil.copytree(images, root / "train")
+    shutil.copy(tmp_path / "out/coco.json", root / "train.json")
+    split = Coco(root).split("train")
+    split.survey()
+    found = 0
+    for index, name in enumerate(split.names):
+        masks = dense(split[index].masks).numpy()
+        labels = tifffile.imread(tmp_path / f"out/labels/{name}.tif")
+        assert np.array_equal((masks * (np.arange(len(masks)) + 1)[:, None, None]).sum(0), labels)
+        found += len(masks)
+    assert found > 4
+
+
+def test_finished_images_are_left_alone_and_others_follow(predict, images, tmp_path):
+    predict()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/labels").iterdir()}
+    shutil.copy(images / "a.png", images / "f.png")
+    (tmp_path / "out/labels/e.tif").unlink()
+    done = predict()
+    assert "6 images, 4 of them" in done.out
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/labels").iterdir()}
+    assert len(after) == 6
+    assert all(after[path] == time for path, time in times.items() if path.stem != "e")
+    images.joinpath("b.tif").touch()  # a new version of the image
+    assert "6 images, 5 of them" in predict().out
+    assert "6 images, 6 of them" in predict().out
+    assert "6 images, 0 of them" in predict("save=[labels,coco]").out
+
+
+def test_a_kill_loses_one_image_and_the_same_command_goes_on(predict, head_run, images, tmp_path):
+    out = tmp_path / "killed"
+    arguments = [f"run={head_run}", f"images={images}", f"output={out}", "save=[labels,coco]"]
+    done = start(sys.executable, "-m", "tests.support.killed_predict", "3", *arguments)
+    assert done.code == -signal.SIGKILL, done.err
+    assert sorted(path.name for path in (out / "labels").glob("?.tif")) == ["a.tif", "b.tif"]
+    for left in out.rglob("*.tmp-*"):
+        left.unlink()
+    assert "5 images, 2 of them" in predict("save=[labels,coco]", output="killed").out
+    predict("save=[labels,coco]", output="whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_broken_file_is_reported_at_the_end_and_the_others_are_done(predict, images, messages, tmp_path):
+    whole = (images / "b.tif").read_bytes()
+    (images / "b.tif").write_bytes(whole[: len(whole) // 2])
+    (images / "x.png").write_bytes(b"no image")
+    done = predict("save=[labels,coco]")
+    messages.refused(done, DATA, "2 of 6", "b.tif", "x.png")
+    assert sorted(path.stem for path in (tmp_path / "out/labels").iterdir()) == ["a", "c", "d", "e"]
+    listed = json.loads((tmp_path / "out/coco.json").read_text())["images"]
+    assert [image["file_name"] for image in listed] == ["a.png", "c.png", "d.jpg", "e.bmp"]
+    (images / "b.tif").write_bytes(whole)
+    (images / "x.png").unlink()
+    assert predict("save=[labels,coco]").code == 0
+    assert len(json.loads((tmp_path / "out/coco.json").read_text())["images"]) == 5
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_files_of_one(predict, head_run, images, tmp_path):
+    formats = f"save=[{','.join(FORMATS)}]"
+    (images / "x.png").write_bytes(b"no image")
+    assert predict(formats, "tile=32").code == DATA
+    done = torchrun(
+        "predict.py", f"run={head_run}", f"images={images}", f"output={tmp_path / 'two'}", formats, "tile=32"
+    )
+    assert done.code != 0
+    assert done.err.count("1 of 6 images") == 1, done.err
+    assert contents(tmp_path / "out") == contents(tmp_path / "two")
+
+
+def test_boxes_and_points_of_a_table_are_given_to_the_decoder(predict, head_run, images, tmp_path):
+    table = tmp_path / "prompts.csv"
+    table.write_text(
+        "file,x0,y0,x1,y1,x,y,point_label,object,class\n"
+        "a.png,4,4,22,22,,,,1,cell\n"
+        "b.tif,,,,,12,12,,p,debris\n"
+        "b.tif,,,,,40,40,0,p,debris\n"
+        "a.png,24,4,42,22,,,,2,debris\n"
+    )
+    done = predict(f"prompts={table}", "save=[coco]")
+    assert done.code == 0, done.err
+    content = json.loads((tmp_path / "out/coco.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "b.tif"]
+    assert {one["name"] for one in content["categories"]} == {"cell", "debris"}
+    predictor = Predictor.from_run(head_run)
+    masks, pred_iou, _ = predictor.predict(images / "a.png", boxes=[[4, 4, 22, 22], [24, 4, 42, 22]])
+    own = [one for one in content["annotations"] if one["image_id"] == 1]
+    assert [one["category_id"] for one in own] == [1, 2]
+    assert [one["area"] for one in own] == masks.sum((1, 2, 3)).tolist()
+    assert [one["score"] for one in own] == pytest.approx(pred_iou[:, 0])
+
+
+def test_coco_boxes_that_predict_wrote_prompt_it_again(predict, images, tmp_path):
+    predict("save=[coco]")
+    (tmp_path / "first.json").write_bytes((tmp_path / "out/coco.json").read_bytes())
+    done = predict(f"prompts={tmp_path / 'first.json'}", "save=[labels]", output="again")
+    assert done.code == 0, done.err
+    found = [tifffile.imread(path).any() for path in (tmp_path / "again/labels").iterdir()]
+    assert found
+    assert all(found)
+    # an image without objects has no prompts
+    assert not (tmp_path / "again/labels/c.tif").exists()
+
+
+def test_a_run_without_a_head_uses_the_grid_of_points_with_a_warning(predict, run, messages, tmp_path):
+    done = predict("points_per_side=2", "save=[labels]", run=run)
+    assert done.code == 0, done.err
+    messages.line(done.out, "no head", "head=instances")
+    assert len(list((tmp_path / "out/labels").iterdir())) == 5
+
+
+def test_refined_objects_do_not_overlap_and_are_connected(predict, head_run, images, tmp_path):
+    from scipy import ndimage
+
+    assert predict("refine=decoder", "save=[labels]").code == 0
+    labels = tifffile.imread(tmp_path / "out/labels/a.tif")
+    assert labels.any()
+    for number in np.unique(labels[labels > 0]):
+        assert ndimage.label(labels == number)[1] == 1
+    predictor = Predictor.from_run(head_run)
+    plain = predictor.segment(images / "a.png")[0]
+    assert not np.array_equal(labels > 0, plain.any(0))
+
+
+def test_results_of_other_settings_are_not_mixed(predict, messages, tmp_path):
+    predict()
+    messages.refused(predict("tile=32"), CONFIG, "tile", "overwrite=true")
+    done = predict("tile=32", "overwrite=true")
+    assert "5 images, 0 of them" in done.out
+    assert "5 images, 5 of them" in predict("tile=32").out
+    assert "5 images, 5 of them" in predict("tile=32", "overwrite=true").out
+
+
+def test_the_run_has_a_folder_for_the_predictions(cli, head_run, images, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(head_run, copy)
+    assert cli("predict.py", f"run={copy}", f"images={images / 'a.png'}").code == 0
+    assert (copy / "predictions/images/labels/a.tif").is_file()
+
+
+def test_mistakes_end_in_one_line(predict, messages, images, tmp_path):
+    empty, deep = tmp_path / "empty", tmp_path / "deep"
+    empty.mkdir()
+    (deep / "sub").mkdir(parents=True)
+    shutil.copy(images / "a.png", deep / "sub/a.png")
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("file,x0,y0,x1,y1\nother.png,1,2,3,4\n")
+    for code, facts, overrides, places in [
+        (DATA, [empty, "no images"], [], {"images": empty}),
+        (DATA, ["**/*"], [], {"images": deep}),
+        (DATA, ["*.nothing"], [], {"images": f'"{images}/*.nothing"'}),
+        (DATA, ["nowhere"], [], {"images": tmp_path / "nowhere"}),
+        (CONFIG, ["masks", "labels"], ["save=[masks]"], {}),
+        (CONFIG, ["save=[]"], ["save=[]"], {}),
+        (CONFIG, ["config.yaml"], [], {"run": tmp_path}),
+        (CONFIG, ["a.png", "output="], [], {"output": "images"}),
+        (CONFIG, ["tile=3"], ["tile=3"], {}),
+        (CONFIG, ["refine=head"], ["refine=head"], {}),
+        (DATA, ["other.png", "a.png"], [f"prompts={prompts}"], {}),
+    ]:
+        messages.refused(predict(*overrides, **places), code, *facts)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pattern_reads_folders_below_with_names_of_their_own(predict, images, tmp_path):
+    for folder in ("one", "two"):
+        (images / folder).mkdir()
+        shutil.copy(images / "a.png", images / folder / "a.png")
+    shutil.copy(images / "b.tif", images / "a.tif")
+    assert predict(images=f'"{images}/**/a.*"').code == 0
+    found = {str(path.relative_to(tmp_path / "out/labels")) for path in (tmp_path / "out/labels").rglob("*.tif")}
+    assert found == {"a.png.tif", "a.tif.tif", "one/a.tif", "two/a.tif"}
+
+
+def test_the_masks_of_tiles_are_near_those_of_whole_images(predict, head_run, images, tmp_path):
+    predict("tile=48")
+    predictor = Predictor.from_run(head_run)
+    whole = predictor.segment(images / "a.png")[0].any(0)
+    tiled = tifffile.imread(tmp_path / "out/labels/a.tif") > 0
+    assert (whole & tiled).sum() / (whole | tiled).sum() > 0.7
+    assert not torch.equal(torch.from_numpy(whole), torch.from_numpy(tiled))
