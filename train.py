@@ -6,6 +6,7 @@ torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to
 
 import sam_ft  # noqa: F401, I001  first: it refuses an old Python in one line
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,14 @@ from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.evaluation.instances import InstanceScorer
+from sam_ft.evaluation.segmented import evaluate_head, evaluate_otsu
+from sam_ft.evaluation.thresholds import choose_images, find_options
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import save_partial_weights
+from sam_ft.training.checkpoint import best_weights, read_on_all, save_partial_weights
 from sam_ft.training.ema import Ema
 from sam_ft.training.mix import Mix
 from sam_ft.training.optim import set_learning_rate
@@ -66,14 +69,15 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     train_prompter, eval_prompter, augment = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.train_transform)
     loss, metric, schedule, cache = build(cfg.loss), build(cfg.metric), build(cfg.schedule), build(cfg.cache)
     train_split, val_split = open_splits(build(cfg.data))
-    metric.check_monitor(cfg.monitor, val_split.classes)
+    head = build(cfg.head)
+    metric.check_monitor(cfg.monitor, val_split.classes, () if head is None else InstanceScorer.monitors)
     splits = survey_splits(train_split, val_split)
 
     # The model with its official weights, and the parameters that learn.
     model = build(cfg.model).to(distributed.device())
     build(cfg.adapt)(model)
     freeze_unreached(model, train_prompter)
-    if (head := build(cfg.head)) is not None:
+    if head is not None:
         model.attach_head(head)
     model.image_encoder.activation_checkpointing = cfg.activation_checkpointing
     if cfg.compile:
@@ -159,16 +163,34 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                 state.save(last_path, model, optimizer, ema)
             with mix.applied(share):
                 save_best(cfg, model, best_path, state)
+
+        # How to find objects with the best weights, by training images: validation images choose nothing.
+        if instances is not None and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
+            images = choose_images(splits.train, splits.train_images)
+            chosen = EvaluationSet(splits.train, side, read, keep_pixels=True)
+            fill(chosen, [(image, 0) for image in images], title="thresholds")
+            batches = evaluation_loader(chosen, cfg.eval_batch_size, cfg.workers, images)
+            with best_weights(model, best_path):
+                options, state.refinement = find_options(task, splits.train, images, batches)
+                state.segment, state.instances = asdict(options), evaluate_head(task, splits.val, options)
+            state.baseline = state.baseline or evaluate_otsu(splits.val)
+            report.log_segment(state, len(images), len(splits.train_images))
+            if distributed.is_main():  # the state first, as above
+                state.save(last_path, model, optimizer, ema)
+            with best_weights(model, best_path):
+                save_best(cfg, model, best_path, state)
         report.finish(state, best_path)
     return state
 
 
 def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
-    """Writes the partial checkpoint of the best epoch so far: the parameters that learn."""
+    """Writes the partial checkpoint of the best epoch so far: the parameters that learn, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
-        scores = {key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot", "mix", "unmixed")}
-        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores)
+        scores = {
+            key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot", "mix", "unmixed", "instances")
+        }
+        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **state.segment)
 
 
 if __name__ == "__main__":

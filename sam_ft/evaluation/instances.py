@@ -1,5 +1,8 @@
 """Scores of the instances that a head finds in whole images, without prompts."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,36 +15,78 @@ from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.average_precision import AveragePrecision, encode_masks
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.task import PromptedSegmentation
-from sam_ft.types import Batch, Features, dense_parts
+from sam_ft.types import Batch, Features, Masks, Size, dense_parts
+
+
+class ImageMaps(NamedTuple):
+    """The maps of a head for one image, in its original frame, beside the ground truth.
+
+    name: unique · maps: (3, H, W) from 0 to 1 · gt: M objects as COCO's run lengths · ignore: (H, W) bool
+    """
+
+    name: str
+    maps: NDArray[np.float32]
+    gt: list[dict]
+    ignore: Tensor | None
+
+
+class InstanceScores:
+    """Segmentation accuracy and average precision of instances.
+
+    Call `add` once per image, then `compute` on all processes together.
+    """
+
+    def __init__(self) -> None:
+        self._accuracy, self._precision = SegmentationAccuracy(), AveragePrecision()
+
+    def add(self, name: str, found: list[dict], scores: Tensor, gt: list[dict], ignore: Tensor | None = None) -> None:
+        """found: N masks with their scores (N,), which rank them · gt: M masks, see `SegmentationAccuracy.update`"""
+        self._accuracy.update(name, found, gt, ignore)
+        self._precision.update(name, found, scores, gt, ignore)
+
+    def compute(self) -> dict[str, float]:
+        """{"sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image"} over all processes."""
+        return {**self._accuracy.compute(), **self._precision.compute()}
 
 
 class InstanceScorer:
-    """Segmentation accuracy and average precision of the objects that a watershed finds in the maps of a head.
+    """Scores the objects that a watershed finds in the maps of a head.
 
     Call `update` for each batch of an evaluation, then `compute` on all processes together.
     """
+
+    monitors = ("sa50", "sa75", "msa", "ap50", "ap75")  # where higher is better
 
     def __init__(self, thresholds: WatershedThresholds) -> None:
         self.thresholds = thresholds
         self.reset()
 
     def reset(self) -> None:
-        self._accuracy, self._precision = SegmentationAccuracy(), AveragePrecision()
+        self._scores = InstanceScores()
 
     def update(self, task: PromptedSegmentation, features: Features, batch: Batch) -> None:
         """Adds the images of a batch with its originals. features: of `task.encode`"""
-        maps = predict_maps(task, features, batch)
-        for own, name, input_size, original in zip(maps, batch.names, batch.sizes, batch.originals, strict=True):
-            whole = maps_to_original(own, task.model.image_size, input_size, original.size).numpy()
-            ids = segment_maps(whole, self.thresholds)
-            found, scores = compress_ids(ids).rles(), object_scores(ids, whole[0])
-            gt = [rle for part in dense_parts(original.masks, original.size) for rle in encode_masks(part)]
-            self._accuracy.update(name, found, gt, original.ignore)
-            self._precision.update(name, found, scores, gt, original.ignore)
+        for image in maps_of_images(task, features, batch):
+            ids = segment_maps(image.maps, self.thresholds)
+            scores = object_scores(ids, image.maps[0])
+            self._scores.add(image.name, compress_ids(ids).rles(), scores, image.gt, image.ignore)
 
     def compute(self) -> dict[str, float]:
-        """{"sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image"} over all processes."""
-        return {**self._accuracy.compute(), **self._precision.compute()}
+        """See `InstanceScores.compute`."""
+        return self._scores.compute()
+
+
+def maps_of_images(task: PromptedSegmentation, features: Features, batch: Batch) -> Iterator[ImageMaps]:
+    """The maps of a batch with its originals, image by image. features: of `task.encode`"""
+    maps = predict_maps(task, features, batch)
+    for own, name, input_size, original in zip(maps, batch.names, batch.sizes, batch.originals, strict=True):
+        whole = maps_to_original(own, task.model.image_size, input_size, original.size).numpy()
+        yield ImageMaps(name, whole, compress_gt(original.masks, original.size), original.ignore)
+
+
+def compress_gt(masks: Masks, size: Size) -> list[dict]:
+    """The objects of an image as COCO's run lengths; a few of them are dense at a time."""
+    return [rle for part in dense_parts(masks, size) for rle in encode_masks(part)]
 
 
 @torch.no_grad()

@@ -61,13 +61,15 @@ class SegmentationMetrics:
             )
         self.reset()
 
-    def check_monitor(self, monitor: str, classes: Mapping[int, str]) -> None:
-        """Refuses a score that cannot choose the best epoch. classes: names of labels; empty without classes
+    def check_monitor(self, monitor: str, classes: Mapping[int, str], of_head: Sequence[str] = ()) -> None:
+        """Refuses a score that cannot choose the best epoch.
+
+        classes: names of labels; empty without classes · of_head: scores of a head
 
         Raises:
             ConfigError: no such score, or one where higher is not better.
         """
-        known = [*self.monitors, *(self.class_monitors if classes else ())]
+        known = [*self.monitors, *(self.class_monitors if classes else ()), *of_head]
         if monitor not in known:
             raise ConfigError(f"monitor={monitor} is no score where higher is better; choose from {', '.join(known)}")
 

@@ -2,16 +2,29 @@
 
 from pathlib import Path
 
-from sam_ft.report.tables import group_table, score_table
+from sam_ft.report.tables import INSTANCE_SCORES, group_table, instance_table, score_table
+
+NO_HEAD = (
+    "The result predicts masks from prompts, such as boxes. It finds no objects by itself; for that, train with "
+    "head=instances."
+)
 
 
 def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
     """Compares zero-shot with the best epoch, also per class, and names the partial checkpoint.
 
-    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, see
-        `TrainState`
+    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, instances
+        and baseline, see `TrainState`
     """
-    tables = [score_table(progress["zero_shot"], progress["best"])]
+    has_head = "msa" in progress["zero_shot"]
+    # Those of a head with its final options have a table of their own; a head that has not learned has no score.
+    before, after = (
+        {name: value for name, value in progress[which].items() if name not in INSTANCE_SCORES}
+        for which in ("zero_shot", "best")
+    )
+    tables = [score_table(before, after)]
+    if progress.get("instances"):
+        tables.append(instance_table(progress["baseline"], progress["instances"]))
     if progress.get("zero_shot_classes"):
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     if progress["best_epoch"]:
@@ -24,6 +37,9 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
             f"No epoch improved {monitor} over zero-shot: the checkpoint holds the weights from before training. "
             "Try a lower optimizer.lr, another loss, or more images."
         )
+        if has_head:
+            outcome += " The head has not learned either; monitor=msa keeps the epoch of the best head."
     size = checkpoint.stat().st_size / 1e6
     file = f"checkpoint: {checkpoint} ({size:.1f} MB, partial: loads on top of the base checkpoint)"
-    return "\n\n".join(["", *tables, f"{outcome}\n{file}"])
+    closing = [] if has_head else [NO_HEAD]
+    return "\n\n".join(["", *tables, "\n".join([outcome, file, *closing])])

@@ -34,6 +34,7 @@ TITLES = {
     "masks_per_image": "predicted masks per image",
     "highest_pred_iou": "highest pred_iou (mean over images)",
 }
+INSTANCE_SCORES = ("sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image")
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
 
@@ -104,11 +105,27 @@ def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen:
     return format_table(["mix", TITLES.get(monitor, monitor), ""], rows)
 
 
-def evaluation_tables(results: Mapping[str, Mapping[str, Any]], amg: Mapping[str, Mapping[str, float]]) -> str:
+def instance_table(baseline: Mapping[str, float], head: Mapping[str, float]) -> str:
+    """One row per metric of masks without prompts: Otsu + watershed | head | change; a line below if no better."""
+    rows = [[TITLES.get(name, name), *_score_cells(baseline, head, name)] for name in INSTANCE_SCORES]
+    table = format_table(["without prompts", "Otsu + watershed", "head", "change"], rows)
+    if head["msa"] > baseline["msa"]:
+        return table
+    return (
+        f"{table}\nThe head finds objects no better than Otsu's threshold and a watershed, which learn nothing; "
+        "train it longer, or on more images."
+    )
+
+
+def evaluation_tables(
+    results: Mapping[str, Mapping[str, Any]],
+    amg: Mapping[str, Mapping[str, float]],
+    auto: Mapping[str, Mapping[str, float]] = {},
+) -> str:
     """All tables of an evaluation.
 
     results: by prompt, then "zero_shot" and "tuned", each with `scores` and `groups`
-    amg: scores of automatic masks, likewise
+    amg: scores of automatic masks, likewise · auto: "baseline" and "head", see `instance_table`
     """
     tables = []
     for name, result in results.items():
@@ -119,6 +136,8 @@ def evaluation_tables(results: Mapping[str, Mapping[str, Any]], amg: Mapping[str
         tables.append(prompt_table({n: {w: e.scores for w, e in result.items()} for n, result in results.items()}))
     if amg:
         tables.append(f"automatic masks\n{score_table(amg['zero_shot'], amg.get('tuned'))}")
+    if auto:
+        tables.append(instance_table(auto["baseline"], auto["head"]))
     return "\n" + "\n\n".join(tables)
 
 

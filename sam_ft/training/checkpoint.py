@@ -1,6 +1,7 @@
 """The partial checkpoint with the trained parameters, and the training state to resume from: see `tensor_file`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from torch import Tensor
 from sam_ft.adapt.lora_layer import is_factor, lora_options
 from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, read_lora_options
 from sam_ft.models import Sam
-from sam_ft.models.heads import InstanceHead
+from sam_ft.models.heads import InstanceHead, in_head
 from sam_ft.training.ema import Ema
-from sam_ft.training.parameters import trained_parameters
+from sam_ft.training.parameters import replaced, trained_parameters
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError
@@ -58,7 +59,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             check_factors_fit(model, merged, theirs)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if model.head is None and any(name.startswith(f"{InstanceHead.name}.") for name in tensors):
+    if model.head is None and any(map(in_head, tensors)):
         model.attach_head(InstanceHead())
     own = model.state_dict()
     unknown = [name for name in tensors if name not in own]
@@ -78,6 +79,27 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
         # Frozen weights have changed, so this is no longer the base: a second merge would add to the first.
         model.base_sha256 = model.base_sha256 and f"{model.base_sha256} {MERGED} {digest_of(merged)}"
     return {**metadata, "trained_modules": sorted({name.split(".")[0] for name in (*tensors, *merged)})}
+
+
+def read_on_all(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors and the metadata of a file that the main process reads for all. Raises: CheckpointError"""
+    found: dict[str, Tensor] = {}
+
+    def read() -> dict:
+        tensors, metadata = read_tensors(path)
+        found.update(tensors)
+        return metadata
+
+    metadata = distributed.broadcast_from_main(read)
+    return distributed.broadcast_tensors(found), metadata
+
+
+@contextmanager
+def best_weights(model: Sam, path: str | Path) -> Iterator[None]:
+    """Context in which the parameters that learn are those of a partial checkpoint of the same run."""
+    tensors, _ = read_on_all(path)
+    with replaced(trained_parameters(model), tensors):
+        yield
 
 
 def save_training_state(

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.models import Sam
+from sam_ft.models.heads import in_head
+from sam_ft.training.checkpoint import read_on_all
 from sam_ft.training.parameters import replaced, trained_parameters
-from sam_ft.training.tensor_file import read_tensors
-from sam_ft.utils import distributed
 
 
 class Mix:
@@ -57,16 +57,12 @@ class Mix:
 
     def _read(self, best_path: Path) -> bool:
         """Reads the weights of the best epoch on all ranks; → whether they can be mixed."""
-        found: dict[str, Tensor] = {}
-
-        def read() -> bool:
-            tensors, metadata = read_tensors(best_path)
-            found.update(tensors)
-            return bool(metadata.get("best_epoch")) and metadata.get("mix") is None
-
-        mixable = distributed.broadcast_from_main(read)
-        self._best = distributed.broadcast_tensors(found) if mixable else {}
+        tensors, metadata = read_on_all(best_path)
+        mixable = bool(metadata.get("best_epoch")) and metadata.get("mix") is None
+        self._best = tensors if mixable else {}
         # An update is B A, and B is zero in zero-shot, whatever its A: with that of the best epoch the mix of B alone
-        # is the mix of the merged weights. With both mixed, the update would shrink by more than the share.
-        self._zero_shot |= {name: tensor for name, tensor in self._best.items() if name.endswith(".lora_a")}
+        # is the mix of the merged weights. With both mixed, the update would shrink by more than the share. A head has
+        # no zero-shot weights: before training they are random.
+        fixed = (name for name in self._best if name.endswith(".lora_a") or in_head(name))
+        self._zero_shot |= {name: self._best[name] for name in fixed}
         return mixable

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,9 @@ class TrainState:
     pruned: stopped by `sam_ft.cli.pruning`, behind the other jobs of its sweep
     mix: share of the best epoch in the weights of `best`, the rest being zero-shot; None: they were not mixed
     unmixed: scores of the best epoch, once it was mixed, and those of its classes
+    segment: `SegmentOptions` for the head of the best weights, found at the end; empty before, and without a head
+    refinement: mSA of training images without and with the decoder, see `find_options`
+    instances: scores of what that head finds with these options · baseline: without learning, see `evaluate_otsu`
     """
 
     total_steps: int
@@ -39,6 +43,10 @@ class TrainState:
     mix: float | None = None
     unmixed: Scores = field(default_factory=dict)
     unmixed_classes: ClassScores = field(default_factory=dict)
+    segment: dict[str, Any] = field(default_factory=dict)
+    refinement: Scores = field(default_factory=dict)
+    instances: Scores = field(default_factory=dict)
+    baseline: Scores = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> "TrainState":
@@ -63,6 +71,7 @@ class TrainState:
         if improved:
             self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch
             self.mix, self.unmixed, self.unmixed_classes = None, {}, {}
+            self.segment, self.refinement, self.instances = {}, {}, {}
         return improved
 
     def choose_mix(self, scored: Mapping[float, Evaluation], monitor: str) -> float:

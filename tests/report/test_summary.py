@@ -18,7 +18,7 @@ def test_the_summary_has_the_change_the_best_epoch_and_the_file(checkpoint):
     assert (
         "IoU (mean over objects) |    0.5000 | 0.7500 | +0.2500\n3 objects in 2 images\n\nbest epoch: 3 of 4\n" in text
     )
-    assert text.endswith(f"\ncheckpoint: {checkpoint} (1.5 MB, partial: loads on top of the base checkpoint)")
+    assert f"\ncheckpoint: {checkpoint} (1.5 MB, partial: loads on top of the base checkpoint)\n" in text
 
 
 def test_the_summary_names_the_mix(checkpoint):
@@ -45,3 +45,38 @@ def test_a_run_without_improvement_says_so_and_suggests_settings(checkpoint):
     text = training_summary({"epoch": 4, "best_epoch": 0, "zero_shot": SCORES, "best": SCORES}, "dice", checkpoint)
     assert "No epoch improved dice over zero-shot" in text
     assert "Try a lower optimizer.lr" in text
+
+
+def with_head(best_epoch=3, msa=0.4):
+    found = {name: 0.5 for name in ("sa50", "sa75", "ap50", "ap75", "masks_per_image")}
+    return {
+        "epoch": 4,
+        "best_epoch": best_epoch,
+        "zero_shot": {**SCORES, **found, "msa": 0.0},
+        "best": {**BETTER, **found, "msa": 0.3},
+        "instances": {**found, "msa": msa} if best_epoch else {},
+        "baseline": {**found, "msa": 0.375} if best_epoch else {},
+    }
+
+
+def test_the_scores_of_a_head_stand_beside_the_baseline_and_not_beside_zero_shot(checkpoint):
+    text = training_summary(with_head(), "iou", checkpoint)
+    prompted, without_prompts = text.split("3 objects in 2 images")
+    assert "mSA" not in prompted
+    assert "|           0.3750 | 0.4000 | +0.0250\n" in without_prompts
+
+
+def test_a_head_that_is_no_better_than_the_baseline_is_reported(messages, checkpoint):
+    above, below = (training_summary(with_head(msa=msa), "iou", checkpoint) for msa in (0.4, 0.375))
+    messages.line(below, "Otsu's")
+    assert "Otsu's" not in above
+
+
+def test_a_run_without_a_head_names_the_setting_that_finds_objects(messages, checkpoint):
+    progress = {"epoch": 4, "best_epoch": 3, "zero_shot": SCORES, "best": BETTER}
+    messages.line(training_summary(progress, "iou", checkpoint), "head=instances")
+    assert "head=instances" not in training_summary(with_head(), "iou", checkpoint)
+
+
+def test_a_head_that_was_not_kept_is_reported(messages, checkpoint):
+    messages.line(training_summary(with_head(best_epoch=0), "iou", checkpoint), "monitor=msa")
