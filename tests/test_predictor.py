@@ -5,6 +5,9 @@ import pytest
 from PIL import Image
 
 from sam_ft import Predictor, read_image, train
+from sam_ft.evaluation.segment import SegmentOptions
+from sam_ft.instances.watershed import WatershedThresholds
+from sam_ft.models.heads import InstanceHead
 from sam_ft.utils.errors import ConfigError, DataError
 from tests.support.tiny import tiny_sam
 
@@ -120,3 +123,21 @@ def test_a_single_package_to_trust_is_no_list(messages, tmp_path):
 def test_a_single_setting_is_no_list(messages):
     with messages.raises(ConfigError, "['data=folder']"):
         train("data=folder")
+
+
+def test_segment_needs_a_head_and_room_for_the_masks(messages, monkeypatch):
+    predictor = Predictor(tiny_sam())
+    with messages.raises(ValueError, "head=instances"):
+        predictor.segment(IMAGE)
+    with messages.raises(ValueError, "float64"):
+        predictor.segment(IMAGE.astype(float))
+    predictor.model.attach_head(InstanceHead())
+    low = WatershedThresholds(foreground=0, center=0, boundary=0, min_area=1)
+    predictor.options = SegmentOptions(low)
+    masks, scores, labels = predictor.segment(IMAGE)
+    assert masks.shape == (1, 20, 30)
+    assert masks.all()
+    assert (scores.dtype, labels.tolist()) == (np.float32, [1])
+    monkeypatch.setattr("sam_ft.predictor.MAX_DENSE_BYTES", 599)
+    with messages.raises(ValueError, "30 x 20"):
+        predictor.segment(IMAGE)

@@ -13,6 +13,7 @@ import sam_ft
 from sam_ft.cli.config import build, check_signature
 from tests.support.blobs import draw
 from tests.support.cli import ROOT
+from tests.support.heads import write_head_run
 from tests.support.pages import (
     PAGES,
     as_script,
@@ -96,7 +97,13 @@ def own_files(tmp_path_factory):
 
 
 def test_pages_are_read_and_every_block_has_a_language():
-    assert {script for script, *_ in COMMANDS} == {"train.py", "evaluate.py", "sam_ft.check", "sam_ft.export"}
+    assert {script for script, *_ in COMMANDS} == {
+        "train.py",
+        "evaluate.py",
+        "predict.py",
+        "sam_ft.check",
+        "sam_ft.export",
+    }
     assert {block.language for block in BLOCKS} == {"bash", "python", "yaml", "text"}
     text = "".join(block.text for block in BLOCKS if block.language in ("text", "yaml"))
     assert not [line for line in text.splitlines() if as_script(line)], "a command in a block that no test reads"
@@ -149,6 +156,8 @@ def test_every_python_block_runs_or_its_names_exist(block, run, tmp_path, monkey
     if NOT_RUN.keys() & set(block.text.splitlines()):
         return
     (tmp_path / "outputs").mkdir()
+    if ".segment(" in block.text:
+        run = write_head_run(run, tmp_path / "head")
     (tmp_path / "outputs" / "cells").symlink_to(run)
     Image.fromarray(draw(0, 3)[0]).resize((200, 180)).save(tmp_path / "new.png")
     monkeypatch.chdir(tmp_path)

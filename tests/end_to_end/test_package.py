@@ -55,16 +55,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
 def test_an_old_python_is_refused_in_one_line(messages, script):
     for path in (script, "sam_ft/__init__.py"):  # it has to read these two
         ast.parse((ROOT / path).read_text(), feature_version=(3, 9))
     done = start(sys.executable, "-c", OLD, script)
     messages.refused(done, 2, "3.9", "3.10")
-
-
-def test_the_module_that_others_have_for_prediction_names_the_commands(messages):
-    messages.refused(start(sys.executable, "-m", "sam_ft.predict", "new.png"), 2, "train, evaluate, check, export")
 
 
 @pytest.mark.parametrize(

@@ -167,3 +167,22 @@ def test_percentiles_in_passes_are_numpy_s(dtype):
         percents = (0.5, 30, 50, 99.5, 100)
         found = percentiles_in_passes(lambda values=values: np.array_split(values, 3), values.dtype, count, percents)
         assert found == np.percentile(values, percents).tolist()
+
+
+def test_values_are_those_of_the_file_with_all_bits(tmp_path):
+    deep = tiff(tmp_path / "deep.tif", NOISE[..., :3], tile=(32, 32))
+    big_endian = tiff(tmp_path / "big.tif", NOISE[..., 0], byteorder=">")
+    floats = tiff(tmp_path / "float.tif", NOISE[..., 0].astype(np.float32) / 7)
+    expected = {
+        deep: NOISE[..., :3],
+        big_endian: NOISE[..., :1],
+        floats: NOISE[..., :1].astype(np.float32) / 7,
+        save(tmp_path / "gray.png", BYTES[..., 0]): BYTES[..., :1],
+        save(tmp_path / "alpha.png", BYTES): BYTES[..., :3],
+        save(tmp_path / "turned.jpg", BYTES[..., :3], quality=95, **turned(6)): read_image(tmp_path / "turned.jpg"),
+    }
+    for path, values in expected.items():
+        with ImageWindows(path) as image:
+            window = image.values[:, 10:40, 20:45]
+            assert np.array_equal(window.numpy(), values[10:40, 20:45].transpose(2, 0, 1)), path.name
+            assert window.numpy().dtype == values.dtype
