@@ -31,12 +31,25 @@ class DecodedObject(NamedTuple):
     pred_iou: float
 
 
+class EncodedImage(NamedTuple):
+    """features: of one image · input_size: its size in the input frame"""
+
+    features: Features
+    input_size: Size
+
+
 def decode_prompts(
-    task: PromptedSegmentation, image: Windows, grid: TileGrid, prompts: Prompts, extremes: Tensor | None = None
+    task: PromptedSegmentation,
+    image: Windows,
+    grid: TileGrid,
+    prompts: Prompts,
+    extremes: Tensor | None = None,
+    encoded: EncodedImage | None = None,
 ) -> Iterator[DecodedObject]:
     """Decodes N prompts, each in the tile that shows it whole; those that no tile does, in the whole image.
 
-    prompts: boxes, or points with labels, or both, in pixels of the image · extremes: (2,) of the tiles
+    prompts: boxes, or points with labels, or both, in pixels of the image
+    extremes: (2,) of the tiles, see `Sample.extremes` · encoded: the image, if it has one tile and was encoded before
     → tile by tile; objects whose mask is empty are left out
     """
     windows, whole = list(grid), len(grid)
@@ -50,19 +63,23 @@ def decode_prompts(
         windows.append((slice(0, image.size[0]), slice(0, image.size[1])))
     for place in places.unique().tolist():
         members = torch.nonzero(places == place).flatten()
-        own = None if place == whole else extremes
-        yield from _decode_window(task, image, windows[place], prompts, members, own)
+        if encoded is None or len(grid) > 1:
+            own = encode_window(task, image, windows[place], None if place == whole else extremes)
+        else:
+            own = encoded
+        yield from _decode_window(task, own, windows[place], prompts, members)
 
 
 def encode_window(
     task: PromptedSegmentation, image: Windows, window: Window, extremes: Tensor | None = None
-) -> tuple[Features, Size]:
-    """The features of a part of an image, and its size in the input frame."""
+) -> EncodedImage:
+    """The features of a part of an image."""
     pixels, side = image.read(*window), task.model.image_size
     height, width = resized_size((pixels.shape[1], pixels.shape[2]), side)
     padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     padded[0, :, :height, :width] = resize_image(pixels, (height, width))
-    return encode_images(task, images_batch(padded, [(height, width)], extremes)), (height, width)
+    batch = images_batch(padded, [(height, width)], extremes)
+    return EncodedImage(encode_images(task, batch.to(task.model.device)), (height, width))
 
 
 def images_batch(images: Tensor, sizes: Sequence[Size], extremes: Tensor | None = None) -> Batch:
@@ -84,19 +101,15 @@ def images_batch(images: Tensor, sizes: Sequence[Size], extremes: Tensor | None 
 
 @torch.no_grad()
 def encode_images(task: PromptedSegmentation, batch: Batch) -> Features:
-    return task.encode(batch.to(task.model.device))
+    """The features of a batch on the model's device."""
+    return task.encode(batch)
 
 
 @torch.no_grad()
 def _decode_window(
-    task: PromptedSegmentation,
-    image: Windows,
-    window: Window,
-    prompts: Prompts,
-    members: Tensor,
-    extremes: Tensor | None,
+    task: PromptedSegmentation, encoded: EncodedImage, window: Window, prompts: Prompts, members: Tensor
 ) -> Iterator[DecodedObject]:
-    features, input_size = encode_window(task, image, window, extremes)
+    features, input_size = encoded
     rows, columns = window
     size = (rows.stop - rows.start, columns.stop - columns.start)
     origin = torch.tensor([columns.start, rows.start])

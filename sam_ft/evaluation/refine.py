@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sam_ft.data.io.windows import Windows
 from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
-from sam_ft.evaluation.prompted import decode_prompts
+from sam_ft.evaluation.prompted import EncodedImage, decode_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prompts
 from sam_ft.utils.tiles import TileGrid
@@ -24,18 +24,19 @@ def refine_with_decoder(
     foreground: Tensor,
     min_area: int,
     extremes: Tensor | None = None,
+    encoded: EncodedImage | None = None,
 ) -> tuple[RunLengthMasks, Tensor]:
     """Predicts the mask in the box of each instance, and merges them: a pixel belongs to the mask of highest score.
 
     A score is pred_iou times the instance's own. A mask keeps its largest component outside of better masks, and is
     dropped if these cover half of it, or if fewer than `min_area` pixels are left.
 
-    foreground: (N,) scores of the instances · extremes: see `Batch.extremes`
+    foreground: (N,) scores of the instances · extremes, encoded: see `decode_prompts`
     → n masks that do not overlap, in the order of the instances, and (n,) float32
     """
     prompts = Prompts(boxes=masks.boxes())
     decoded = {}
-    for one in decode_prompts(task, image, grid, prompts, extremes):
+    for one in decode_prompts(task, image, grid, prompts, extremes, encoded):
         score = one.pred_iou * float(foreground[one.position])
         # As run lengths: all masks are held until they are sorted.
         counts = encode_crop(one.x0, one.y0, largest_component(one.mask), masks.size)

@@ -1,6 +1,6 @@
 """From an image of any size to its instances without prompts, by a model with a head: tiles, then one watershed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from sam_ft.data.io.windows import Windows
 from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids, encode_crop
 from sam_ft.data.tiled import tile_extremes
 from sam_ft.evaluation.instances import object_scores, predict_maps
-from sam_ft.evaluation.prompted import encode_images, images_batch
+from sam_ft.evaluation.prompted import EncodedImage, encode_images, images_batch
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
 from sam_ft.instances.bands import FoundObject, segment_bands
@@ -20,6 +20,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
 
+LEAST_HALO = 256  # pixels round a block of a large image
 ONE_BLOCK = 2**24  # pixels of an image whose maps are held as a whole: 200 MB, three times over
 
 
@@ -48,7 +49,7 @@ def segment_image(
     """Finds the instances of an image: N masks that do not overlap, and (N,) float32 scores.
 
     A score is the mean of the foreground map over the object, and refined pred_iou times that. Memory depends on the
-    tile and the width of the image, not on its height.
+    tile and the width of the image, and not on its height, but for a byte a pixel if the objects are refined.
 
     Raises: ValueError when the model has no head.
     """
@@ -57,9 +58,14 @@ def segment_image(
     grid = TileGrid(image.size, options.tile or max(image.size))
     extremes = image_extremes(task, image, grid)
 
-    def predict(images: torch.Tensor, sizes: Any) -> torch.Tensor:
-        batch = images_batch(images, sizes, extremes)
-        return predict_maps(task, encode_images(task, batch), batch)
+    encoded: EncodedImage | None = None  # for the decoder, where the image is not cut
+
+    def predict(images: torch.Tensor, sizes: Sequence[Size]) -> torch.Tensor:
+        nonlocal encoded
+        batch = images_batch(images, sizes, extremes).to(task.model.device)
+        features = encode_images(task, batch)
+        encoded = EncodedImage(features, sizes[0]) if len(grid) == 1 else None
+        return predict_maps(task, features, batch)
 
     bands = predict_in_tiles(image, grid, task.model.image_size, predict, task.chunks.images)
     if image.size[0] * image.size[1] <= ONE_BLOCK:
@@ -67,10 +73,10 @@ def segment_image(
         ids = segment_maps(maps, options.thresholds)
         masks, scores = compress_ids(ids), object_scores(ids, maps[0])
     else:
-        halo = grid.tile  # training saw no larger objects
+        halo = max(grid.tile, LEAST_HALO)  # training saw no larger objects than a tile
         masks, scores = compress_found(segment_bands(bands, image.size, options.thresholds, halo), image.size)
     if options.refine:
-        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes)
+        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, encoded)
     return masks, scores
 
 

@@ -127,7 +127,8 @@ def _read_coco(path: Path) -> PromptFile:
     objects: dict[str, list[ObjectPrompt]] = defaultdict(list)
     for position, entry in enumerate(content["annotations"]):
         where = f"prompts={path}, annotations[{position}]"
-        if not isinstance(entry, dict) or not isinstance(files.get(entry.get("image_id")), str):
+        file = files.get(entry.get("image_id")) if isinstance(entry, dict) else None
+        if not isinstance(file, str):
             raise DataError(f"{where}: has an unknown image_id; expected the id of one of the images")
         if entry.get("category_id") not in classes:
             raise DataError(f"{where}: has the unknown category_id {entry.get('category_id')}")
@@ -142,7 +143,7 @@ def _read_coco(path: Path) -> PromptFile:
             prompt.points = [(x, y, 1) for x, y, visible in triples if visible]
         if prompt.box is None and not prompt.points:
             raise DataError(f"{where}: has neither a bbox nor visible keypoints")
-        objects[PurePosixPath(files[entry["image_id"]]).as_posix()].append(prompt)
+        objects[PurePosixPath(file).as_posix()].append(prompt)
     if not objects:
         raise DataError(f"prompts={path}: has no annotations; expected one for each object")
     return PromptFile(path, dict(objects), classes)
