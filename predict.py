@@ -80,8 +80,9 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
         find = partial(find_by_grid, task, cfg.points_per_side)
 
     # Each process takes every n-th of the images without results.
-    settings = settings_of(cfg, plan, asdict(options))
-    distributed.broadcast_from_main(lambda: record_settings(plan.output, settings, cfg.overwrite))
+    distributed.broadcast_from_main(
+        lambda: record_settings(plan.output, settings_of(cfg, plan, asdict(options)), cfg.overwrite)
+    )
     todo = distributed.broadcast_from_main(lambda: plan.unfinished(cfg.save))
     log.info(
         "%d images, %d of them have results already; to %s", len(plan.images), len(plan.images) - len(todo), plan.output
