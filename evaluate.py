@@ -3,6 +3,7 @@
 python evaluate.py run=outputs/NAME
 python evaluate.py run=outputs/NAME +data.root=/other/cells     # + changes a setting of the run
 python evaluate.py run=outputs/NAME 'eval_prompts=[box,point_1,clicks_5]' amg=true
+python evaluate.py run=outputs/NAME auto=true                   # also the masks without prompts of a head
 """
 
 import sam_ft  # noqa: F401, I001  first: it refuses an old Python in one line
@@ -22,11 +23,13 @@ from sam_ft.data.loader import evaluation_loader
 from sam_ft.data.splits import open_split
 from sam_ft.evaluation.automatic import evaluate_amg
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
+from sam_ft.evaluation.segment import SegmentOptions
+from sam_ft.evaluation.segmented import evaluate_head, evaluate_otsu
 from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import load_partial_weights
+from sam_ft.training.checkpoint import check_has_head, load_partial_weights
 from sam_ft.utils import distributed
 from sam_ft.utils.precision import compute_dtype
 
@@ -48,6 +51,8 @@ def run(cfg: DictConfig) -> float:
 def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     # An output folder that cannot be written is refused before any model is loaded.
     distributed.broadcast_from_main(lambda: make_output_folder(plan.output))
+    if cfg.auto:
+        distributed.broadcast_from_main(lambda: check_has_head(plan.checkpoint))
     split = open_split(build(plan.data), cfg.split)
     model = build(plan.model).to(distributed.device()).eval().requires_grad_(False)
     prompters, metric = {name: build(prompt) for name, prompt in plan.prompts.items()}, build(plan.metric)
@@ -58,7 +63,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     amg: dict[str, dict[str, float]] = {}
     for which in ("zero_shot",) if plan.checkpoint is None else ("zero_shot", "tuned"):
         if which == "tuned" and plan.checkpoint is not None:
-            load_partial_weights(model, plan.checkpoint)
+            notes = load_partial_weights(model, plan.checkpoint)
         cache = build(plan.cache)
         # other weights have other embeddings
         cache.open(model, compute_dtype(plan.precision, model.device), may_delete=False)
@@ -75,12 +80,17 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         if cfg.amg:
             amg[which] = evaluate_amg(task, batches, cfg.amg_points_per_side, cfg.eval_chunk, f"{which}, amg")
 
-    log.info("%s", evaluation_tables(results, amg))
+    auto: dict[str, dict[str, float]] = {}
+    if cfg.auto:  # with the tuned weights, as predict.py
+        auto["baseline"] = evaluate_otsu(split)
+        auto["head"] = evaluate_head(task, split, SegmentOptions.from_notes(notes))
+
+    log.info("%s", evaluation_tables(results, amg, auto))
     rows = join_rows(results)  # gathers from all processes, so it stands outside of the condition below
     if distributed.is_main():
         facts = {"run": cfg.run, "checkpoint": plan.checkpoint and str(plan.checkpoint), "split": cfg.split}
         facts["data"] = OmegaConf.to_container(plan.data)
-        write_scores(plan.output / "scores.json", facts, results, amg)
+        write_scores(plan.output / "scores.json", facts, results, amg, auto)
         write_rows(plan.output / "objects.csv", rows)
         picture = plan.output / "worst_and_best.png"
         picture.unlink(missing_ok=True)  # of an earlier evaluation

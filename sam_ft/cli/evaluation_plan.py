@@ -45,7 +45,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     check_settings(cfg, int, ("amg_points_per_side",), least=1)
     check_settings(cfg, int | None, ("eval_chunk", "eval_batch_size"), least=1)
     check_settings(cfg, int, ("workers", "pictures"), least=0)
-    check_settings(cfg, bool, ("amg", "debug"))
+    check_settings(cfg, bool, ("amg", "auto", "debug"))
     check_settings(cfg, str | None, ("run", "checkpoint", "output"))
     check_settings(cfg, Sequence[str], ("trust",))
     if cfg.split not in ("train", "val"):

@@ -28,7 +28,11 @@ def evaluate_head(
     images: Sequence[int] | None = None,
     title: str = "head",
 ) -> dict[str, float]:
-    """Scores of what the head of a model finds, see `score_instances`."""
+    """Scores of what the head of the task's model finds, see `score_instances`.
+
+    Features are not rounded as in a cache, so the masks are those of predict.py.
+    """
+    task = PromptedSegmentation(task.model, precision=task.precision)
 
     def find(sample: Sample) -> tuple[RunLengthMasks, Tensor]:
         return segment_image(task, ArrayWindows(pixels(sample)), options)

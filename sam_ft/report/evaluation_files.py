@@ -25,8 +25,17 @@ def join_rows(results: Results) -> list[dict]:
     return [rows[key] for key in sorted(rows)]
 
 
-def write_scores(path: Path, facts: Mapping[str, object], results: Results, amg: Mapping[str, object]) -> None:
-    """scores.json: facts about the evaluation, the scores of the first prompt, those of all, and of automatic masks."""
+def write_scores(
+    path: Path,
+    facts: Mapping[str, object],
+    results: Results,
+    amg: Mapping[str, object],
+    auto: Mapping[str, object] = {},
+) -> None:
+    """scores.json: facts about the evaluation, the scores of the first prompt, those of all, and of masks without.
+
+    amg: of the point grid · auto: of a head, beside those of its baseline
+    """
     prompts = {
         name: {which: {**evaluation.scores, "groups": evaluation.groups} for which, evaluation in result.items()}
         for name, result in results.items()
@@ -35,6 +44,7 @@ def write_scores(path: Path, facts: Mapping[str, object], results: Results, amg:
     scores = {**facts, "prompt": next(iter(prompts)), **next(iter(prompts.values()))}
     scores |= {"prompts": prompts} if len(prompts) > 1 else {}
     scores |= {"amg": amg} if amg else {}
+    scores |= {"auto": auto} if auto else {}
     with atomic_path(path) as temporary:
         temporary.write_text(as_json(scores, indent=2) + "\n")
 

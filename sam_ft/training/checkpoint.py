@@ -16,7 +16,7 @@ from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import replaced, trained_parameters
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils import distributed
-from sam_ft.utils.errors import CheckpointError
+from sam_ft.utils.errors import CheckpointError, ConfigError
 
 MERGED = "with the merged updates"  # in the identity of a base, before their digest
 
@@ -102,6 +102,15 @@ def best_weights(model: Sam, path: str | Path) -> Iterator[None]:
         yield
 
 
+def check_has_head(path: Path | None) -> None:
+    """Refuses a partial checkpoint without a head, and none at all. Raises: ConfigError, CheckpointError"""
+    if path is None or not any(map(in_head, read_tensors(path)[0])):
+        raise ConfigError(
+            f"auto=true: {path or 'without a checkpoint'}: there is no head, which finds objects without prompts; "
+            "train with head=instances, or score the point grid by amg=true"
+        )
+
+
 def save_training_state(
     path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema, progress: dict
 ) -> None:
@@ -163,7 +172,9 @@ def _identity(model: Sam, trained: Iterable[str]) -> dict:
     base = model.base_sha256
     if base is None:
         own = model.state_dict()
-        rest = {name: own[name].cpu() for name in own if name not in trained and not is_factor(name)}
+        rest = {
+            name: own[name].cpu() for name in own if name not in trained and not is_factor(name) and not in_head(name)
+        }
         base = f"random weights {digest_of(rest)}"
     return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
 
