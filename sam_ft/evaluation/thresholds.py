@@ -21,6 +21,7 @@ from sam_ft.utils import distributed
 
 # Every candidate runs a watershed on all images, some 40 times: about 2 minutes of one core for so many pixels.
 MAX_IMAGES, MAX_PIXELS = 32, 2**23
+STARTS = (WatershedThresholds(), WatershedThresholds(foreground=0.3, center=0.3, boundary=0.1))
 REFINED_IMAGES = 16  # on which the decoder is tried: it decodes each object
 
 
@@ -74,4 +75,6 @@ def find_thresholds(task: PromptedSegmentation, batches: Iterable[Batch]) -> tup
             accuracy.update(image.name, found, image.gt, image.ignore)
         return accuracy.compute()["msa"]
 
-    return search_thresholds(score, WatershedThresholds())
+    # The search changes one threshold at a time, so it leads nowhere from where nothing is found.
+    start = max(STARTS, key=score)
+    return search_thresholds(score, start)
