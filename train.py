@@ -37,12 +37,14 @@ from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import best_weights, read_on_all, save_partial_weights
 from sam_ft.training.ema import Ema
+from sam_ft.training.head_alone import train_head_alone
 from sam_ft.training.mix import Mix
 from sam_ft.training.optim import set_learning_rate
 from sam_ft.training.parallel import wrap
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
 from sam_ft.utils import distributed
+from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.precision import compute_dtype
 from sam_ft.utils.seeds import derive_seed
 
@@ -70,6 +72,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     loss, metric, schedule, cache = build(cfg.loss), build(cfg.metric), build(cfg.schedule), build(cfg.cache)
     train_split, val_split = open_splits(build(cfg.data))
     head = build(cfg.head)
+    if cfg.train_only and head is None:
+        raise ConfigError("train_only=head: there is no head to train; add head=instances")
     metric.check_monitor(cfg.monitor, val_split.classes, () if head is None else InstanceScorer.monitors)
     splits = survey_splits(train_split, val_split)
 
@@ -79,6 +83,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     freeze_unreached(model, train_prompter)
     if head is not None:
         model.attach_head(head)
+    if cfg.train_only:
+        train_head_alone(model, cfg.init)
     model.image_encoder.activation_checkpointing = cfg.activation_checkpointing
     if cfg.compile:
         compile_parts(model)
@@ -103,10 +109,17 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
     instances = None if model.head is None else InstanceScorer(WatershedThresholds())
 
+    prompted: Evaluation | None = None  # of a decoder that does not learn
+
     def validate(title: str) -> Evaluation:
+        nonlocal prompted
         fill(val_set, val_set.all_views, title="val")
         classes = splits.val.classes
-        return evaluate_prompts(task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, classes, instances)
+        found = evaluate_prompts(
+            task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, classes, instances, prompted
+        )
+        prompted = found if task.only_head_learns else None
+        return found
 
     # The parallel wrapper first, then the optimizer over the same parameters, and the average of their weights.
     wrapped = wrap(task)

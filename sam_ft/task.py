@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sam_ft.models import Sam
 from sam_ft.models.chunks import Chunks
+from sam_ft.models.heads import in_head
 from sam_ft.prompts import Comparison, GroundTruth, InteractiveSession, Prompter, compare_on_grid, scale_prompts
 from sam_ft.types import Batch, Features, Prediction, Prompts, Size
 from sam_ft.utils import distributed
@@ -101,6 +102,9 @@ class PromptedSegmentation(nn.Module):
         self.features_dtype = features_dtype
         # Found once, when it is known what learns: each look goes through all parameters.
         self.cut = model.image_encoder.cut
+        self.only_head_learns = model.head is not None and not any(
+            p.requires_grad for name, p in model.named_parameters() if not in_head(name)
+        )
 
     def forward(self, given: DecoderPass | HeadPass | EncoderPass) -> dict[str, Tensor]:
         """The losses of a pass through the decoder or the head, or a value whose gradient is that of the encoder.

@@ -37,8 +37,9 @@ def _default_name() -> str:
     return f"{choices['model']}-{choices['data']}"
 
 
-# For ${default_name:} in conf/train.yaml.
+# For ${default_name:} and ${default_monitor:...} in conf/train.yaml; the scores of prompts do not depend on a head.
 OmegaConf.register_new_resolver("default_name", _default_name, replace=True)
+OmegaConf.register_new_resolver("default_monitor", lambda only: "msa" if only == "head" else "iou", replace=True)
 
 
 def build(cfg: Any, **arguments: Any) -> Any:

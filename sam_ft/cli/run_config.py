@@ -70,6 +70,8 @@ def make_paths_absolute(settings: dict) -> None:
         part = settings.get(section)
         if isinstance(part, dict) and isinstance(part.get(option), str) and part[option] != keyword:
             part[option] = str(Path(part[option]).expanduser().absolute())
+    if isinstance(settings.get("init"), str):
+        settings["init"] = str(Path(settings["init"]).expanduser().absolute())
 
 
 def check_same_run(directory: Path, old: dict, new: dict) -> None:

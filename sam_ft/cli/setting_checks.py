@@ -25,6 +25,14 @@ def check_train_settings(cfg: DictConfig) -> None:
     check_settings(cfg, int, ("seed", "workers", "pictures"), least=0)
     check_settings(cfg, bool, ("overwrite", "activation_checkpointing", "compile", "debug"))
     check_settings(cfg, str, ("run_dir",))
+    check_settings(cfg, str | None, ("init",))
+    if cfg.train_only not in (None, "head"):
+        raise ConfigError(f"train_only={cfg.train_only} is not known; expected head or null")
+    if (cfg.init is None) != (cfg.train_only is None):
+        raise ConfigError(
+            "init= and train_only=head go together: the run on top of which a head is trained alone, as "
+            "init=outputs/NAME head=instances train_only=head"
+        )
     check_settings(cfg, float, ("clip_norm",))
     check_settings(cfg, float | None, ("ema",))
     if cfg.precision not in PRECISIONS:

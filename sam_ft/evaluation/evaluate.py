@@ -37,10 +37,12 @@ def evaluate_prompts(
     title: str = "evaluate",
     classes: Mapping[int, str] = {},
     instances: InstanceScorer | None = None,
+    prompted: Evaluation | None = None,
 ) -> Evaluation:
     """Scores every object of the batches at its image's original size; memory holds the masks of one chunk.
 
     classes: names of labels, where labels are classes · instances: also scores what the head finds without prompts
+    prompted: an evaluation with the same decoder, whose scores are taken over: only `instances` is new
 
     `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
     wrapper's forward would wait for the others.
@@ -56,6 +58,8 @@ def evaluate_prompts(
             features = task.encode(batch)
         if instances is not None:
             instances.update(task, features, batch)
+        if prompted is not None:
+            continue
         own_rows: dict[int, dict] = {}  # by position on the axis M
         # Images without objects yield nothing: they have no score.
         for found in task.predict(batch, prompter, chunk, features):
@@ -70,5 +74,8 @@ def evaluate_prompts(
                 own_rows[position] = {"name": name, **dict(zip(columns, own, strict=True))}
         # Chunks may come in another order than objects.
         rows += [own_rows[position] for position in sorted(own_rows)]
-    scores, groups = metric.compute(classes)
+    if prompted is not None:
+        scores, rows, groups = prompted.scores, prompted.rows, prompted.groups
+    else:
+        scores, groups = metric.compute(classes)
     return Evaluation(scores if instances is None else {**scores, **instances.compute()}, rows, groups)

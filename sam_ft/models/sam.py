@@ -24,6 +24,7 @@ class Sam(nn.Module):
     normalize: "imagenet" takes SAM's mean and deviation, "minmax" scales each image to [0, 1] (LiteMedSAM)
     base_sha256: digest of the checkpoint file whose weights it holds, set when they are loaded; it also names updates
         that were merged into them
+    tuned: names of frozen parameters that an earlier run trained on top of that checkpoint
     """
 
     pixel_mean: Tensor
@@ -47,6 +48,7 @@ class Sam(nn.Module):
         self.normalize = normalize
         self.base_sha256: str | None = None
         self.head_name: str | None = None
+        self.tuned: frozenset[str] = frozenset()
         # ImageNet's, for values of 0 to 255. Not persistent: the official state dicts do not hold them.
         mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
         self.register_buffer("pixel_mean", mean[:, None, None], persistent=False)

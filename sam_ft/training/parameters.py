@@ -10,8 +10,12 @@ from sam_ft.adapt.lora_layer import is_factor
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that differ from those of the base checkpoint: all that learn, and all factors of `adapt.Lora`."""
-    return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name)}
+    """The parameters that differ from those of the base checkpoint, by name.
+
+    All that learn, all factors of `adapt.Lora`, and those that an earlier run trained, see `Sam.tuned`.
+    """
+    tuned = getattr(model, "tuned", frozenset())
+    return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name) or name in tuned}
 
 
 @contextmanager

@@ -79,6 +79,8 @@ def train_step(
                 loss = wrapped(passes.head)["loss"].sum() / images_of_all
                 (loss * distributed.world_size()).backward()
             head_loss = head_loss + loss.detach()
+            if not losses:  # the head learns alone
+                images.append((batch.names, torch.arange(len(batch.names))))
         if passes.encoder_learns:
             with gradient_sync(wrapped, enabled=last):
                 wrapped(passes.encoder())["loss"].sum().backward()
@@ -90,7 +92,10 @@ def train_step(
     head = {*model.head_parameters()}
     norm = clip_grad_norm_([p for p in trained if p not in head], clip_norm)
     finite = (norm + clip_grad_norm_([p for p in trained if p in head], clip_norm) if head else norm).isfinite()
-    by_term = {name: torch.cat([some[name] for some in losses]) for name in losses[0]}
+    norm = torch.where(finite, norm, torch.nan)  # also where only the head's gradient is not finite
+    # A head that learns alone has no losses of objects; a process without images runs the decoder on none all the same.
+    names = [] if unwrap(wrapped).only_head_learns else losses[0]
+    by_term = {name: torch.cat([some[name] for some in losses]) for name in names}
     result = StepResult(objects, norm, by_term, images, head_loss)
     # A fused optimizer skips the step on the device, and `read_back` raises later. Others must know it now.
     if getattr(optimizer, "_step_supports_amp_scaling", False):
@@ -135,6 +140,11 @@ def split_into_passes(
     embedding = task.encode(batch).embedding
     leaf = embedding.detach().requires_grad_(embedding.requires_grad)
     features, passes = Features((leaf,)), []
+    head = None
+    if batch.images is not None and batch.maps is not None:  # None in a batch of no images too
+        head = HeadPass(features, batch.images, batch.maps)
+    if task.only_head_learns and head is not None:
+        return Passes([], head, embedding, leaf)
     for own_prompter, objects in groups:
         for part in objects.split(chunk or task.chunks.train):
             own = batch if len(part) == batch.num_objects else batch.select(part.to(device, non_blocking=True))
@@ -144,9 +154,6 @@ def split_into_passes(
                 passes += [DecoderPass(features, session, 1)] * own_prompter.rounds
             else:
                 passes.append(DecoderPass(features, session, None))
-    head = None
-    if batch.images is not None and batch.maps is not None:  # None in a batch of no images too
-        head = HeadPass(features, batch.images, batch.maps)
     return Passes(passes, head, embedding, leaf)
 
 
@@ -174,6 +181,7 @@ def read_back(results: Sequence[StepResult]) -> Iterator[dict[str, float]]:
         means = dict(zip(result.losses, [totals.pop(0) / result.objects for _ in result.losses], strict=True))
         if result.head_loss is not None:
             means["head"] = totals.pop(0)  # divided by the images before
+            means.setdefault("loss", means["head"])
         yield {**means, "grad_norm": norm, "objects": result.objects}
     if good < len(numbers):
         raise_not_finite(results[good])
@@ -187,7 +195,8 @@ def raise_not_finite(result: StepResult) -> None:
     """Stops all processes and names the images of the bad losses; those of the step if only a gradient is bad."""
     # One name for each object, in the order of result.losses.
     names = [names[image] for names, index in result.images for image in index.tolist()]
-    bad = [name for name, loss in zip(names, result.losses["loss"].tolist(), strict=True) if not isfinite(loss)]
+    losses = result.losses["loss"].tolist() if result.losses else []
+    bad = [name for name, loss in zip(names, losses, strict=False) if not isfinite(loss)]
     bad, names = distributed.all_gather(bad), distributed.all_gather(names)
     raise TrainingError(
         "the loss or its gradient is not a finite number; the weights were not changed by it. Images of this batch: "

@@ -4,6 +4,7 @@ from torch import nn
 
 from sam_ft.adapt import Lora
 from sam_ft.adapt.lora_merge import merged_state_dict
+from sam_ft.models.heads import InstanceHead, in_head
 from sam_ft.training.checkpoint import save_partial_weights
 from sam_ft.training.mix import Mix
 from sam_ft.training.parameters import trained_parameters
@@ -83,3 +84,20 @@ def test_a_mix_is_not_mixed_again_and_zero_shot_not_at_all(best, metadata):
 def test_without_shares_no_file_is_read(tmp_path):
     model = numbers(1.0)
     assert scored(Mix(model, None), model, tmp_path / "none") == {}
+
+
+def test_a_head_which_begins_at_random_is_not_mixed(tmp_path):
+    model = tiny_sam().requires_grad_(False)
+    model.attach_head(InstanceHead())
+    model.mask_decoder.requires_grad_(True)
+    mix = Mix(model, [0.5])
+    with torch.no_grad():
+        for parameter in trained_parameters(model).values():
+            parameter.add_(1.0)
+    path = tmp_path / "best.safetensors"
+    save_partial_weights(model, path, best_epoch=1)
+    best = {name: p.detach().clone() for name, p in trained_parameters(model).items()}
+    mix.score(path, lambda _: None)
+    with mix.applied(0.5):
+        for name, parameter in trained_parameters(model).items():
+            assert torch.allclose(parameter, best[name] - (0.0 if in_head(name) else 0.5), atol=1e-5)
