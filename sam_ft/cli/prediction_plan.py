@@ -129,7 +129,8 @@ def find_images(pattern: str) -> tuple[Path, list[ImageFile]]:
         if not paths:
             what = "no image matches this pattern" if glob.has_magic(str(given)) else "there is no such file or folder"
             raise DataError(f"images={given}: {what}")
-        root = Path(os.path.commonpath([path.parent for path in paths]))
+        # The fixed part, and not what the files have in common: names stay when further files come.
+        root = next(folder for folder in given.parents if not glob.has_magic(str(folder)))
     files = sorted(path.relative_to(root).as_posix() for path in paths)
     return root, [ImageFile(name, file, root / file) for name, file in zip(result_names(files), files, strict=True)]
 

@@ -43,6 +43,7 @@ def test_a_file_of_any_suffix_and_a_pattern(tmp_path):
     touch(tmp_path, "one/a.dat", "one/b.png", "two/b.png", "two/deep/c.tif", "two/notes.txt")
     assert files(tmp_path / "one/a.dat") == (tmp_path / "one", [("a", "a.dat")])
     assert files(tmp_path / "two/**/*") == (tmp_path / "two", [("b", "b.png"), ("deep/c", "deep/c.tif")])
+    assert files(tmp_path / "**/c.tif") == (tmp_path, [("two/deep/c", "two/deep/c.tif")])
     assert files(tmp_path / "*/b.png") == (tmp_path, [("one/b", "one/b.png"), ("two/b", "two/b.png")])
 
 
