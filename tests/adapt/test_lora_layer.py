@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sam_ft.adapt import Lora
+from sam_ft.adapt.lora_layer import LoraLinear
 from tests.support.lora import ENCODERS, TARGETS, adapted, encode, factors_of, images, learned
 from tests.support.steps import steps
 from tests.support.tiny import tiny_sam
@@ -27,6 +28,17 @@ def test_training_and_prediction_compute_the_same_updates(build, targets):
     with torch.no_grad():
         predicted = encode(model)
     torch.testing.assert_close(encode(model).detach(), predicted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prediction_of_a_vit_merges_the_weight_of_each_layer_once(monkeypatch):
+    merged = []
+    merge = LoraLinear.merged_weight
+    monkeypatch.setattr(LoraLinear, "merged_weight", lambda layer: merged.append(layer) or merge(layer))
+    model = adapted(tiny_sam)
+    with torch.no_grad():
+        encode(model)
+    assert set(merged) == {layer for layer in model.modules() if isinstance(layer, LoraLinear)}
+    assert len(merged) == len(set(merged))
 
 
 def test_dropout_acts_in_training_alone():
