@@ -47,8 +47,9 @@ class TrainState:
     @classmethod
     def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> "TrainState":
         """Restores weights, average and optimizer from `save` on all ranks; → the state. Raises: CheckpointError"""
-        found = load_training_state(path, model, optimizer, ema)
-        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+        fields = cls.__dataclass_fields__
+        found = load_training_state(path, model, optimizer, ema, fields)
+        return cls(**{name: found[name] for name in fields})
 
     def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> None:
         save_training_state(path, model, optimizer, ema, asdict(self))

@@ -10,7 +10,7 @@ from sam_ft.training.ema import Ema
 from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
-from sam_ft.training.tensor_file import write_tensors
+from sam_ft.training.tensor_file import read_tensors, write_tensors
 from sam_ft.utils.errors import CheckpointError
 from tests.support.learning import ADAPTS, BUILDS, LEARNING, each
 from tests.support.steps import batch_of, learning_task
@@ -196,6 +196,21 @@ def test_a_state_without_an_average_is_refused_by_a_run_with_one(tmp_path):
     TrainState.start(40, evaluation(0.5)).save(path, task.model, optimizer, Ema(task.model, None))
     with pytest.raises(CheckpointError, match=r"last\.safetensors"):
         TrainState.load(path, task.model, optimizer, ema)
+
+
+def test_a_state_that_lacks_a_field_is_refused_and_changes_nothing(messages, tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(1)
+    TrainState.start(40, evaluation(0.5)).save(path, task.model, optimizer, ema)
+    tensors, progress = read_tensors(path)
+    rest = {name: value for name, value in progress.items() if name not in ("best_epoch", "mix")}
+    write_tensors(path, tensors, rest)
+    other, optimizer, ema = trained(0)
+    before = {name: p.clone() for name, p in other.named_parameters()}
+    with messages.raises(CheckpointError, str(path), "best_epoch, mix", "name="):
+        TrainState.load(path, other.model, optimizer, ema)
+    assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
+    assert not optimizer.state
 
 
 def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_processes):
