@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sam_ft import Predictor, build_model
-from sam_ft.training.checkpoint import save_training_state
+from sam_ft.training.checkpoint import save_partial_weights, save_training_state
 from sam_ft.training.tensor_file import read_tensors
 from tests.conftest import of
 from tests.support.blobs import write_folder
@@ -128,6 +128,7 @@ def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(r
 
 MIX = "mix=[0.25,0.5,0.75]"
 TOO_FAST = ["epochs=1", "optimizer.lr=5e-4"]  # the best weights lie on the way to the epoch's
+FAR_TOO_FAST = ["epochs=1", "optimizer.lr=2e-3"]  # those of the epoch are worse than zero-shot
 
 
 def continued(run, blobs, directory, cli, *overrides):
@@ -177,6 +178,51 @@ def test_a_finished_run_is_mixed_with_zero_shot_once(blobs, tmp_path, cli):
     assert not as_before()
     continued(run, blobs, directory, cli, *TOO_FAST, MIX)
     assert as_before()
+
+
+def test_the_last_epoch_is_mixed_if_none_beats_zero_shot(blobs, tmp_path, cli):
+    run, mixed, file = tmp_path / "run", tmp_path / "mixed", "checkpoints/best.safetensors"
+    assert cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", *FAR_TOO_FAST).code == 0
+    zero_shot, epoch = (line["val/iou"] for line in validated(run))
+    assert epoch < zero_shot
+    out = continued(run, blobs, mixed, cli, *FAR_TOO_FAST, "mix=[0.1,0.3]")
+    assert "mix=0.1 of epoch 1" in out
+    row = lines(mixed)[-1]
+    weights, metadata = read_tensors(mixed / file)
+    assert row["mix_iou/0.1"] == metadata["best"]["iou"] > zero_shot == metadata["zero_shot"]["iou"]
+    assert (metadata["mix"], metadata["mix_epoch"], metadata["best_epoch"]) == (0.1, 1, 0)
+    base, last = read_tensors(run / file)[0], load_file(run / "checkpoints/last.safetensors")
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, base[name].lerp(last[f"model.{name}"], 0.1)), name
+    # Started again, it reports the same and mixes no mix.
+    assert "mix=0.1 of epoch 1" in continued(run, blobs, mixed, cli, *FAR_TOO_FAST, "mix=[0.1,0.3]")
+    assert lines(mixed)[-1] == row
+    assert read_tensors(mixed / file)[1] == metadata
+
+
+@pytest.mark.parametrize("rate", [TOO_FAST, FAR_TOO_FAST], ids=["best_epoch", "last_epoch"])
+def test_a_run_that_ends_before_the_mix_is_written_reports_the_weights_that_are(
+    blobs, tmp_path, cli, monkeypatch, rate
+):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", *rate]
+
+    def interrupted(*arguments, **metadata):
+        if metadata["mix"] is not None:
+            raise KeyboardInterrupt
+        save_partial_weights(*arguments, **metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sam_ft.recipes.train.save_partial_weights", interrupted)
+        assert cli("train.py", *arguments, "mix=[0.1,0.5]").code == 130
+    path = tmp_path / "checkpoints/last.safetensors"
+    assert read_tensors(path)[1]["mix"] is not None
+    scores = read_tensors(tmp_path / "checkpoints/best.safetensors")[1]["best"]["iou"]
+    done = cli("train.py", *arguments, "mix=null")
+    assert done.code == 0, done.err
+    assert "mix=" not in done.out
+    tuned = next(line for line in done.out.splitlines() if "IoU (mean over objects)" in line).split("|")[2]
+    assert float(tuned) == pytest.approx(scores, abs=1e-4)
+    assert "mix=" in continued(tmp_path, blobs, tmp_path, cli, *rate, "mix=[0.1,0.5]")
 
 
 def test_a_mix_does_not_change_the_training_that_follows(run, blobs, tmp_path, cli):

@@ -40,7 +40,7 @@ class RelPosAttention(nn.Module):
         side = self.side
         # SAM pads windows with zeros and attends to them: their queries, keys and values are the bias of qkv. Padding
         # after qkv saves a sixth of qkv and proj at 64 patches a side.
-        windows = to_windows(self.qkv(x), side, padding=self.qkv(x.new_zeros(x.shape[3])))
+        windows = to_windows(self.qkv(x), side, padding=self.qkv.bias)
         windows = windows.reshape(len(windows), side * side, 3, self.num_heads, self.head_dim)
         q, k, v = windows.permute(2, 0, 3, 1, 4).unbind(0)  # each (B · windows, heads, side², head_dim)
         # The terms of rows and columns, (B · windows, heads, side², side) each; as in SAM, their queries are not
