@@ -24,13 +24,13 @@ class LastBlocks:
 
     def __init__(
         self,
-        blocks: int | None = None,
+        blocks: int | None = 1,
         stages: int | None = None,
         train: Sequence[str] = ("mask_decoder.*",),
         freeze: Sequence[str] = (),
     ) -> None:
         if (blocks is None) == (stages is None):
-            raise ValueError(f"blocks={blocks} and stages={stages}; set one of them")
+            raise ValueError(f"blocks={blocks} and stages={stages}; set one of them, and the other to null")
         for name, count, least in (("blocks", blocks, 0), ("stages", stages, 1)):
             if count is not None and count < least:
                 raise ValueError(f"{name}={count}; expected a whole number of at least {least}")

@@ -13,8 +13,8 @@ NO_HEAD = (
 def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
     """Compares zero-shot with the best epoch, also per class, and names the partial checkpoint.
 
-    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, instances
-        and baseline, see `TrainState`
+    progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, mix_epoch,
+        instances and baseline, see `TrainState`
     """
     has_head = "msa" in progress["zero_shot"]
     # Those of a head with its final options have a table of their own; a head that has not learned has no score.
@@ -27,11 +27,16 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
         tables.append(instance_table(progress["baseline"], progress["instances"]))
     if progress.get("zero_shot_classes"):
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
+    mix = progress.get("mix")
     if progress["best_epoch"]:
         outcome = f"best epoch: {progress['best_epoch']} of {progress['epoch']}"
-        mix = progress.get("mix")
         if mix is not None:
             outcome += f", mixed with zero-shot: mix={mix:g}" if mix < 1 else ", better than each mix with zero-shot"
+    elif mix is not None:
+        outcome = (
+            f"No epoch improved {monitor} over zero-shot, but a mix with zero-shot did: "
+            f"mix={mix:g} of epoch {progress['mix_epoch']} of {progress['epoch']}. Try a lower optimizer.lr, too."
+        )
     else:
         outcome = (
             f"No epoch improved {monitor} over zero-shot: the checkpoint holds the weights from before training. "

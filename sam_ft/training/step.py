@@ -55,7 +55,8 @@ def train_step(
     objects, images_of_all = distributed.sum_over_ranks([sum(b.num_objects for b in micro_batches), own_images])
     if not objects:
         return None
-    torch.manual_seed(derive_seed(seed, distributed.rank()))  # of dropout, so a resumed run drops the same values
+    # For LoRA's dropout, or random numbers of a user's loss: a resumed run draws the same, and each process its own.
+    torch.manual_seed(derive_seed(seed, distributed.rank()))
     losses: list[dict[str, Tensor]] = []
     images: list[tuple[list[str], Tensor]] = []
     model = unwrap(wrapped).model

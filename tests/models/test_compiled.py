@@ -39,9 +39,9 @@ def train_once(sam: Sam) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("unit", "graphs"),
     [
-        pytest.param(0, 2, id="whole encoder"),  # the suffix and the decoder
+        pytest.param(0, 2, id="whole encoder", marks=pytest.mark.slow),  # the suffix and the decoder
         pytest.param(2, 3, id="last block and neck"),  # the prefix, the suffix and the decoder
-        pytest.param(4, 2, id="frozen encoder"),  # the prefix and the decoder
+        pytest.param(4, 2, id="frozen encoder", marks=pytest.mark.slow),  # the prefix and the decoder
     ],
 )
 def test_compiled_parts_give_the_same_features_logits_and_gradients(unit, graphs):
