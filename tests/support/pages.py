@@ -11,7 +11,13 @@ import yaml
 from tests.support.cli import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py", "predict": "predict.py", "check": "sam_ft.check", "export": "sam_ft.export"}
+SCRIPTS = {
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+    "predict": "predict.py",
+    "check": "sam_ft.check",
+    "export": "sam_ft.export",
+}
 # an optional launcher, then the console command, the module or a script of the clone
 COMMAND = re.compile(
     r"(?:srun )?(?:torchrun .*?)?(?:sam-ft |(?:python )?-m sam_ft[ .]|(?:python )?(?=\w+\.py))(\w+)(?:\.py)?( .*|$)"
