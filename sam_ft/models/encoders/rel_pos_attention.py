@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from sam_ft.models.layers import attention, from_windows, to_windows
 from sam_ft.utils.cpu_kernels import on_cpu
 
-QUERIES = 1024  # of a part: with the keys of a whole map at S = 1024 its logits take 16 MB
+QUERIES = 1024  # of a part: with the keys of a whole map at S = 1024 its logits take 16 MB an image
 
 
 class RelPosAttention(nn.Module):
@@ -59,8 +59,8 @@ class _AttendInParts(torch.autograd.Function):
     """Attention with the positions' term of the logits as a bias, for one head and some queries at a time.
 
     The whole bias has 4096 × 4096 entries per head and image at S = 1024; a part of it stays in the cache. The backward
-    pass computes each part again. On a CPU both take half the time of `_attend_at_once`, which has three times the
-    channels.
+    pass computes each part again. On a CPU both take half the time of `_attend_at_once`, which has up to three
+    times the channels.
 
     q, k, v: (B, heads, side², C) · rows, columns: (B, heads, side², side), entry j of query i is qᵢ·R[i - j] → like q
     """
