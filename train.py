@@ -107,6 +107,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         report.draw_zero_shot()
         if distributed.broadcast_from_main(last_path.exists):  # all processes go the same way
             state = TrainState.load(last_path, model, optimizer, ema)
+            state.check_mix(best_path)
             report.log_resume(state)
         else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
@@ -140,24 +141,29 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
                 state.save(last_path, model, optimizer, ema)
 
-        # WiSE-FT: the best weights between zero-shot and the best epoch
-        if scored_mixes := mix.score(best_path, validate):
+        # WiSE-FT: the best weights between zero-shot and the best epoch, or the last one if none beat zero-shot
+        if mix.shares and state.mixable:
+            with ema.applied():
+                scored_mixes = mix.score(best_path if state.best_epoch else None, validate)
             share = state.choose_mix(scored_mixes, cfg.monitor)
-            report.log_mix(state, scored_mixes)
-            if distributed.is_main():  # the state first: a start after a crash finds unmixed weights, and mixes them
+            if distributed.is_main():  # the state first: `check_mix` takes it back if a crash keeps it from the file
                 state.save(last_path, model, optimizer, ema)
-            with mix.applied(share):
-                save_best(cfg, model, best_path, state)
+            if share is not None:
+                with mix.applied(share):
+                    save_best(cfg, model, best_path, state)
+            report.log_mix(state, scored_mixes)
         report.finish(state, best_path)
     return state
 
 
 def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
-    """Writes the partial checkpoint of the best epoch so far: the parameters that learn."""
+    """Writes the partial checkpoint of the best weights so far, of an epoch or a mix: the parameters that learn."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
-        scores = {key: getattr(state, key) for key in ("best_epoch", "best", "zero_shot", "mix", "unmixed")}
-        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores)
+        scores = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed")
+        save_partial_weights(
+            model, path, adapt=adapt, monitor=cfg.monitor, **{key: getattr(state, key) for key in scores}
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast and how large the product is, beside the official packages and a plain loop over them; none of it is a test.
 
-    python -m benchmarks                      all of them, two to three hours on 2 cores; writes benchmarks/RESULTS.md
+    python -m benchmarks                      all of them, about three hours on 2 cores; writes benchmarks/RESULTS.md
     python -m benchmarks encoder decoder      only these; the other sections of the file stay
     python -m benchmarks.encoder --models vit_t --repeats 1      one of them, to the screen; --help lists its options
 

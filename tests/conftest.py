@@ -1,7 +1,4 @@
-import contextlib
-import io
 import os
-import runpy
 import sys
 
 import pytest
@@ -9,13 +6,18 @@ import torch
 from filelock import FileLock
 
 from tests.support.blobs import write_folder
-from tests.support.cli import ROOT, SMALL, call, torchrun
+from tests.support.cli import SMALL, call, call_once, start
 
 pytest_plugins = ["pytester", "tests.support.messages"]
 
 # Processes that share the cores must not each start a thread per core: they would only wait for each other.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def pytest_collection_modifyitems(items):
+    """The files with the longest tests first, or a worker would be left with one of them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(("tests/end_to_end/", "tests/test_invariants.py")))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,11 +46,7 @@ def blobs(tmp_path_factory):
 def run(blobs, tmp_path_factory):
     """The directory of a finished run on `blobs`."""
     directory = tmp_path_factory.mktemp("runs") / "blobs"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setattr(sys, "argv", ["train.py", *SMALL, *of(blobs), f"run_dir={directory}", "epochs=2"])
-        with contextlib.redirect_stdout(io.StringIO()):
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    call_once("train.py", *SMALL, *of(blobs), f"run_dir={directory}", "epochs=2")
     return directory
 
 
@@ -56,14 +54,14 @@ def run(blobs, tmp_path_factory):
 def two_processes(tmp_path_factory):
     """`two_processes(job)`: the result on each rank of a job of tests/support/two_processes.py.
 
-    The first test that needs one starts torchrun once for all jobs, also of the other pytest workers.
+    The first test that needs one starts the processes once for all jobs, also of the other pytest workers.
     """
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two_processes"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             folder.mkdir()
-            done = torchrun("-m", "tests.support.two_processes", str(folder))
+            done = start(sys.executable, "-m", "tests.support.two_processes", str(folder))
             (folder / "stderr").write_text(done.err)
 
     def results(job):

@@ -40,6 +40,10 @@ class ResumedSearch(OptunaSweeperImpl):
 
     config: DictConfig
 
+    def __init__(self, **options: Any) -> None:
+        # The plugin requires both and deprecates the first; `params` is the search space.
+        super().__init__(search_space=None, custom_search_space=None, **options)
+
     def sweep(self, arguments: list[str]) -> None:
         """Runs the jobs that are left.
 

@@ -140,18 +140,20 @@ class RunReport:
         self._run_log.log(state.step, {"epoch": state.epoch, **scores, **_prefixed("epoch", self._trained)})
 
     def log_mix(self, state: TrainState, scored: Mapping[float, Evaluation]) -> None:
-        """Logs the scores between zero-shot and the best epoch, of which `state` holds the chosen one."""
+        """Logs the scores between zero-shot and an epoch, of which `state` holds the chosen one."""
         monitor = self._cfg.monitor
-        rows = {0.0: state.zero_shot, **{share: found.scores for share, found in scored.items()}, 1.0: state.unmixed}
-        log.info("\n%s", mix_table(rows, monitor, state.mix))
+        rows = {0.0: state.zero_shot, **{share: found.scores for share, found in scored.items()}}
+        if state.best_epoch:
+            rows[1.0] = state.unmixed
+        log.info("mix of epoch %d with zero-shot\n%s", state.mix_epoch, mix_table(rows, monitor, state.mix or 0.0))
         scores = {f"{share:g}": found[monitor] for share, found in rows.items()}
         self._run_log.log(state.step, {"epoch": state.epoch, **_prefixed(f"mix_{monitor}", scores)})
 
     def finish(self, state: TrainState, weights: Path) -> None:
         """Logs the final table and where the weights are."""
         log.info("%s", training_summary(vars(state), self._cfg.monitor, weights))
-        if self._cfg.mix and not state.best_epoch:
-            log.info("mix: there is nothing to mix, because no epoch was better than zero-shot")
+        if state.mix_epoch and state.mix is None:
+            log.info("mix: no mix of epoch %d with zero-shot is better than zero-shot either", state.mix_epoch)
         memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
         log.info("memory: at most %.1f GB %s", max(distributed.all_gather([peak_gb()])), memory)
 

@@ -88,10 +88,10 @@ def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
     return format_table(["prompt", *columns], rows)
 
 
-def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen: float | None) -> str:
-    """One row per mix: the share of the best epoch | the monitored score, with a mark at the chosen one.
+def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen: float) -> str:
+    """One row per mix: the share of the epoch | the monitored score, with a mark at the chosen one.
 
-    scores: by the share, from 0 for zero-shot to 1 for the best epoch
+    scores: by the share, from 0 for zero-shot to 1 for the best epoch, which is absent if no epoch beat zero-shot
     """
     names = {0.0: "0 (zero-shot)", 1.0: "1 (best epoch)"}
     rows = [

@@ -90,13 +90,18 @@ def save_training_state(
     write_tensors(path, tensors, {**_identity(model, trained), **progress})
 
 
-def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> dict:
+def load_training_state(
+    path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema, fields: Iterable[str]
+) -> dict:
     """Restores what `save_training_state` wrote and returns its `progress`.
 
     All ranks call this; the main one reads and checks the file for all.
 
+    fields: names that `progress` must have
+
     Raises:
-        CheckpointError: on the main rank; the file is missing or damaged, or belongs to another model. The others exit.
+        CheckpointError: on the main rank; the file is missing or damaged, lacks a field, or belongs to another model.
+            Nothing is restored then. The others exit.
     """
     trained = trained_parameters(model)
     targets: dict[str, Tensor] = {f"model.{name}": p for name, p in trained.items()}
@@ -109,6 +114,11 @@ def load_training_state(path: str | Path, model: Sam, optimizer: torch.optim.Opt
         same = targets.keys() == {name for name in tensors if name.startswith(("model.", "ema."))}
         if not same or any(progress.get(key) != ours for key, ours in identity.items()):
             raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
+        missing = [name for name in fields if name not in progress]
+        if missing:
+            raise CheckpointError(
+                f"{path}: lacks {', '.join(missing)}, as of another version of sam-ft; train again under another name="
+            )
         found.update(tensors)
         return progress
 

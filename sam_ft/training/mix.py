@@ -1,4 +1,4 @@
-"""WiSE-FT (Wortsman et al. 2022): weights between zero-shot and the best epoch, scored at the end of a run."""
+"""WiSE-FT (Wortsman et al. 2022): weights between zero-shot and a trained epoch, scored at the end of a run."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from sam_ft.utils import distributed
 
 
 class Mix:
-    """Mixes the trained parameters: zero_shot + a · (best - zero_shot), for each share a of the best epoch.
+    """Mixes the trained parameters: zero_shot + a · (epoch - zero_shot), for each share a of an epoch.
 
     Make it before a training state is loaded: the weights of the model are then those of zero-shot, of which it keeps a
     copy on the CPU.
@@ -27,19 +27,24 @@ class Mix:
         self._parameters = trained_parameters(model) if self.shares else {}
         # clone() also on a CPU, where .cpu() is the parameter's own storage
         self._zero_shot = {name: p.detach().cpu().clone() for name, p in self._parameters.items()}
-        self._best: dict[str, Tensor] = {}
+        self._epoch: dict[str, Tensor] = {}
 
-    def score(self, best_path: Path, validate: Callable[[str], Evaluation]) -> dict[float, Evaluation]:
-        """Scores each share; all ranks call this.
+    def score(self, best_path: Path | None, validate: Callable[[str], Evaluation]) -> dict[float, Evaluation]:
+        """Scores each share of the epoch of which a file has the weights; all ranks call this.
 
-        → {share: scores}; empty if there is nothing to mix: no shares, no epoch better than zero-shot, or weights in
-        the file that are a mix already
+        best_path: None for the weights that the model has now
+        → {share: scores}
 
         Raises:
-            CheckpointError: the file of the best weights cannot be read.
+            CheckpointError: the file cannot be read.
         """
-        if not self.shares or not self._read(best_path):
-            return {}
+        if best_path is None:
+            self._epoch = {name: p.detach().cpu().clone() for name, p in self._parameters.items()}
+        else:
+            self._epoch = _read_on_all_ranks(best_path)
+        # An update is B A, and B is zero in zero-shot, whatever its A: with that of the epoch the mix of B alone
+        # is the mix of the merged weights. With both mixed, the update would shrink by more than the share.
+        self._zero_shot |= {name: tensor for name, tensor in self._epoch.items() if name.endswith(".lora_a")}
         scored = {}
         for share in self.shares:
             with self.applied(share):
@@ -47,26 +52,20 @@ class Mix:
         return scored
 
     def applied(self, share: float) -> AbstractContextManager:
-        """Context in which the model has the mixed weights, after `score` has read those of the best epoch.
+        """Context in which the model has the mixed weights, after `score` has read those of the epoch.
 
-        share: 1 for the best epoch itself
+        share: 1 for the epoch itself
         """
-        # Exactly the best epoch at 1: lerp counts from the nearer end.
-        mixed = {name: start.lerp(self._best[name], share) for name, start in self._zero_shot.items()}
+        # Exactly the epoch at 1: lerp counts from the nearer end.
+        mixed = {name: start.lerp(self._epoch[name], share) for name, start in self._zero_shot.items()}
         return replaced(self._parameters, mixed)
 
-    def _read(self, best_path: Path) -> bool:
-        """Reads the weights of the best epoch on all ranks; → whether they can be mixed."""
-        found: dict[str, Tensor] = {}
 
-        def read() -> bool:
-            tensors, metadata = read_tensors(best_path)
-            found.update(tensors)
-            return bool(metadata.get("best_epoch")) and metadata.get("mix") is None
+def _read_on_all_ranks(path: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
 
-        mixable = distributed.broadcast_from_main(read)
-        self._best = distributed.broadcast_tensors(found) if mixable else {}
-        # An update is B A, and B is zero in zero-shot, whatever its A: with that of the best epoch the mix of B alone
-        # is the mix of the merged weights. With both mixed, the update would shrink by more than the share.
-        self._zero_shot |= {name: tensor for name, tensor in self._best.items() if name.endswith(".lora_a")}
-        return mixable
+    def read() -> None:  # only the main rank does
+        found.update(read_tensors(path)[0])
+
+    distributed.broadcast_from_main(read)
+    return distributed.broadcast_tensors(found)

@@ -51,7 +51,8 @@ def train_step(
     (objects,) = distributed.sum_over_ranks([sum(batch.num_objects for batch in micro_batches)])
     if not objects:
         return None
-    torch.manual_seed(derive_seed(seed, distributed.rank()))  # of dropout, so a resumed run drops the same values
+    # For LoRA's dropout, or random numbers of a user's loss: a resumed run draws the same, and each process its own.
+    torch.manual_seed(derive_seed(seed, distributed.rank()))
     losses: list[dict[str, Tensor]] = []
     images: list[tuple[list[str], Tensor]] = []
     for number, batch in enumerate(micro_batches, 1):

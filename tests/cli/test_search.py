@@ -1,12 +1,27 @@
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
+from sam_ft.cli.config import build
+from sam_ft.cli.hints import CONF
 from tests.conftest import of
 from tests.support.cli import SMALL
+from tests.support.tiny import tiny_sam
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason='needs pip install "sam-ft[optuna]"')
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", *SMALL]
+
+
+def test_each_part_that_the_default_search_trains_leaves_a_frozen_part_to_cache():
+    choices = OmegaConf.load(CONF / "hydra/sweeper/optuna.yaml").params.adapt
+    names = list(OverridesParser.create().parse_override(f"adapt={choices}").sweep_iterator())
+    assert len(names) > 1
+    for name in names:
+        model = tiny_sam()
+        build(OmegaConf.load(CONF / f"adapt/{name}.yaml"))(model)
+        assert model.image_encoder.cut > 0, name
 
 
 def test_without_the_extra_the_error_names_it(messages, monkeypatch, tmp_path, cli):

@@ -45,6 +45,7 @@ def test_each_image_is_encoded_once_by_training_and_never_by_evaluation(blobs, t
     assert (done.code, encoded(done.out)) == (0, [])
 
 
+@pytest.mark.slow
 def test_evaluation_caches_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_path, cli, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "adapt=full"]
     done = cli("train.py", *arguments)
@@ -81,6 +82,7 @@ def test_color_caches_the_validation_images_only_and_the_log_names_the_price(mes
     assert len(entries(own_home)) == 3
 
 
+@pytest.mark.slow
 def test_flips_are_cached_as_they_are_drawn_and_train_as_without_a_cache(blobs, tmp_path, cli, own_home):
     for cache in ("auto", "none"):
         arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / cache}", "epochs=3", f"cache={cache}"]
@@ -124,6 +126,7 @@ def test_a_second_run_decodes_no_image(blobs, tmp_path, cli, own_home, monkeypat
     assert losses(tmp_path / "first") == losses(tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_an_encoder_whose_neck_learns_is_cached_before_it(blobs, tmp_path, cli, own_home):
     learn = 'adapt.train=["mask_decoder.*","image_encoder.neck.*"]'
     for cache in ("auto", "none"):

@@ -63,8 +63,8 @@ def test_an_old_python_is_refused_in_one_line(messages, script):
     messages.refused(done, 2, "3.9", "3.10")
 
 
-def test_the_module_that_others_have_for_prediction_names_the_commands(messages):
-    messages.refused(start(sys.executable, "-m", "sam_ft.predict", "new.png"), 2, "train, evaluate, check, export")
+def test_the_module_that_others_have_for_prediction_names_the_commands(messages, cli):
+    messages.refused(cli("sam_ft.predict", "new.png"), 2, "train, evaluate, check, export")
 
 
 @pytest.mark.parametrize(
@@ -94,11 +94,12 @@ def test_one_task_and_the_processes_of_torchrun_are_let_through(variables, monke
         pass
 
 
+@pytest.mark.slow
 def test_a_program_of_hydra_keeps_its_own_state(blobs, tmp_path):
     script = tmp_path / "own.py"
     settings = [*TINY, *of(blobs), f"run_dir={tmp_path / 'run'}"]
     script.write_text(HYDRA.replace("SETTINGS", repr(settings)))
-    done = start(sys.executable, str(script), PYTHONPATH=str(ROOT))
+    done = start(sys.executable, str(script), PYTHONPATH=str(ROOT))  # Hydra leaves a log handler in its process
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1] == "own True"
 

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import sys
 
 import pytest
 import yaml
 
 from tests.conftest import of
-from tests.support.cli import SMALL, start
+from tests.support.cli import SMALL, call_once
 from tests.support.reference import LITE_MEDSAM_WEIGHTS
 
 PROMPTS = ["box", "point_1", "point_3", "clicks_5", "mask"]
@@ -19,12 +18,9 @@ def scored(blobs, tmp_path_factory):
     """A run that was trained with clicks and evaluated with everything."""
     run = tmp_path_factory.mktemp("clicks") / "run"
     arguments = ["prompt@train_prompt=iterative", "train_prompt.rounds=4", "loss=sam", "epochs=1", "metric=boundary"]
-    done = start(sys.executable, "train.py", *SMALL, *of(blobs), *arguments, f"run_dir={run}")
-    assert done.code == 0, done.err
+    call_once("train.py", *SMALL, *of(blobs), *arguments, f"run_dir={run}")
     listed = f"eval_prompts=[{','.join(PROMPTS)}]"
-    done = start(sys.executable, "evaluate.py", f"run={run}", listed, "amg=true", "amg_points_per_side=4", "workers=0")
-    assert done.code == 0, done.err
-    return run, done
+    return run, call_once("evaluate.py", f"run={run}", listed, "amg=true", "amg_points_per_side=4", "workers=0")
 
 
 def test_all_prompts_are_scored_zero_shot_and_tuned_side_by_side(scored):

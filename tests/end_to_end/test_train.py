@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sam_ft import Predictor, build_model
-from sam_ft.training.checkpoint import save_training_state
+from sam_ft.training.checkpoint import save_partial_weights, save_training_state
 from sam_ft.training.tensor_file import read_tensors
 from tests.conftest import of
 from tests.support.blobs import write_folder
@@ -77,7 +77,7 @@ def test_a_run_from_before_an_option_was_there_goes_on(messages, run, blobs, tmp
     messages.line(done.out, "2 epochs")
 
 
-@pytest.mark.parametrize("ema", ["null", "0.9"])
+@pytest.mark.parametrize("ema", [pytest.param("null", marks=pytest.mark.slow), "0.9"])
 def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cli, monkeypatch, ema):
     arguments = [*SMALL, *of(blobs), "patience=null", "epochs=3", f"ema={ema}"]
     assert cli("train.py", *arguments, f"run_dir={tmp_path / 'whole'}").code == 0
@@ -128,6 +128,7 @@ def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(r
 
 MIX = "mix=[0.25,0.5,0.75]"
 TOO_FAST = ["epochs=1", "optimizer.lr=5e-4"]  # the best weights lie on the way to the epoch's
+FAR_TOO_FAST = ["epochs=1", "optimizer.lr=2e-3"]  # those of the epoch are worse than zero-shot
 
 
 def continued(run, blobs, directory, cli, *overrides):
@@ -139,6 +140,7 @@ def continued(run, blobs, directory, cli, *overrides):
     return done.out
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_mixed_with_zero_shot_once(blobs, tmp_path, cli):
     run, directory, file = tmp_path / "run", tmp_path / "mixed", "checkpoints/best.safetensors"
     assert cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", *TOO_FAST).code == 0
@@ -179,6 +181,53 @@ def test_a_finished_run_is_mixed_with_zero_shot_once(blobs, tmp_path, cli):
     assert as_before()
 
 
+def test_the_last_epoch_is_mixed_if_none_beats_zero_shot(blobs, tmp_path, cli):
+    run, mixed, file = tmp_path / "run", tmp_path / "mixed", "checkpoints/best.safetensors"
+    assert cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", *FAR_TOO_FAST).code == 0
+    zero_shot, epoch = (line["val/iou"] for line in validated(run))
+    assert epoch < zero_shot
+    out = continued(run, blobs, mixed, cli, *FAR_TOO_FAST, "mix=[0.1,0.3]")
+    assert "mix=0.1 of epoch 1" in out
+    row = lines(mixed)[-1]
+    weights, metadata = read_tensors(mixed / file)
+    assert row["mix_iou/0.1"] == metadata["best"]["iou"] > zero_shot == metadata["zero_shot"]["iou"]
+    assert (metadata["mix"], metadata["mix_epoch"], metadata["best_epoch"]) == (0.1, 1, 0)
+    base, last = read_tensors(run / file)[0], load_file(run / "checkpoints/last.safetensors")
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, base[name].lerp(last[f"model.{name}"], 0.1)), name
+    # Started again, it reports the same and mixes no mix.
+    assert "mix=0.1 of epoch 1" in continued(run, blobs, mixed, cli, *FAR_TOO_FAST, "mix=[0.1,0.3]")
+    assert lines(mixed)[-1] == row
+    assert read_tensors(mixed / file)[1] == metadata
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [TOO_FAST, FAR_TOO_FAST], ids=["best_epoch", "last_epoch"])
+def test_a_run_that_ends_before_the_mix_is_written_reports_the_weights_that_are(
+    blobs, tmp_path, cli, monkeypatch, rate
+):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", *rate]
+
+    def interrupted(*arguments, **metadata):
+        if metadata["mix"] is not None:
+            raise KeyboardInterrupt
+        save_partial_weights(*arguments, **metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sam_ft.recipes.train.save_partial_weights", interrupted)
+        assert cli("train.py", *arguments, "mix=[0.1,0.5]").code == 130
+    path = tmp_path / "checkpoints/last.safetensors"
+    assert read_tensors(path)[1]["mix"] is not None
+    scores = read_tensors(tmp_path / "checkpoints/best.safetensors")[1]["best"]["iou"]
+    done = cli("train.py", *arguments, "mix=null")
+    assert done.code == 0, done.err
+    assert "mix=" not in done.out
+    tuned = next(line for line in done.out.splitlines() if "IoU (mean over objects)" in line).split("|")[2]
+    assert float(tuned) == pytest.approx(scores, abs=1e-4)
+    assert "mix=" in continued(tmp_path, blobs, tmp_path, cli, *rate, "mix=[0.1,0.5]")
+
+
+@pytest.mark.slow
 def test_a_mix_does_not_change_the_training_that_follows(run, blobs, tmp_path, cli):
     continued(run, blobs, tmp_path / "mixed", cli, "epochs=2", MIX)
     for name in ("mixed", "plain"):
@@ -201,12 +250,12 @@ def test_the_average_is_mixed_in_the_same_run_that_trained_it(blobs, tmp_path, c
 
 def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, cli):
     # As with 20 epochs and then 30: the cosine is not stretched, so the rate does not rise again.
-    for epochs in (4, 6):
+    for epochs in (2, 3):
         done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", f"epochs={epochs}", "patience=null")
         assert done.code == 0, done.err
     rates = [line["lr"] for line in lines(tmp_path / "run") if "lr" in line]
-    steps = len(rates) // 6
-    assert rates[-2 * steps :] == [rates[4 * steps - 1]] * (2 * steps)
+    steps = len(rates) // 3
+    assert rates[-steps:] == [rates[2 * steps - 1]] * steps
     assert rates[-1] < max(rates) / 20
 
 
@@ -380,6 +429,7 @@ def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp
         assert (tmp_path / f"sweep/{job}/checkpoints/best.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_updates_of_the_encoder_resume_exactly_and_score_as_in_validation(blobs, cli, tmp_path):
     options = [
         *SMALL,

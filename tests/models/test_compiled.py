@@ -34,6 +34,7 @@ def train_once(sam: Sam) -> dict[str, torch.Tensor]:
     return {"features": features.maps[0], "logits": prediction.logits.detach(), **gradients}
 
 
+@pytest.mark.slow
 # torch.compile reads .grad of the embedding, which is no leaf where the encoder learns
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize(

@@ -132,6 +132,24 @@ def test_the_scores_of_the_mixes_are_logged_and_the_chosen_one_is_marked(tmp_pat
     assert "0.7000" in marked[0]
 
 
+def test_mixes_that_do_not_beat_zero_shot_either_are_logged(tmp_path, caplog, messages):
+    caplog.set_level("INFO", logger="sam_ft")
+    weights = tmp_path / "best.safetensors"
+    weights.write_bytes(bytes(1000))
+    state = TrainState.start(2, evaluation(0.5))
+    state.update(1, evaluation(0.4), "iou")
+    scored = {0.5: evaluation(0.45)}
+    state.choose_mix(scored, "iou")
+    with report_in(tmp_path) as report:
+        report.log_mix(state, scored)
+        assert rows_in(tmp_path) == [{"step": 0, "epoch": 1, "mix_iou/0": 0.5, "mix_iou/0.5": 0.45}]
+        marked = [line for line in caplog.text.splitlines() if "*" in line]
+        assert len(marked) == 1
+        assert "zero-shot" in marked[0]
+        report.finish(state, weights)
+    messages.line("\n".join(caplog.messages), "no mix", "epoch 1")
+
+
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_resumed_run_drops_the_rows_after_its_state(tmp_path, caplog, messages, epoch):
     caplog.set_level("INFO", logger="sam_ft")

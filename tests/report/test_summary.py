@@ -30,6 +30,14 @@ def test_the_summary_names_the_mix(checkpoint):
     )
 
 
+def test_the_summary_names_the_mix_of_an_epoch_that_did_not_beat_zero_shot(checkpoint):
+    progress = {"epoch": 4, "best_epoch": 0, "mix": 0.25, "mix_epoch": 4, "zero_shot": SCORES, "best": BETTER}
+    text = training_summary(progress, "iou", checkpoint)
+    assert "No epoch improved iou over zero-shot" in text
+    assert "mix=0.25 of epoch 4" in text
+    assert "before training" not in text
+
+
 def test_classes_have_a_table_too(checkpoint):
     cells = {
         "zero_shot_classes": {"cell": {"objects": 3, "iou": 0.5}},

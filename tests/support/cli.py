@@ -1,11 +1,15 @@
 """Runs the scripts as a user does, in this process or in one of their own."""
 
+import contextlib
+import io
 import os
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 # the real LiteMedSAM weights at a sixteenth of their pixels: a step takes milliseconds
@@ -32,6 +36,16 @@ def call(script: str, *overrides: str, capsys, monkeypatch) -> Done:
     except SystemExit as stop:
         code = stop.code or 0
     return Done(code, *capsys.readouterr())
+
+
+def call_once(script: str, *overrides: str) -> Done:
+    """The same for a fixture of a module or a session, of a script that ends well."""
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.chdir(ROOT)
+        patch.setattr(sys, "argv", [script, *overrides])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    return Done(0, out.getvalue(), "")
 
 
 def start(*command: str, timeout: float = 300, **environment: str) -> Done:

@@ -95,7 +95,7 @@ def test_a_key_of_the_wrong_form_is_one_warning(tmp_path):
     assert "logging offline" in warning
 
 
-@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
 def test_without_a_key_it_logs_offline_and_does_not_prompt_on_a_terminal(messages, tmp_path, mode):
     outer, terminal = pty.openpty()
     try:
@@ -111,7 +111,7 @@ def test_without_a_key_it_logs_offline_and_does_not_prompt_on_a_terminal(message
         assert warnings(out) == []
 
 
-@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("wanted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_pictures_are_logged_only_if_they_are_wanted(tmp_path, wanted):
     log_to_wandb(tmp_path, options=f"pictures={wanted}")
     (run,) = tmp_path.glob("wandb/offline-run-*")

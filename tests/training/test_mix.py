@@ -46,6 +46,17 @@ def test_each_share_is_scored_between_the_first_weights_and_those_of_the_file(be
     assert model.weight[0].tolist() == [9.0, 9.0]
 
 
+def test_without_a_file_the_weights_that_the_model_has_now_are_mixed():
+    model = numbers(1.0, 0.3)
+    mix = Mix(model, [0.5])
+    set_to(model, (9.0, 0.1))
+    assert scored(mix, model, None)[0.5] == pytest.approx([5.0, 0.2])
+    assert torch.equal(model.weight, torch.tensor([[9.0, 0.1]]))
+    set_to(model, (3.0, 3.0))
+    with mix.applied(1.0):
+        assert torch.equal(model.weight, torch.tensor([[9.0, 0.1]]))
+
+
 def test_the_share_1_is_the_best_epoch_bit_for_bit(best):
     model = numbers(1.0, 0.3)
     mix = Mix(model, [0.5])
@@ -56,8 +67,9 @@ def test_the_share_1_is_the_best_epoch_bit_for_bit(best):
         assert model.weight[0].tolist() == pytest.approx([3.0, 0.2])
 
 
+@pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("targets", ["qv", "all"])
-def test_updates_of_lora_are_mixed_as_the_weights_that_they_merge_into(targets, tmp_path):
+def test_updates_of_lora_are_mixed_as_the_weights_that_they_merge_into(targets, saved, tmp_path):
     model, path = tiny_sam(), tmp_path / "best.safetensors"
     Lora(rank=2, targets=targets)(model)
     before, mix = merged_state_dict(model), Mix(model, [0.25])
@@ -66,20 +78,8 @@ def test_updates_of_lora_are_mixed_as_the_weights_that_they_merge_into(targets, 
             parameter.add_(torch.randn_like(parameter))
     after = merged_state_dict(model)
     save_partial_weights(model, path, best_epoch=1)
-    mixed = mix.score(path, lambda _: merged_state_dict(model))[0.25]
+    mixed = mix.score(path if saved else None, lambda _: merged_state_dict(model))[0.25]
     for name, tensor in mixed.items():
         torch.testing.assert_close(tensor, before[name].lerp(after[name], 0.25), rtol=1e-5, atol=1e-5, msg=name)
     layer = "image_encoder.blocks.0.attn.qkv.weight"
     assert (after[layer] - before[layer]).abs().max() > 1
-
-
-@pytest.mark.parametrize("metadata", [{"best_epoch": 3, "mix": 0.5}, {"best_epoch": 3, "mix": 1.0}, {"best_epoch": 0}])
-def test_a_mix_is_not_mixed_again_and_zero_shot_not_at_all(best, metadata):
-    write_tensors(best, {"weight": torch.tensor([[5.0, 0.1]])}, metadata)
-    model = numbers(1.0, 0.3)
-    assert scored(Mix(model, [0.5]), model, best) == {}
-
-
-def test_without_shares_no_file_is_read(tmp_path):
-    model = numbers(1.0)
-    assert scored(Mix(model, None), model, tmp_path / "none") == {}

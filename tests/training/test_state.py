@@ -10,6 +10,7 @@ from sam_ft.training.ema import Ema
 from sam_ft.training.optim import adamw
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
+from sam_ft.training.tensor_file import read_tensors, write_tensors
 from sam_ft.utils.errors import CheckpointError
 from tests.support.learning import ADAPTS, BUILDS, LEARNING, each
 from tests.support.steps import batch_of, learning_task
@@ -57,25 +58,77 @@ def mixable():
     return state
 
 
+MIXES = {0.25: 0.55, 0.5: 0.7, 0.75: 0.65}
+
+
+def choose(state, scores):
+    return state.choose_mix({share: evaluation(iou) for share, iou in scores.items()}, "iou")
+
+
 def test_the_best_mix_becomes_the_best_and_the_epoch_is_remembered():
     state = mixable()
-    assert state.choose_mix({0.25: evaluation(0.55), 0.5: evaluation(0.7), 0.75: evaluation(0.65)}, "iou") == 0.5
+    assert choose(state, MIXES) == 0.5
     assert (state.mix, state.best["iou"], state.best_classes["cell"]["iou"]) == (0.5, 0.7, 0.7)
-    assert (state.unmixed["iou"], state.best_epoch) == (0.6, 1)
-    # The next start did not find the mixed weights, and mixes again.
-    assert state.choose_mix({0.5: evaluation(0.55)}, "iou") == 1.0
-    assert state.best["iou"] == state.unmixed["iou"] == state.best_classes["cell"]["iou"] == 0.6
+    assert (state.unmixed["iou"], state.best_epoch, state.mix_epoch) == (0.6, 1, 1)
+
+
+def test_the_last_epoch_is_mixed_if_none_has_beaten_zero_shot():
+    state = TrainState.start(40, evaluation(0.5))
+    for epoch in (1, 2, 3):
+        state.update(epoch, evaluation(0.4), "iou")
+    assert choose(state, MIXES) == 0.5
+    assert (state.best["iou"], state.best_classes["cell"]["iou"], state.mix_epoch) == (0.7, 0.7, 3)
+    # It is no epoch that beats zero-shot: with a patience, the run ends where it did.
+    assert (state.best_epoch, state.stalled(3)) == (0, True)
+    assert not state.update(4, evaluation(0.65), "iou")
+    assert not state.mixable
+    assert state.update(5, evaluation(0.75), "iou")
+    assert state.mixable
+
+
+def test_mixes_that_do_not_beat_zero_shot_either_are_not_tried_again():
+    state = TrainState.start(40, evaluation(0.5))
+    assert not state.mixable
+    state.update(1, evaluation(0.4), "iou")
+    assert state.mixable
+    assert choose(state, {0.5: 0.5}) is None
+    assert (state.best["iou"], state.mix, state.mix_epoch, state.unmixed) == (0.5, None, 1, {})
+    assert not state.mixable
+    state.update(2, evaluation(0.45), "iou")
+    assert state.mixable
+
+
+@pytest.mark.parametrize("epoch", [0.6, 0.4], ids=["better", "worse"])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_mix_that_was_not_written_is_taken_back(tmp_path, epoch, share):
+    state, path = TrainState.start(40, evaluation(0.5)), tmp_path / "best.safetensors"
+    state.update(1, evaluation(epoch), "iou")
+    before = asdict(state)
+    choose(state, MIXES if share < 1 else {0.5: 0.3})
+    mixed = asdict(state)
+    write_tensors(path, {}, {"mix": state.mix})
+    state.check_mix(path)
+    assert asdict(state) == mixed
+    write_tensors(path, {}, {"mix": None})
+    state.check_mix(path)
+    if state.mix_epoch:  # no mix was better than zero-shot, and nothing was to be written
+        assert (epoch, share) == (0.4, 1.0)
+        assert asdict(state) == mixed
+    else:
+        assert repr(asdict(state)) == repr(before)
+        assert state.mixable
 
 
 def test_a_mix_that_is_not_better_leaves_the_best_epoch():
     state = mixable()
-    assert state.choose_mix({0.5: evaluation(0.6), 0.75: evaluation(math.nan)}, "iou") == 1.0
+    assert choose(state, {0.5: 0.6, 0.75: math.nan}) == 1.0
     assert (state.mix, state.best["iou"]) == (1.0, 0.6)
+    assert not state.mixable
 
 
 def test_a_later_epoch_must_beat_the_mix_and_is_not_mixed_yet():
     state = mixable()
-    state.choose_mix({0.5: evaluation(0.7)}, "iou")
+    choose(state, {0.5: 0.7})
     assert not state.update(2, evaluation(0.65), "iou")
     assert state.mix == 0.5
     assert state.update(3, evaluation(0.75), "iou")
@@ -143,6 +196,21 @@ def test_a_state_without_an_average_is_refused_by_a_run_with_one(tmp_path):
     TrainState.start(40, evaluation(0.5)).save(path, task.model, optimizer, Ema(task.model, None))
     with pytest.raises(CheckpointError, match=r"last\.safetensors"):
         TrainState.load(path, task.model, optimizer, ema)
+
+
+def test_a_state_that_lacks_a_field_is_refused_and_changes_nothing(messages, tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(1)
+    TrainState.start(40, evaluation(0.5)).save(path, task.model, optimizer, ema)
+    tensors, progress = read_tensors(path)
+    rest = {name: value for name, value in progress.items() if name not in ("best_epoch", "mix")}
+    write_tensors(path, tensors, rest)
+    other, optimizer, ema = trained(0)
+    before = {name: p.clone() for name, p in other.named_parameters()}
+    with messages.raises(CheckpointError, str(path), "best_epoch, mix", "name="):
+        TrainState.load(path, other.model, optimizer, ema)
+    assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
+    assert not optimizer.state
 
 
 def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_processes):
