@@ -174,12 +174,12 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             with ema.applied():
                 scored_mixes = mix.score(best_path if state.best_epoch else None, validate)
             share = state.choose_mix(scored_mixes, cfg.monitor)
-            report.log_mix(state, scored_mixes)
             if distributed.is_main():  # the state first: `check_mix` takes it back if a crash keeps it from the file
                 state.save(last_path, model, optimizer, ema)
             if share is not None:
                 with mix.applied(share):
                     save_best(cfg, model, best_path, state)
+            report.log_mix(state, scored_mixes)
 
         # How to find objects with the best weights, by training images: validation images choose nothing.
         if instances is not None and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
@@ -201,7 +201,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
 
 def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
-    """Writes the partial checkpoint of the best epoch so far: the parameters that learn, and how a head is used."""
+    """Writes the partial checkpoint of the best weights so far, of an epoch or a mix: what learns, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "instances")

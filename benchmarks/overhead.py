@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 8], help="in each image")
     parser.add_argument("--images", type=int, help="of an epoch; default: 32, and 16 with more than one object each")
     parser.add_argument("--epochs", type=int, default=5, help="the first is left out")
-    parser.add_argument("--prompts", nargs="+", default=["box_jitter", "iterative"], help="choices of train_prompt")
+    parser.add_argument("--prompts", nargs="+", default=["box", "iterative"], help="choices of train_prompt")
     options = parser.parse_args()
     if options.epochs < 2:
         parser.error("--epochs: the first is left out, so give at least 2")

@@ -95,7 +95,7 @@ def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> st
 def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen: float) -> str:
     """One row per mix: the share of the epoch | the monitored score, with a mark at the chosen one.
 
-    scores: by the share, from 0 for zero-shot to 1 for the best epoch, which is absent if the last epoch was mixed
+    scores: by the share, from 0 for zero-shot to 1 for the best epoch, which is absent if no epoch beat zero-shot
     """
     names = {0.0: "0 (zero-shot)", 1.0: "1 (best epoch)"}
     rows = [

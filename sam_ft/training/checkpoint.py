@@ -22,7 +22,7 @@ MERGED = "with the merged updates"  # in the identity of a base, before their di
 
 
 def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
-    """Writes the trained parameters (requires_grad) of `model` under their official names, and identifies their base.
+    """Writes the `trained_parameters` of `model` under their official names, and identifies their base.
 
     The factors of `adapt.Lora` are written as they are, with the rank, alpha and targets that merging them needs.
 

@@ -99,7 +99,9 @@ class TrainState:
         return self.mix
 
     def check_mix(self, best_path: Path) -> None:
-        """Takes back a mix that an earlier start chose, and ended before it wrote its weights. All ranks call this.
+        """Takes back a mix whose weights are not in the file. All ranks call this.
+
+        An earlier start ended before it wrote them, or after a later epoch replaced them.
 
         best_path: the file of the weights, whose metadata says whether they are a mix
 

@@ -46,6 +46,7 @@ def diverging(blobs, tmp_path_factory):
     return ["-m", *SMALL, *of(blobs), f"run_dir={folder}", "optimizer.lr=1e-4,1e-1", "epochs=3"], folder
 
 
+@pytest.mark.slow
 def test_a_job_behind_the_others_is_pruned_once_and_for_all(diverging, cli):
     arguments, folder = diverging
     for _ in range(2):  # the same command again trains no further

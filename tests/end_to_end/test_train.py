@@ -201,6 +201,7 @@ def test_the_last_epoch_is_mixed_if_none_beats_zero_shot(blobs, tmp_path, cli):
     assert read_tensors(mixed / file)[1] == metadata
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [TOO_FAST, FAR_TOO_FAST], ids=["best_epoch", "last_epoch"])
 def test_a_run_that_ends_before_the_mix_is_written_reports_the_weights_that_are(
     blobs, tmp_path, cli, monkeypatch, rate
@@ -226,6 +227,7 @@ def test_a_run_that_ends_before_the_mix_is_written_reports_the_weights_that_are(
     assert "mix=" in continued(tmp_path, blobs, tmp_path, cli, *rate, "mix=[0.1,0.5]")
 
 
+@pytest.mark.slow
 def test_a_mix_does_not_change_the_training_that_follows(run, blobs, tmp_path, cli):
     continued(run, blobs, tmp_path / "mixed", cli, "epochs=2", MIX)
     for name in ("mixed", "plain"):

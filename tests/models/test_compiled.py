@@ -34,14 +34,15 @@ def train_once(sam: Sam) -> dict[str, torch.Tensor]:
     return {"features": features.maps[0], "logits": prediction.logits.detach(), **gradients}
 
 
+@pytest.mark.slow
 # torch.compile reads .grad of the embedding, which is no leaf where the encoder learns
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize(
     ("unit", "graphs"),
     [
-        pytest.param(0, 2, id="whole encoder", marks=pytest.mark.slow),  # the suffix and the decoder
+        pytest.param(0, 2, id="whole encoder"),  # the suffix and the decoder
         pytest.param(2, 3, id="last block and neck"),  # the prefix, the suffix and the decoder
-        pytest.param(4, 2, id="frozen encoder", marks=pytest.mark.slow),  # the prefix and the decoder
+        pytest.param(4, 2, id="frozen encoder"),  # the prefix and the decoder
     ],
 )
 def test_compiled_parts_give_the_same_features_logits_and_gradients(unit, graphs):

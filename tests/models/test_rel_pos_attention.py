@@ -35,3 +35,15 @@ def test_a_second_derivative_is_refused_and_not_silently_wrong():
     (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+def test_gradients_of_bfloat16_are_those_of_float32_rounded():
+    torch.manual_seed(0)
+    layer = RelPosAttention(dim=24, num_heads=3, side=5)
+    x = torch.randn(2, 5, 5, 24)
+    exact = outcome(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = outcome(layer, x)
+    for got, expected in zip(rounded[1:], exact[1:], strict=True):
+        assert got.dtype == torch.float32  # of the input and the parameters
+        assert (got - expected).norm() < 0.02 * expected.norm() + 1e-6

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from sam_ft.models.layers import attention, from_windows, to_windows
 from sam_ft.utils.cpu_kernels import on_cpu
 
-QUERIES = 1024  # of a part: with the keys of a whole map at S = 1024 its logits take 16 MB
+QUERIES = 1024  # of a part: with the keys of a whole map at S = 1024 its logits take 16 MB an image
 
 
 class RelPosAttention(nn.Module):
@@ -59,8 +59,8 @@ class _AttendInParts(torch.autograd.Function):
     """Attention with the positions' term of the logits as a bias, for one head and some queries at a time.
 
     The whole bias has 4096 × 4096 entries per head and image at S = 1024; a part of it stays in the cache. The backward
-    pass computes each part again. On a CPU both take half the time of `_attend_at_once`, which has three times the
-    channels.
+    pass computes each part again. On a CPU both take half the time of `_attend_at_once`, which has up to three
+    times the channels.
 
     q, k, v: (B, heads, side², C) · rows, columns: (B, heads, side², side), entry j of query i is qᵢ·R[i - j] → like q
     """
@@ -78,26 +78,35 @@ class _AttendInParts(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        """The gradient of softmax attention (FlashAttention, Dao et al. 2022, appendix B), with that of the bias."""
-        q, k, v, rows, columns, out, grad = (tensor.float() for tensor in (*ctx.saved_tensors, grad))
-        scale = q.shape[3] ** -0.5
-        grads = tuple(torch.zeros_like(tensor) for tensor in (q, k, v, rows, columns))
-        grad_q, grad_k, grad_v, grad_rows, grad_columns = grads
-        # Σⱼ Pᵢⱼ · dPᵢⱼ of each query, for the gradient of softmax.
-        mean = (grad * out).sum(dim=3, keepdim=True)
-        for head, some in _parts(q):
-            keys, grad_out = k[:, head], grad[:, head, some]
-            queries = q[:, head, some] * scale
-            shares = torch.baddbmm(_bias(rows[:, head, some], columns[:, head, some]), queries, keys.mT).softmax(dim=2)
-            grad_v[:, head].baddbmm_(shares.mT, grad_out)
-            # dS = P · (dP - mean)
-            grad_logits = torch.baddbmm(-mean[:, head, some], grad_out, v[:, head].mT).mul_(shares)
-            grad_q[:, head, some] = torch.bmm(grad_logits, keys).mul_(scale)
-            grad_k[:, head].baddbmm_(grad_logits.mT, queries)
-            grad_map = grad_logits.unflatten(2, (rows.shape[3], columns.shape[3]))
-            grad_rows[:, head, some] = grad_map.sum(dim=3)
-            grad_columns[:, head, some] = grad_map.sum(dim=2)
-        return grads
+        with torch.autocast("cpu", enabled=False):  # in float32, also for a backward pass inside autocast
+            return _gradients(*(tensor.float() for tensor in (*ctx.saved_tensors, grad)))
+
+
+def _gradients(
+    q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, out: Tensor, grad: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradient of softmax attention (FlashAttention, Dao et al. 2022, appendix B), with that of its bias.
+
+    out: the output · grad: its gradient → the gradients of q, k, v, rows and columns
+    """
+    scale = q.shape[3] ** -0.5
+    grads = tuple(torch.zeros_like(tensor) for tensor in (q, k, v, rows, columns))
+    grad_q, grad_k, grad_v, grad_rows, grad_columns = grads
+    # Σⱼ Pᵢⱼ · dPᵢⱼ of each query, for the gradient of softmax.
+    mean = (grad * out).sum(dim=3, keepdim=True)
+    for head, some in _parts(q):
+        keys, grad_out = k[:, head], grad[:, head, some]
+        queries = q[:, head, some] * scale
+        shares = torch.baddbmm(_bias(rows[:, head, some], columns[:, head, some]), queries, keys.mT).softmax(dim=2)
+        grad_v[:, head].baddbmm_(shares.mT, grad_out)
+        # dS = P · (dP - mean)
+        grad_logits = torch.baddbmm(-mean[:, head, some], grad_out, v[:, head].mT).mul_(shares)
+        grad_q[:, head, some] = torch.bmm(grad_logits, keys).mul_(scale)
+        grad_k[:, head].baddbmm_(grad_logits.mT, queries)
+        grad_map = grad_logits.unflatten(2, (rows.shape[3], columns.shape[3]))
+        grad_rows[:, head, some] = grad_map.sum(dim=3)
+        grad_columns[:, head, some] = grad_map.sum(dim=2)
+    return grads
 
 
 def _parts(q: Tensor) -> list[tuple[int, slice]]:
