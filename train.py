@@ -201,7 +201,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
 
 def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
-    """Writes the partial checkpoint of the best weights so far, of an epoch or a mix: what learns, and how a head is used."""
+    """Writes the partial checkpoint of the best weights so far: what learns, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "instances")
