@@ -132,7 +132,7 @@ def test_segment_needs_a_head_and_room_for_the_masks(messages, monkeypatch):
     with messages.raises(ValueError, "float64"):
         predictor.segment(IMAGE.astype(float))
     predictor.model.attach_head(InstanceHead())
-    low = WatershedThresholds(foreground=0, center=0, boundary=0, min_area=1)
+    low = WatershedThresholds(foreground=0, height=1, min_area=1)
     predictor.options = SegmentOptions(low)
     masks, scores, labels = predictor.segment(IMAGE)
     assert masks.shape == (1, 20, 30)

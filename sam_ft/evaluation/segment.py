@@ -66,7 +66,9 @@ def segment_image(
         masks, scores = compress_ids(ids), object_scores(ids, maps[0])
     else:
         halo = max(grid.tile, LEAST_HALO)  # training saw no larger objects than a tile
-        masks, scores = compress_found(segment_bands(bands, image.size, options.thresholds, halo), image.size)
+        masks, scores = compress_found(
+            segment_bands(bands, image.size, options.thresholds, halo, max(1024, halo)), image.size
+        )
     if options.refine:
         whole = encoded[0] if encoded else None
         return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, whole)

@@ -23,7 +23,6 @@ from sam_ft.utils.tiles import TileGrid
 
 # Every candidate runs a watershed on all images, some 40 times: about 2 minutes of one core for so many pixels.
 MAX_IMAGES, MAX_PIXELS = 32, 2**23
-STARTS = (WatershedThresholds(), WatershedThresholds(foreground=0.3, center=0.3, boundary=0.1))
 REFINED_IMAGES = 16  # on which the decoder is tried: it decodes each object
 
 
@@ -87,6 +86,4 @@ def find_thresholds(images: Sequence[ImageMaps]) -> tuple[WatershedThresholds, f
             accuracy.update(image.name, found, image.gt, image.ignore)
         return accuracy.compute()["msa"]
 
-    # The search changes one threshold at a time, so it leads nowhere from where nothing is found.
-    start = max(STARTS, key=score)
-    return search_thresholds(score, start)
+    return search_thresholds(score, WatershedThresholds())

@@ -21,10 +21,6 @@ class RowBuffer:
         """Frees the bands whose rows all lie before this one."""
         self._bands = [(start, band) for start, band in self._bands if start + band.shape[-2] > row]
 
-    def last_row(self) -> NDArray[Any]:
-        """(..., W)"""
-        return self._bands[-1][1][..., -1, :]
-
     def window(self, rows: slice, columns: slice) -> NDArray[Any]:
         """(..., h, w): a copy."""
         return np.concatenate(

@@ -8,8 +8,7 @@ from sam_ft.instances.watershed import WatershedThresholds
 # In the order in which they are searched: what is foreground first, then what separates objects.
 CANDIDATES: Mapping[str, Sequence[float]] = {
     "foreground": (0.3, 0.4, 0.5, 0.6, 0.7),
-    "center": (0.3, 0.4, 0.5, 0.6, 0.7),
-    "boundary": (0.1, 0.2, 0.3, 0.4, 0.5),
+    "height": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
     "smoothing": (0.5, 1.0, 2.0, 3.0),
     "min_area": (10, 20, 40, 80),
 }

@@ -60,15 +60,28 @@ def test_a_start_after_the_end_searches_nothing_and_one_before_finds_the_same(
     monkeypatch.setattr("sam_ft.training.state.save_training_state", save_training_state)
     # As if the run had been killed after its state was written, and before its options were.
     tensors, metadata = read_tensors(again / BEST)
-    kept = {
-        key: value for key, value in metadata.items() if key not in ("thresholds", "tile", "refine", "format_version")
-    }
+    kept = {key: value for key, value in metadata.items() if key not in ("thresholds", "refine", "format_version")}
     write_tensors(again / BEST, tensors, kept)
     assert cli("train.py", *command).code == 0
     (tensors, found), (expected, options) = (read_tensors(path / BEST) for path in (again, headed))
     assert found == options
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in expected.items())
     assert rows(again)[-1] == rows(headed)[-1]
+
+
+def test_a_run_in_tiles_is_scored_on_them_and_its_head_on_whole_images(blobs, tmp_path, cli):
+    run = tmp_path / "tiled"
+    done = cli("train.py", *SMALL, *of(blobs), *FAST, "data.tile=40", "epochs=1", f"run_dir={run}")
+    assert done.code == 0, done.err
+    assert "tiles of 40 px" in done.out
+    metadata = read_tensors(run / BEST)[1]
+    assert metadata["tile"] == 40
+    evaluated = cli("evaluate.py", f"run={run}", "workers=0", "pictures=0", f"output={tmp_path / 'e'}", "auto=true")
+    assert evaluated.code == 0, evaluated.err
+    scores = json.loads((tmp_path / "e/scores.json").read_text())
+    best = metadata["best"]["iou"]
+    assert scores["tuned"]["iou"] == pytest.approx(best, abs=1e-6)
+    assert scores["auto"]["head"]["msa"] == metadata["instances"]["msa"]
 
 
 def test_an_evaluation_scores_what_predict_finds(headed, tmp_path, cli):

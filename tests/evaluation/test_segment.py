@@ -18,7 +18,7 @@ from tests.support.instances import SIZE
 from tests.support.tiny import tiny_sam, tiny_vit_sam
 
 # Random maps lie round 1/2.
-LOW = WatershedThresholds(foreground=0.45, center=0.45, boundary=0.45, smoothing=1.0, min_area=5)
+LOW = WatershedThresholds(foreground=0.45, height=0.05, smoothing=1.0, min_area=5)
 
 
 def task_with_head(model):

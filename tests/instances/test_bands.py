@@ -56,17 +56,6 @@ def test_an_object_across_four_blocks_comes_back_as_one():
     assert np.array_equal(painted(objects, ids.shape) > 0, ids > 0)
 
 
-def test_a_seed_that_winds_through_many_bands_is_one_object():
-    foreground = np.zeros((600, 40), np.float32)
-    foreground[10:590, 5:12] = foreground[300:590, 20:30] = foreground[580:590, 5:30] = 1  # joined at its foot
-    foreground[100:110, 35:] = 1
-    maps = np.stack([foreground] * 3)
-    whole = segment_maps(maps, EXACT)
-    objects = in_bands(maps, EXACT, halo=8, block=64)
-    assert len(objects) == whole.max() == 2
-    assert np.array_equal(painted(objects, whole.shape), whole)
-
-
 def test_a_halo_that_is_too_small_loses_pixels_but_finds_no_object_twice():
     ids = np.zeros((128, 40), int)
     ids[4:124, 5:35] = 1

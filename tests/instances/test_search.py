@@ -7,7 +7,7 @@ START = WatershedThresholds()
 
 
 def test_each_threshold_is_found_where_the_score_is_highest():
-    wanted = WatershedThresholds(0.7, 0.3, 0.2, 2.0, 40)
+    wanted = WatershedThresholds(0.7, 0.2, 2.0, 40)
 
     def score(thresholds):
         return -sum(abs(mine - best) for mine, best in zip(astuple(thresholds), astuple(wanted), strict=True))

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.morphology import local_maxima, reconstruction
 
 from sam_ft.instances.maps import instance_maps
 from sam_ft.instances.otsu import OtsuOptions, segment_otsu
@@ -30,6 +32,40 @@ def test_touching_discs_are_separated_at_their_boundary():
     found = segment_maps(instance_maps(ids), EXACT)
     assert found.max() == 2
     assert (found != ids).mean() < 0.01
+
+
+def test_peaks_with_a_high_pass_between_them_are_one_object():
+    landscape = np.array([0.2, 0.9, 0.8, 0.7, 0.75, 0.6, 0.3, 0.5, 0.0, 0.1], np.float32)
+    maps = np.stack([landscape > 0.05, landscape, landscape])[:, None].astype(np.float32)
+    found = {
+        height: segment_maps(maps, WatershedThresholds(0.5, height, 0.0, 1))[0].tolist() for height in (0.04, 0.1, 0.3)
+    }
+    assert found[0.04] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+        3,
+        0,
+        4,
+    ]  # 0.9, 0.75 above a pass of 0.7, 0.5 above one of 0.3, and a component
+    assert found[0.1] == [1, 1, 1, 1, 1, 1, 1, 2, 0, 3]
+    assert found[0.3] == [1, 1, 1, 1, 1, 1, 1, 1, 0, 2]
+
+
+def test_peaks_are_the_h_maxima_of_the_landscape():
+    rng = np.random.default_rng(0)
+    landscape = ndimage.gaussian_filter(rng.random((80, 90)), 3).astype(np.float32)
+    landscape = (landscape - landscape.min()) / np.ptp(landscape)
+    maps, cross = np.stack([np.ones_like(landscape), landscape, landscape]), ndimage.generate_binary_structure(2, 1)
+    for height in (0.0, 0.05, 0.2):
+        ids = segment_maps(maps, WatershedThresholds(0.5, height, 0.0, 1))
+        lowered = reconstruction(landscape - np.float32(height), landscape, footprint=cross)
+        _, domes = ndimage.label(local_maxima(lowered, connectivity=1))
+        assert ids.max() == domes > 1
 
 
 @pytest.mark.parametrize("min_area", [1, 1000])

@@ -17,7 +17,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import save_partial_weights
 from tests.support.blobs import Blobs
 
-THRESHOLDS = WatershedThresholds(foreground=0.4, center=0.3, boundary=0.2, smoothing=0.5, min_area=12)
+THRESHOLDS = WatershedThresholds(foreground=0.4, height=0.1, smoothing=0.5, min_area=12)
 
 
 def write_head_run(run: Path, directory: Path, steps: int = 150, **options: object) -> Path:
