@@ -14,7 +14,8 @@ from sam_ft.evaluation.instances import object_scores, predict_maps
 from sam_ft.evaluation.prompted import EncodedImage, encode_images, images_batch
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
-from sam_ft.instances.bands import FoundObject, segment_bands
+from sam_ft.instances.bands import segment_bands
+from sam_ft.instances.parts import FoundObject
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
