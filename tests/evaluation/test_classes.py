@@ -16,6 +16,7 @@ from sam_ft.types import dense
 from tests.evaluation.test_tiled_maps import smooth_image
 from tests.support.batches import evaluation, sample
 from tests.support.blobs import Blobs
+from tests.support.metric_shares import scored_classes
 from tests.support.tiny import tiny_sam, tiny_vit_sam
 
 NAMES = ["background", "a", "b", "c"]
@@ -64,6 +65,12 @@ def test_a_class_that_the_images_lack_counts_only_as_false_positives():
     found = scores.compute()
     assert found["class_iou/background"] == 0
     assert found["miou"] == 1 / 2
+
+
+def test_two_processes_score_as_one(two_processes):
+    alone = scored_classes()
+    assert 0 < alone["miou"] < 1
+    assert all(result == alone for result in two_processes("classes"))
 
 
 def test_no_images_have_no_score():
