@@ -20,7 +20,7 @@ from sam_ft.cli.hints import CONF
 from sam_ft.cli.logs import log_to
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import evaluation_loader
-from sam_ft.data.splits import open_split
+from sam_ft.data.splits import open_split, tile_split
 from sam_ft.evaluation.automatic import evaluate_amg
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.evaluation.segment import SegmentOptions
@@ -30,7 +30,7 @@ from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import check_has_head, load_partial_weights
+from sam_ft.training.checkpoint import check_has_head, load_partial_weights, read_on_all
 from sam_ft.utils import distributed
 from sam_ft.utils.precision import compute_dtype
 
@@ -54,10 +54,17 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     distributed.broadcast_from_main(lambda: make_output_folder(plan.output))
     if cfg.auto:
         distributed.broadcast_from_main(lambda: check_has_head(plan.checkpoint))
-    split = open_split(build(plan.data), cfg.split)
+    data = build(plan.data)
+    split = open_split(data, cfg.split)
     model = build(plan.model).to(distributed.device()).eval().requires_grad_(False)
     prompters, metric = {name: build(prompt) for name, prompt in plan.prompts.items()}, build(plan.metric)
     log.info("%s at %d px, precision=%s", model.model_type, model.image_size, plan.precision)
+
+    # Of data.tile=auto, the tiles of the training.
+    tile = getattr(data, "tile", None)
+    if tile == "auto" and plan.checkpoint is not None:
+        tile = read_on_all(plan.checkpoint)[1].get("tile", tile)
+    samples = tile_split(split, tile, model.image_size, model.normalize == "minmax")
 
     # Zero-shot first, then the same with the learned weights on top; each with all prompts.
     results: dict[str, dict[str, Evaluation]] = {name: {} for name in prompters}
@@ -69,7 +76,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         # other weights have other embeddings
         cache.open(model, compute_dtype(plan.precision, model.device), may_delete=False)
         task = PromptedSegmentation(model, precision=plan.precision, features_dtype=cache.features_dtype)
-        dataset = EvaluationSet(split, model.image_size, cache.read if cache.enabled else None)
+        dataset = EvaluationSet(samples, model.image_size, cache.read if cache.enabled else None)
         cache.fill(dataset, dataset.all_views, task.prefix, task.chunks.images, cfg.workers, title=cfg.split)
         batches = evaluation_loader(dataset, cfg.eval_batch_size, cfg.workers)
         # All prompts share the features: with a cache they are read, without one encoded again for each prompt.

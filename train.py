@@ -25,7 +25,7 @@ from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.map_targets import head_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
-from sam_ft.data.splits import open_splits, survey_splits
+from sam_ft.data.splits import open_splits, survey_splits, tile_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts, head_scorer
 from sam_ft.evaluation.segmented import (
     evaluate_classes,
@@ -75,7 +75,8 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     # The cheap parts first, so that a wrong setting is refused before all masks are read.
     train_prompter, eval_prompter, augment = build(cfg.train_prompt), build(cfg.eval_prompt), build(cfg.train_transform)
     loss, metric, schedule, cache = build(cfg.loss), build(cfg.metric), build(cfg.schedule), build(cfg.cache)
-    train_split, val_split = open_splits(build(cfg.data))
+    data = build(cfg.data)
+    train_split, val_split = open_splits(data)
     head = build(cfg.head)
     if cfg.train_only and head is None:
         raise ConfigError("train_only=head: there is no head to train; add head=instances")
@@ -97,6 +98,10 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     if cfg.compile:
         compile_parts(model)
 
+    # Small objects in large images: the tiles of these, which are the samples of the loop, at the scale of the model.
+    tile_option = getattr(data, "tile", None)  # not every data set has it
+    tiles, tile = tile_splits(splits, tile_option, model.image_size, model.normalize == "minmax")
+
     # The cache of the features that the frozen part of the encoder computes, and the task that goes on from there.
     cache.open(model, compute_dtype(cfg.precision, model.device))
     task = PromptedSegmentation(model, loss, cfg.precision, cache.features_dtype)
@@ -109,13 +114,13 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         labels = head.labels if isinstance(head, SemanticHead) else None
         make_maps = partial(head_targets, image_size=side, side=model.mask_side, labels=labels)
     train_set = TrainingSet(
-        splits.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read, make_maps
+        tiles.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read, make_maps
     )
-    val_set = EvaluationSet(splits.val, side, read, keep_pixels=model.head is not None)
+    val_set = EvaluationSet(tiles.val, side, read, keep_pixels=model.head is not None)
     cost = EncodingCost(task.prefix)
     fill = partial(cache.fill, encode=cost.encode, per_pass=task.chunks.images, workers=cfg.workers)
     batch_sizes = (cfg.batch_size, cfg.micro_batch_size)
-    train_loader = TrainingLoader(train_set, splits.train_images, *batch_sizes, cfg.seed, cfg.workers)
+    train_loader = TrainingLoader(train_set, tiles.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, cfg.eval_batch_size, cfg.workers)
 
     prompted: Evaluation | None = None  # of a decoder that does not learn
@@ -149,15 +154,15 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         else:  # zero-shot is the score to beat
             state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
             report.log_zero_shot(state, choice_of("prompt@eval_prompt"))
-            save_best(cfg, model, best_path, state)
+            save_best(cfg, model, best_path, state, tile)
 
-        cost.explain(cache, train_set, len(splits.train_images))
+        cost.explain(cache, train_set, len(tiles.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
         for epoch in range(state.epoch + 1, cfg.epochs + 1):
             if (cfg.prune_after and state.pruned) or state.stalled(cfg.patience):
                 report.log_stop(state)
                 break
-            fill_seconds = fill(train_set, train_set.views_in(epoch, splits.train_images), title="train")
+            fill_seconds = fill(train_set, train_set.views_in(epoch, tiles.train_images), title="train")
             # A step's seed depends on its number alone, so a resumed run draws the same prompts.
             for micro_batches in report.steps(epoch, train_loader, fill_seconds):
                 rate = set_learning_rate(optimizer, schedule(state.step, state.total_steps))
@@ -172,7 +177,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             with ema.applied():
                 scored = validate("validate")
                 if improved := state.update(epoch, scored, cfg.monitor):  # better than zero-shot and all before
-                    save_best(cfg, model, best_path, state)
+                    save_best(cfg, model, best_path, state, tile)
                 report.log_epoch(state, scored, improved)
             state.pruned = is_behind_sweep(cfg, directory, state)
             if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
@@ -187,46 +192,43 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                 state.save(last_path, model, optimizer, ema)
             if share is not None:
                 with mix.applied(share):
-                    save_best(cfg, model, best_path, state)
+                    save_best(cfg, model, best_path, state, tile)
             report.log_mix(state, scored_mixes)
 
         # How to find objects with the best weights, by training images: validation images choose nothing.
         if isinstance(head, InstanceHead) and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
             images = choose_images(splits.train, splits.train_images)
-            chosen = EvaluationSet(splits.train, side, read, keep_pixels=True)
-            fill(chosen, [(image, 0) for image in images], title="thresholds")
-            batches = evaluation_loader(chosen, cfg.eval_batch_size, cfg.workers, images)
             with best_weights(model, best_path):
-                options, state.refinement = find_options(task, splits.train, images, batches)
+                options, state.refinement = find_options(task, splits.train, images, tile)
                 state.segment, state.instances = asdict(options), evaluate_head(task, splits.val, options)
             state.baseline = state.baseline or evaluate_otsu(splits.val)
             report.log_segment(state, len(images), len(splits.train_images))
             if distributed.is_main():  # the state first, as above
                 state.save(last_path, model, optimizer, ema)
             with best_weights(model, best_path):
-                save_best(cfg, model, best_path, state)
+                save_best(cfg, model, best_path, state, tile)
         # The same scores of a semantic head, which has nothing to choose, beside the class of most training pixels.
         if isinstance(head, SemanticHead) and state.best_epoch and "majority" not in read_on_all(best_path)[1]:
-            majority = majority_channel(head, splits.train, splits.train_images)
+            state.segment = {"majority": majority_channel(head, splits.train, splits.train_images)}
+            state.baseline = evaluate_majority(head, splits.val, state.segment["majority"])
             with best_weights(model, best_path):
-                state.segment, state.instances = {"majority": majority}, evaluate_classes(task, splits.val)
-            state.baseline = evaluate_majority(head, splits.val, majority)
+                state.instances = evaluate_classes(task, splits.val, tile)
             report.log_classes(state)
             if distributed.is_main():
                 state.save(last_path, model, optimizer, ema)
             with best_weights(model, best_path):
-                save_best(cfg, model, best_path, state)
+                save_best(cfg, model, best_path, state, tile)
         report.finish(state, best_path)
     return state
 
 
-def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState) -> None:
+def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState, tile: int) -> None:
     """Writes the partial checkpoint of the best weights so far: what learns, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "instances")
         scores = {name: getattr(state, name) for name in names}
-        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **state.segment)
+        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **{"tile": tile, **state.segment})
 
 
 if __name__ == "__main__":

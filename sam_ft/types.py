@@ -91,6 +91,7 @@ class Sample:
     ignore: (H, W) bool, pixels that count in no loss and no score; None if there are none
     maps: (C, 4s, 4s) float32 that a head learns, nan where they do not count; None without a head, and in evaluation
     extremes: (2,) float32, of a tile the smallest and the largest value of its image at the input side; else None
+    elsewhere: (H, W) bool, of a tile in evaluation: pixels of objects that count in other tiles; else None
     """
 
     image: Tensor
@@ -103,6 +104,7 @@ class Sample:
     ignore: Tensor | None = None
     maps: Tensor | None = None
     extremes: Tensor | None = None
+    elsewhere: Tensor | None = None
 
     def select(self, keep: Tensor) -> "Sample":
         """The same image with only the objects at `keep`, their masks dense: (n,) int64 positions or (N,) bool."""
@@ -139,12 +141,19 @@ class Features(TensorFields):
 class Original(TensorFields):
     """Ground truth of one image in its original frame, in which scores are taken.
 
-    masks: N, dense or compact, see `Masks` · ignore: (H, W) bool or None · size: (H, W)
+    masks: N, dense or compact, see `Masks` · ignore: (H, W) bool or None · size: (H, W) · elsewhere: see `Sample`
     """
 
     masks: Masks
     ignore: Tensor | None
     size: Size
+    elsewhere: Tensor | None = None
+
+    @property
+    def uncounted(self) -> Tensor | None:
+        """(H, W) bool: pixels that count in no score of masks without prompts; None if all count."""
+        parts = [part for part in (self.ignore, self.elsewhere) if part is not None]
+        return torch.stack(parts).any(dim=0) if parts else None
 
 
 @dataclass

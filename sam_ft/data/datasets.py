@@ -176,7 +176,7 @@ class EvaluationSet(Dataset):
         read = self.split.__getitem__ if features is None or self.keep_pixels else self.split.annotations
         samples = [read(image) for image in images]
         # Scores are taken in the original frame, so its masks go along.
-        originals = [Original(sample.masks, sample.ignore, sample.size) for sample in samples]
+        originals = [Original(sample.masks, sample.ignore, sample.size, sample.elsewhere) for sample in samples]
         resized = [resize_for_evaluation(sample, self.image_size) for sample in samples]
         return collate(resized, self.image_size, features, originals, self.keep_pixels)
 

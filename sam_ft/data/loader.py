@@ -110,18 +110,15 @@ class Loader(DataLoader):
             yield batch
 
 
-def evaluation_loader(
-    dataset: EvaluationSet, eval_batch_size: int | None, workers: int, images: Sequence[int] | None = None
-) -> Loader:
+def evaluation_loader(dataset: EvaluationSet, eval_batch_size: int | None, workers: int) -> Loader:
     """Yields this process's share of the images, each image on exactly one process and never twice.
 
-    eval_batch_size: images at once; None for 1 on a CPU and 4 on a GPU · images: positions; None for all
+    eval_batch_size: images at once; None for 1 on a CPU and 4 on a GPU
     """
     # A CPU encodes one image at a time, so more of them would only fill memory.
     count = eval_batch_size or (1 if distributed.device().type == "cpu" else 4)
     # No padding to equal shares: a repeated image would count twice in the scores.
-    images = range(len(dataset)) if images is None else images
-    share = images[distributed.rank() :: distributed.world_size()]
+    share = range(distributed.rank(), len(dataset), distributed.world_size())
     batches = [list(share[i : i + count]) for i in range(0, len(share), count)]
     return make_loader(dataset, batches, workers)
 

@@ -53,21 +53,19 @@ def survey_splits(train: Split, val: Split) -> Splits:
     return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty])
 
 
-def tile_splits(
-    splits: Splits, tile: int | str | None, image_size: int, own_extremes: bool
-) -> tuple[Splits, int | None]:
+def tile_splits(splits: Splits, tile: int | str | None, image_size: int, own_extremes: bool) -> tuple[Splits, int]:
     """The tiles of both splits, and their side in pixels of the files.
 
-    tile: see `resolve_tile` · image_size: S of the model · own_extremes: whether it scales each image by its own
+    tile: None for whole images, see `resolve_tile` · image_size: S of the model
+    own_extremes: whether it scales each image by its own
 
     An image no larger than a tile stays as it is. In validation each object is in one tile only.
     """
     side = distributed.broadcast_from_main(lambda: resolve_tile(tile, splits.train, image_size))
-    if side is None:
-        return splits, None
-    extremes_at = image_size if own_extremes else None
-    train = TiledSplit(splits.train, side, extremes_at=extremes_at)
-    val = TiledSplit(splits.val, side, once=True, extremes_at=extremes_at)
+    if tile is None:
+        return splits, side
+    train = TiledSplit(splits.train, side, extremes_at=image_size if own_extremes else None)
+    val = tile_split(splits.val, side, image_size, own_extremes)
     # One process reads the masks.
     survey = distributed.broadcast_from_main(train.survey)
     empty = set(survey.empty)
@@ -75,6 +73,14 @@ def tile_splits(
         "tiles of %d px: %d for training with %d objects, %d for validation", side, len(train), survey.objects, len(val)
     )
     return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty]), side
+
+
+def tile_split(split: Split, tile: int | str | None, image_size: int, own_extremes: bool) -> Split:
+    """The tiles of a split for an evaluation: each object is in one of them. See `tile_splits`."""
+    if tile is None:
+        return split
+    side = distributed.broadcast_from_main(lambda: resolve_tile(tile, split, image_size))
+    return TiledSplit(split, side, once=True, extremes_at=image_size if own_extremes else None)
 
 
 def open_split(data: Any, name: str) -> Split:

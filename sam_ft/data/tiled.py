@@ -30,8 +30,8 @@ class TiledSplit:
     tile, overlap: see `TileGrid`
     min_share: an object is in a tile that holds at least this share of its area; pixels of others are ignored there
     extremes_at: the input side of a model that scales each image by its own extremes, see `Sample.extremes`
-    once: an object is only in the tile that shows most of it, and other objects there are background, so that each
-        counts once in an evaluation
+    once: an object is only in the tile that shows most of it, so that each counts once in an evaluation; the pixels of
+        other objects there are `elsewhere`
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TiledSplit:
         self.once = once
         self.extremes_at = extremes_at
         self.classes: Mapping[int, str] = split.classes
-        self.grids = [TileGrid(image_size(split, index), tile, overlap) for index in range(len(split))]
+        self.grids = [TileGrid(image_size_of(split, index), tile, overlap) for index in range(len(split))]
         # The image of each tile, and the tile's number in its image.
         self._places = [(image, number) for image, grid in enumerate(self.grids) for number in range(len(grid))]
         self._windows = [list(grid) for grid in self.grids]
@@ -111,18 +111,21 @@ class TiledSplit:
         if not self.once:
             return replace(crop_sample(sample, window, self.min_share), name=self.names[index])
         best = torch.from_numpy(self.grids[image].best_tiles(boxes_of(sample).numpy()))
-        mine = torch.nonzero(best == number).flatten()
+        mine, others = (torch.nonzero(chosen).flatten() for chosen in (best == number, best != number))
         own = replace(
             sample,
             masks=select_masks(sample.masks, mine),
             labels=sample.labels[mine],
             object_index=sample.object_index[mine],
         )
-        return replace(crop_sample(own, window, min_share=0), name=self.names[index])
+        cut = crop_sample(own, window, min_share=0)
+        there, _ = crop_masks(select_masks(sample.masks, others), window)
+        elsewhere = union_of_masks(there, cut.size) & ~union_of_masks(cut.masks, cut.size)
+        return replace(cut, name=self.names[index], elsewhere=elsewhere)
 
 
-def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int | None:
-    """The side of the tiles of a split, None for whole images.
+def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int:
+    """The side of the tiles of a split: without tiles the longest side of its images, so that none of them is cut.
 
     tile: pixels of the files, "auto" for `auto_tile` of the split's objects, or None
     split: for training · image_size: S of the model
@@ -130,10 +133,10 @@ def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int |
     Raises: ConfigError when it has another value.
     """
     if tile is None:
-        return None
+        return max(max(image_size_of(split, index)) for index in range(len(split)))
     if tile != "auto":
         if type(tile) is not int or tile < SMALLEST_TILE:  # true is an int to Python
-            raise ConfigError(f"tile={tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
+            raise ConfigError(f"data.tile={tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
         return tile
     short_sides, longest_sides = [np.zeros(0)], []
     for index in range(len(split)):
@@ -149,7 +152,7 @@ def image_of_tile(name: str) -> str:
     return re.sub(rf"{MARK}\d+,\d+$", "", name)
 
 
-def image_size(split: Any, index: int) -> Size:
+def image_size_of(split: Any, index: int) -> Size:
     """The size of an image, by its header where the split has `size(index)`."""
     return split.size(index) if hasattr(split, "size") else split.annotations(index).size
 

@@ -153,7 +153,7 @@ def evaluate_amg(
             data = generate_masks(task, features, image, size, original.size, points_per_side, points_per_batch)
             # Of a few objects at a time: the run lengths of all images fit in memory, their masks may not.
             gt = [rle for part in dense_parts(original.masks, original.size) for rle in encode_masks(part)]
-            metric.update(name, data.rles, data.pred_iou, gt, original.ignore)
+            metric.update(name, data.rles, data.pred_iou, gt, original.uncounted)
             highest_pred_ious.append(data.highest_pred_iou)
     # Processes may have different numbers of images.
     total, images = distributed.sum_over_ranks([sum(highest_pred_ious), len(highest_pred_ious)])

@@ -11,9 +11,8 @@ from sam_ft.data.io.windows import Windows
 from sam_ft.data.map_targets import channel_map
 from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.evaluation.instances import predict_maps
-from sam_ft.evaluation.prompted import encode_images, images_batch
-from sam_ft.evaluation.segment import image_extremes
-from sam_ft.evaluation.tiled_maps import maps_to_original, predict_in_tiles
+from sam_ft.evaluation.segment import image_extremes, map_bands
+from sam_ft.evaluation.tiled_maps import maps_to_original
 from sam_ft.instances.class_bands import segment_class_bands
 from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
@@ -36,13 +35,7 @@ def segment_classes(
     head = task.model.head
     assert isinstance(head, SemanticHead)
     grid = TileGrid(image.size, tile or max(image.size))
-    extremes = image_extremes(task, image, grid)
-
-    def predict(images: Tensor, sizes: Sequence[Size]) -> Tensor:
-        batch = images_batch(images, sizes, extremes).to(task.model.device)
-        return predict_maps(task, encode_images(task, batch), batch)
-
-    bands = predict_in_tiles(image, grid, task.model.image_size, predict, task.chunks.images)
+    bands = map_bands(task, image, grid, image_extremes(task, image, grid))
     # As run lengths: one mask is in memory at a time.
     found = sorted(
         (channel, one.order, encode_crop(one.x0, one.y0, one.mask, image.size), one.foreground)
@@ -110,7 +103,7 @@ class SemanticScorer:
             labels = batch.labels[batch.objects_of(index)]
             gt = channel_map(original.masks, labels, original.size, self.head.labels)
             predicted = most_likely(own, task.model.image_size, input_size, original.size)
-            self._scores.add(predicted.numpy(), gt, original.ignore)
+            self._scores.add(predicted.numpy(), gt, original.uncounted)
 
     def compute(self) -> dict[str, float]:
         """See `ClassScores.compute`."""

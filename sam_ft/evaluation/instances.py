@@ -81,7 +81,7 @@ def maps_of_images(task: PromptedSegmentation, features: Features, batch: Batch)
     maps = predict_maps(task, features, batch)
     for own, name, input_size, original in zip(maps, batch.names, batch.sizes, batch.originals, strict=True):
         whole = maps_to_original(own, task.model.image_size, input_size, original.size).numpy()
-        yield ImageMaps(name, whole, compress_gt(original.masks, original.size), original.ignore)
+        yield ImageMaps(name, whole, compress_gt(original.masks, original.size), original.uncounted)
 
 
 def compress_gt(masks: Masks, size: Size) -> list[dict]:

@@ -1,11 +1,12 @@
 """From an image of any size to its instances without prompts, by a model with a head: tiles, then one watershed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sam_ft.data.io.windows import Windows
 from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids, encode_crop
@@ -58,17 +59,8 @@ def segment_image(
         raise ValueError("the model has no head, which finds objects without prompts; train with head=instances")
     grid = TileGrid(image.size, options.tile or max(image.size))
     extremes = image_extremes(task, image, grid)
-
-    encoded: EncodedImage | None = None  # for the decoder, where the image is not cut
-
-    def predict(images: torch.Tensor, sizes: Sequence[Size]) -> torch.Tensor:
-        nonlocal encoded
-        batch = images_batch(images, sizes, extremes).to(task.model.device)
-        features = encode_images(task, batch)
-        encoded = EncodedImage(features, sizes[0]) if len(grid) == 1 else None
-        return predict_maps(task, features, batch)
-
-    bands = predict_in_tiles(image, grid, task.model.image_size, predict, task.chunks.images)
+    encoded: list[EncodedImage] = []  # for the decoder
+    bands = map_bands(task, image, grid, extremes, encoded)
     if image.size[0] * image.size[1] <= ONE_BLOCK:
         maps = np.concatenate(list(bands), axis=1)
         ids = segment_maps(maps, options.thresholds)
@@ -77,8 +69,31 @@ def segment_image(
         halo = max(grid.tile, LEAST_HALO)  # training saw no larger objects than a tile
         masks, scores = compress_found(segment_bands(bands, image.size, options.thresholds, halo), image.size)
     if options.refine:
-        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, encoded)
+        whole = encoded[0] if encoded else None
+        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, whole)
     return masks, scores
+
+
+def map_bands(
+    task: PromptedSegmentation,
+    image: Windows,
+    grid: TileGrid,
+    extremes: torch.Tensor | None,
+    encoded: list[EncodedImage] | None = None,
+) -> Iterator[NDArray[np.float32]]:
+    """The maps of the head over an image, as bands of rows from top to bottom: (C, rows, W) each.
+
+    extremes: of `image_extremes` · encoded: receives the features of an image that is not cut
+    """
+
+    def predict(images: torch.Tensor, sizes: Sequence[Size]) -> torch.Tensor:
+        batch = images_batch(images, sizes, extremes).to(task.model.device)
+        features = encode_images(task, batch)
+        if encoded is not None and len(grid) == 1:
+            encoded.append(EncodedImage(features, sizes[0]))
+        return predict_maps(task, features, batch)
+
+    return predict_in_tiles(image, grid, task.model.image_size, predict, task.chunks.images)
 
 
 def image_extremes(task: PromptedSegmentation, image: Windows, grid: TileGrid) -> torch.Tensor | None:

@@ -1,23 +1,25 @@
 """The options of `segment_image` that suit a trained head, found on training images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from sam_ft.data.datasets import Split
+from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.data.sources.run_lengths import compress_ids
-from sam_ft.data.tiled import image_size
-from sam_ft.evaluation.instances import maps_of_images
-from sam_ft.evaluation.segment import SegmentOptions
-from sam_ft.evaluation.segmented import evaluate_head
+from sam_ft.data.tiled import image_size_of
+from sam_ft.evaluation.instances import ImageMaps, compress_gt
+from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
+from sam_ft.evaluation.segmented import evaluate_head, pixels
 from sam_ft.instances.search import search_thresholds
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.task import PromptedSegmentation
-from sam_ft.types import Batch
 from sam_ft.utils import distributed
+from sam_ft.utils.tiles import TileGrid
 
 # Every candidate runs a watershed on all images, some 40 times: about 2 minutes of one core for so many pixels.
 MAX_IMAGES, MAX_PIXELS = 32, 2**23
@@ -30,26 +32,27 @@ def choose_images(split: Split, images: Sequence[int]) -> list[int]:
 
     images: positions to choose from → ascending
     """
-    chosen, pixels = [], 0
+    chosen: list[int] = []
+    pixels_so_far = 0
     for place in torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES].tolist():
-        height, width = image_size(split, images[place])
-        pixels += height * width
-        if chosen and pixels > MAX_PIXELS:
+        height, width = image_size_of(split, images[place])
+        pixels_so_far += height * width
+        if chosen and pixels_so_far > MAX_PIXELS:
             break
         chosen.append(images[place])
     return sorted(chosen)
 
 
 def find_options(
-    task: PromptedSegmentation, split: Split, images: Sequence[int], batches: Iterable[Batch]
+    task: PromptedSegmentation, split: Split, images: Sequence[int], tile: int
 ) -> tuple[SegmentOptions, dict[str, float]]:
     """The options of the best mSA: thresholds, and whether the decoder refines what the head finds.
 
-    images: of `choose_images` · batches: of an evaluation loader of these
+    images: of `choose_images` · tile: side in pixels, see `SegmentOptions`
     → the options, and {"head", "refined"}: the mSA without and with the decoder on up to `REFINED_IMAGES` of the images
     """
-    thresholds, _ = find_thresholds(task, batches)
-    found = SegmentOptions(thresholds)
+    thresholds, _ = find_thresholds(maps_in_tiles(task, split, images, tile))
+    found = SegmentOptions(thresholds, tile)
     tried = {"head": found, "refined": replace(found, refine=True)}
     some = images[:: -(-len(images) // REFINED_IMAGES)]
     scores = {name: evaluate_head(task, split, options, some, name)["msa"] for name, options in tried.items()}
@@ -57,16 +60,25 @@ def find_options(
 
 
 @torch.no_grad()
-def find_thresholds(task: PromptedSegmentation, batches: Iterable[Batch]) -> tuple[WatershedThresholds, float]:
-    """Searches the thresholds of the best mSA on the images of an evaluation loader, over all processes.
+def maps_in_tiles(task: PromptedSegmentation, split: Split, images: Sequence[int], tile: int) -> list[ImageMaps]:
+    """The maps of a process's share of some images of a split, as `segment_image` predicts them."""
+    # As in `evaluate_head`: features are not rounded as in a cache.
+    task = PromptedSegmentation(task.model, precision=task.precision)
+    found, share = [], images[distributed.rank() :: distributed.world_size()]
+    for index in tqdm(share, "maps", leave=False, disable=None if distributed.is_main() else True):
+        sample = split[index]
+        image = ArrayWindows(pixels(sample))
+        grid = TileGrid(image.size, tile)
+        maps = np.concatenate(list(map_bands(task, image, grid, image_extremes(task, image, grid))), axis=1)
+        found.append(ImageMaps(sample.name, maps, compress_gt(sample.masks, sample.size), sample.ignore))
+    return found
 
-    → the thresholds, the same on all processes, and that mSA. Memory holds the maps of all images.
+
+def find_thresholds(images: Sequence[ImageMaps]) -> tuple[WatershedThresholds, float]:
+    """Searches the thresholds of the best mSA on the images of all processes.
+
+    → the thresholds, the same on all processes, and that mSA
     """
-    hidden, device = None if distributed.is_main() else True, task.model.device
-    images = []
-    for batch in tqdm(batches, "thresholds", leave=False, disable=hidden):
-        on_device = batch.to(device, non_blocking=True)
-        images += maps_of_images(task, task.encode(on_device), on_device)
 
     def score(thresholds: WatershedThresholds) -> float:
         accuracy = SegmentationAccuracy()

@@ -14,7 +14,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
     All that learn, all factors of `adapt.Lora`, and those that an earlier run trained, see `Sam.tuned`.
     """
-    tuned = getattr(model, "tuned", frozenset())
+    tuned: frozenset[str] = getattr(model, "tuned", frozenset())
     return {name: p for name, p in model.named_parameters() if p.requires_grad or is_factor(name) or name in tuned}
 
 

@@ -48,7 +48,7 @@ def test_images_without_objects_are_validated_and_not_trained_on():
 
 def test_tiles_without_objects_are_validated_and_not_trained_on():
     splits = survey_splits(*open_splits(Data(train=Surveyed([1, 2]), val=Surveyed([1, 0]))))
-    assert tile_splits(splits, None, 64, False) == (splits, None)
+    assert tile_splits(splits, None, 64, False) == (splits, 72)
     (train, val, trainable), side = tile_splits(splits, 32, 64, False)
     assert side == 32
     assert trainable == [index for index in range(len(train)) if len(train[index].masks)]

@@ -75,6 +75,12 @@ def test_every_object_is_whole_in_some_tile_and_counts_once_in_an_evaluation():
             found[image, number] += 1
             assert mask.sum() == blobs[image].masks[number].sum()  # discs of 16 px and an overlap of 20
         assert sample.ignore is None
+        # every pixel of another object that the tile shows
+        rows, columns = tiled.grids[image].rows, tiled.grids[image].columns
+        place = index - tiled.names.index(next(name for name in tiled.names if name.startswith(blobs.names[image])))
+        window = (rows[place // len(columns)], columns[place % len(columns)])
+        shown = blobs[image].masks.any(dim=0)[window]
+        assert torch.equal(sample.elsewhere, shown & ~dense(sample.masks).any(dim=0))
     assert found == {(image, number): 1 for image, count in enumerate([6, 7, 1]) for number in range(count)}
     assert tiled.survey().objects == 14
 
@@ -123,7 +129,7 @@ def test_extremes_of_tiles_are_those_of_the_image_where_it_is_one_tile(tile):
 
 def test_auto_takes_the_tile_from_the_objects_and_images_of_the_split(messages):
     blobs = Blobs([5, 4, 6])  # discs of 10 to 16 px in images of up to 72
-    assert resolve_tile(None, blobs, 64) is None
+    assert resolve_tile(None, blobs, 64) == 72  # the longest side: no image is cut
     assert resolve_tile(40, blobs, 64) == 40
     short = sorted(min(mask.any(1).sum(), mask.any(0).sum()) for index in range(3) for mask in blobs[index].masks)
     assert short[0] * 64 // 12 <= resolve_tile("auto", blobs, 64) <= short[3] * 64 // 12

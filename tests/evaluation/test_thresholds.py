@@ -1,12 +1,29 @@
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
 import pytest
 import torch
 
-from sam_ft.data.map_targets import instance_targets
-from sam_ft.evaluation import instances, thresholds
-from sam_ft.evaluation.thresholds import MAX_IMAGES, choose_images, find_thresholds
-from tests.support.batches import evaluation
+from sam_ft.data.datasets import EvaluationSet
+from sam_ft.data.io.windows import ArrayWindows
+from sam_ft.data.map_targets import paint
+from sam_ft.data.tiled import TiledSplit, crop_sample
+from sam_ft.evaluation import instances, segment, thresholds
+from sam_ft.evaluation.instances import ImageMaps, InstanceScorer, compress_gt
+from sam_ft.evaluation.segment import SegmentOptions, segment_image
+from sam_ft.evaluation.segmented import pixels
+from sam_ft.evaluation.thresholds import MAX_IMAGES, choose_images, find_thresholds, maps_in_tiles
+from sam_ft.instances.maps import instance_maps
+from sam_ft.instances.watershed import WatershedThresholds
+from sam_ft.models.heads import InstanceHead
 from tests.support.blobs import Blobs
 from tests.support.steps import learning_task
+
+
+def windows(tiled, index):
+    """Rows and columns of a tile of a split of one image."""
+    return list(tiled.grids[0])[index]
 
 
 def test_a_search_takes_some_images_always_the_same():
@@ -28,10 +45,40 @@ def test_large_images_are_fewer_but_at_least_one(monkeypatch):
     assert len(choose_images(split, range(5))) == 1
 
 
-def test_thresholds_suit_the_maps(monkeypatch):
-    samples = [Blobs([2, 3])[index] for index in range(2)]
-    maps = torch.stack([0.4 * instance_targets(sample, 0, 64, 64).nan_to_num() for sample in samples])
-    monkeypatch.setattr(instances, "predict_maps", lambda *_: maps)
-    found, score = find_thresholds(learning_task(), [evaluation(*samples)])
+def test_thresholds_suit_the_maps():
+    images = []
+    for index in range(2):
+        sample = Blobs([2, 3])[index]
+        maps = 0.4 * instance_maps(paint(sample.masks, sample.size))
+        images.append(ImageMaps(sample.name, maps, compress_gt(sample.masks, sample.size), None))
+    found, score = find_thresholds(images)
     assert found.foreground == 0.3
     assert score == pytest.approx(1, abs=0.2)
+
+
+def test_maps_of_tiles_are_those_that_a_prediction_finds_objects_in(monkeypatch):
+    task, blobs = learning_task(), Blobs([2, 3])
+    task.model.attach_head(InstanceHead())
+    seen = []
+    monkeypatch.setattr(segment, "segment_maps", lambda maps, thresholds: seen.append(maps) or maps[0].astype(int))
+    for index in range(2):
+        segment_image(task, ArrayWindows(pixels(blobs[index])), SegmentOptions(tile=40))
+    found = maps_in_tiles(task, blobs, range(2), 40)
+    assert [image.name for image in found] == list(blobs.names)
+    assert all(np.array_equal(image.maps, maps) for image, maps in zip(found, seen, strict=True))
+    assert [len(image.gt) for image in found] == [2, 3]
+
+
+def test_pixels_of_objects_of_other_tiles_do_not_count_for_a_head():
+    tiled = TiledSplit(Blobs([6]), 40, overlap=0.5, once=True)
+    dataset, scorer = EvaluationSet(tiled, 64), InstanceScorer(WatershedThresholds(min_area=1, smoothing=0.1))
+    task = learning_task()
+    task.model.attach_head(InstanceHead())
+    for index in range(len(tiled)):
+        sample = dataset.batch([index])
+        # A perfect head: it also finds those parts of objects that count in other tiles.
+        shown = crop_sample(Blobs([6])[0], windows(tiled, index), min_share=0)
+        own = torch.from_numpy(instance_maps(paint(shown.masks, shown.size)))
+        with mock.patch.object(instances, "maps_to_original", lambda *_, own=own: own):
+            scorer.update(task, task.encode(sample), replace(sample, images=torch.zeros(1, 3, 64, 64)))
+    assert scorer.compute()["sa50"] == 1

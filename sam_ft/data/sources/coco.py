@@ -19,6 +19,7 @@ class Coco:
     intensity: how images of more than 8 bits are scaled, see `images.INTENSITIES`
     on_bad: "stop" at annotations and images that cannot be used, or "skip" them with a warning as long as they are at
         most 1 % (or one) of all
+    tile: see `splits.tile_splits`
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class Coco:
         min_area: int = 0,
         intensity: str = "percentile",
         on_bad: str = "stop",
+        tile: int | str | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
         self.files = {"train": (train, train_images), "val": (val, val_images)}
+        self.tile = tile
         self.categories = categories
         self.min_area = min_area
         self.intensity = intensity

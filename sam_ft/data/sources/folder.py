@@ -29,7 +29,7 @@ class Folder:
     are not used.
 
     root: `~` is the home folder · image_folder, mask_folder: below root, or below root/train and root/val
-    objects ... on_bad: see `Rules`
+    objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class Folder:
         on_bad: str = "stop",
         val_fraction: float = 0.2,
         seed: int = 0,
+        tile: int | str | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
         self.image_folder = image_folder
         self.mask_folder = mask_folder
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
+        self.tile = tile
         self.val_fraction = val_fraction
         self.seed = seed
         check_val_fraction(val_fraction)

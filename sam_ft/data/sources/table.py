@@ -28,7 +28,7 @@ class Table:
     split_column, label_column: the table may lack them, unless they have another name than the default
     label_column: class name of the objects in the row's mask; without it the masks hold the labels
     classes: as in `Rules`; with a label column, the id of each label, by default 1, 2, ... in alphabetical order
-    objects ... on_bad: see `Rules`
+    objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class Table:
         on_bad: str = "stop",
         val_fraction: float = 0.2,
         seed: int = 0,
+        tile: int | str | None = None,
     ) -> None:
         self.table = Path(table).expanduser()
+        self.tile = tile
         self.val_fraction = val_fraction
         self.seed = seed
         check_val_fraction(val_fraction)
