@@ -134,9 +134,10 @@ def test_classes_are_not_refined(trained, shapes, tmp_path, messages, cli):
 
 
 @pytest.mark.slow
-def test_a_whole_mask_is_one_object_an_image(shapes, tmp_path, cli):
+@pytest.mark.parametrize("tile", ["null", "48"])
+def test_a_whole_mask_is_one_object_an_image(shapes, tmp_path, cli, tile):
     directory = tmp_path / "run"
-    whole = ["data=folder", f"data.root={shapes}", "data.mask_folder=binary", "data.objects=whole"]
+    whole = ["data=folder", f"data.root={shapes}", "data.mask_folder=binary", "data.objects=whole", f"data.tile={tile}"]
     done = cli("train.py", *SMALL, *whole, *FAST, "monitor=miou", f"run_dir={directory}")
     assert done.code == 0, done.err
     metadata = read_tensors(directory / BEST)[1]
