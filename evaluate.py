@@ -24,7 +24,8 @@ from sam_ft.data.splits import open_split, tile_split
 from sam_ft.evaluation.automatic import evaluate_amg
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.evaluation.segment import SegmentOptions
-from sam_ft.evaluation.segmented import evaluate_head, evaluate_otsu
+from sam_ft.evaluation.segmented import evaluate_classes, evaluate_head, evaluate_majority, evaluate_otsu
+from sam_ft.models.heads import SemanticHead
 from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
@@ -88,11 +89,18 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
             amg[which] = evaluate_amg(task, batches, cfg.amg_points_per_side, cfg.eval_chunk, f"{which}, amg")
 
     auto: dict[str, dict[str, float]] = {}
+    class_names: list[str] = []  # of a semantic head
     if cfg.auto:  # with the tuned weights, as predict.py
-        auto["baseline"] = evaluate_otsu(split)
-        auto["head"] = evaluate_head(task, split, SegmentOptions.from_notes(notes))
+        options = SegmentOptions.from_notes(notes)
+        if isinstance(model.head, SemanticHead):
+            class_names = model.head.channel_names
+            # A run that was stopped has counted no classes of pixels.
+            auto["baseline"] = evaluate_majority(model.head, split, notes.get("majority", 0))
+            auto["head"] = evaluate_classes(task, split, options.tile)
+        else:
+            auto["baseline"], auto["head"] = evaluate_otsu(split), evaluate_head(task, split, options)
 
-    log.info("%s", evaluation_tables(results, amg, auto))
+    log.info("%s", evaluation_tables(results, amg, auto, class_names))
     rows = join_rows(results)  # gathers from all processes, so it stands outside of the condition below
     if distributed.is_main():
         facts = {"run": cfg.run, "checkpoint": plan.checkpoint and str(plan.checkpoint), "split": cfg.split}

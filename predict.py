@@ -29,6 +29,7 @@ from sam_ft.cli.prediction_plan import (
 from sam_ft.data.io.windows import ImageWindows
 from sam_ft.evaluation.found import FindObjects, find_by_grid, find_by_head, find_by_prompts
 from sam_ft.evaluation.segment import SegmentOptions
+from sam_ft.models.heads import SemanticHead
 from sam_ft.utils.progress import progress
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
@@ -63,6 +64,8 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
     options = SegmentOptions.from_notes(notes)
     if cfg.tile != "auto":
         options = replace(options, tile=cfg.tile)
+    if cfg.refine == "decoder" and isinstance(model.head, SemanticHead):
+        raise ConfigError("refine=decoder: the run has head=semantic, whose classes are not refined; leave refine out")
     if cfg.refine != "auto":
         options = replace(options, refine=cfg.refine == "decoder")
     task = PromptedSegmentation(model, precision=plan.precision)
@@ -71,6 +74,7 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
         find = partial(find_by_prompts, task, options.tile, plan.prompts)
     elif model.head is not None:
         find = partial(find_by_head, task, options)
+        plan = replace(plan, classes=model.head.classes)
     else:
         log.warning(
             "%s has no head, so SAM's grid of points is used: it is slow, and a model tuned with boxes finds few "

@@ -23,16 +23,21 @@ from sam_ft.cli.pruning import is_behind_sweep
 from sam_ft.cli.runs import open_run
 from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
-from sam_ft.data.map_targets import instance_targets
+from sam_ft.data.map_targets import head_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits, tile_splits
-from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
-from sam_ft.evaluation.instances import InstanceScorer
-from sam_ft.evaluation.segmented import evaluate_head, evaluate_otsu
+from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts, head_scorer
+from sam_ft.evaluation.segmented import (
+    evaluate_classes,
+    evaluate_head,
+    evaluate_majority,
+    evaluate_otsu,
+    majority_channel,
+)
 from sam_ft.evaluation.thresholds import choose_images, find_options
-from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
+from sam_ft.models.heads import InstanceHead, SemanticHead
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import best_weights, read_on_all, save_partial_weights
@@ -75,7 +80,10 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     head = build(cfg.head)
     if cfg.train_only and head is None:
         raise ConfigError("train_only=head: there is no head to train; add head=instances")
-    metric.check_monitor(cfg.monitor, val_split.classes, () if head is None else InstanceScorer.monitors)
+    if head is not None:
+        head.set_classes(train_split.classes)
+    scorer = None if head is None else head_scorer(head)
+    metric.check_monitor(cfg.monitor, val_split.classes, () if scorer is None else scorer.monitors)
     splits = survey_splits(train_split, val_split)
 
     # The model with its official weights, and the parameters that learn.
@@ -101,7 +109,10 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
     # Two data sets, of which the loaders give each process its share.
     side = model.image_size
-    make_maps = None if model.head is None else partial(instance_targets, image_size=side, side=model.mask_side)
+    make_maps = None
+    if head is not None:
+        labels = head.labels if isinstance(head, SemanticHead) else None
+        make_maps = partial(head_targets, image_size=side, side=model.mask_side, labels=labels)
     train_set = TrainingSet(
         tiles.train, augment, side, cfg.max_objects_per_image, cfg.seed, cache.views, read, make_maps
     )
@@ -112,8 +123,6 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     train_loader = TrainingLoader(train_set, tiles.train_images, *batch_sizes, cfg.seed, cfg.workers)
     val_loader = evaluation_loader(val_set, cfg.eval_batch_size, cfg.workers)
 
-    instances = None if model.head is None else InstanceScorer(WatershedThresholds())
-
     prompted: Evaluation | None = None  # of a decoder that does not learn
 
     def validate(title: str) -> Evaluation:
@@ -121,7 +130,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         fill(val_set, val_set.all_views, title="val")
         classes = splits.val.classes
         found = evaluate_prompts(
-            task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, classes, instances, prompted
+            task, val_loader, eval_prompter, metric, cfg.eval_chunk, title, classes, scorer, prompted
         )
         prompted = found if task.only_head_learns else None
         return found
@@ -187,7 +196,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             report.log_mix(state, scored_mixes)
 
         # How to find objects with the best weights, by training images: validation images choose nothing.
-        if instances is not None and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
+        if isinstance(head, InstanceHead) and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
             images = choose_images(splits.train, splits.train_images)
             with best_weights(model, best_path):
                 options, state.refinement = find_options(task, splits.train, images, tile)
@@ -195,6 +204,17 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             state.baseline = state.baseline or evaluate_otsu(splits.val)
             report.log_segment(state, len(images), len(splits.train_images))
             if distributed.is_main():  # the state first, as above
+                state.save(last_path, model, optimizer, ema)
+            with best_weights(model, best_path):
+                save_best(cfg, model, best_path, state, tile)
+        # The same scores of a semantic head, which has nothing to choose, beside the class of most training pixels.
+        if isinstance(head, SemanticHead) and state.best_epoch and "majority" not in read_on_all(best_path)[1]:
+            state.segment = {"majority": majority_channel(head, splits.train, splits.train_images)}
+            state.baseline = evaluate_majority(head, splits.val, state.segment["majority"])
+            with best_weights(model, best_path):
+                state.instances = evaluate_classes(task, splits.val, tile)
+            report.log_classes(state)
+            if distributed.is_main():
                 state.save(last_path, model, optimizer, ema)
             with best_weights(model, best_path):
                 save_best(cfg, model, best_path, state, tile)

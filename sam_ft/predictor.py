@@ -1,6 +1,6 @@
 """Predicts masks for new images, with a model or with the best weights of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from torch import Tensor
 from sam_ft.data.io.images import check_reading, read_image
 from sam_ft.data.io.windows import ArrayWindows, ImageWindows
 from sam_ft.data.transforms import resize_image
-from sam_ft.evaluation.segment import SegmentOptions, segment_image
+from sam_ft.evaluation.found import find_by_head
+from sam_ft.evaluation.segment import SegmentOptions
 from sam_ft.models import Sam
 from sam_ft.prompts import scale_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
-from sam_ft.types import Prompts, Size, dense
+from sam_ft.types import OBJECT, Prompts, Size, dense
 from sam_ft.utils import distributed
 from sam_ft.utils.geometry import resized_size
 
@@ -81,31 +82,36 @@ class Predictor:
         model = model.to(device or distributed.device())
         return cls(model, precision, **found.reading, options=SegmentOptions.from_notes(notes))
 
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """{label: name} of the objects that `segment` finds."""
+        return OBJECT if self.model.head is None else self.model.head.classes
+
     def segment(
         self, image: NDArray[np.uint8] | str | Path
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.int64]]:
         """Finds all objects of an image without prompts, as predict.py does; the model needs a head.
 
         image: see `predict`
-        → masks (N, H, W) bool, which do not overlap, scores (N,) and labels (N,), which are all 1
+        → masks (N, H, W) bool, which do not overlap, scores (N,) and labels (N,), keys of `classes`
 
         Raises:
             ValueError: the array has a wrong shape or type, the model has no head, or the masks do not fit into
-                `MAX_DENSE_BYTES`; `sam_ft.evaluation.segment.segment_image` gives them as run lengths.
+                `MAX_DENSE_BYTES`; `sam_ft.evaluation.found.find_by_head` gives them as run lengths.
             DataError: the file cannot be read.
         """
         if isinstance(image, str | Path):
             with ImageWindows(image, **self._reading) as windows:
-                masks, scores = segment_image(self._task, windows, self.options)
+                masks, scores, labels = find_by_head(self._task, self.options, windows, str(image))
         else:
             _check_image(image)
-            masks, scores = segment_image(self._task, ArrayWindows(image), self.options)
+            masks, scores, labels = find_by_head(self._task, self.options, ArrayWindows(image), "")
         if (needed := len(masks) * masks.size[0] * masks.size[1]) > MAX_DENSE_BYTES:
             raise ValueError(
                 f"{len(masks)} masks of {masks.size[1]} x {masks.size[0]} pixels take {needed / 1e9:.0f} GB; write "
-                "label images with predict.py, or call sam_ft.evaluation.segment.segment_image for run lengths"
+                "label images with predict.py, or call sam_ft.evaluation.found.find_by_head for run lengths"
             )
-        return dense(masks).numpy(), scores.numpy(), np.ones(len(masks), np.int64)
+        return dense(masks).numpy(), scores.numpy(), labels.numpy()
 
     @torch.no_grad()
     def predict(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
+OBJECT = {1: "object"}  # the class of objects without one
 DENSE_PIXELS = 2**25  # of masks that `dense_parts` makes dense at a time: 32 MB
 T = TypeVar("T", bound="TensorFields")
 

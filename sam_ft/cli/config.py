@@ -37,9 +37,22 @@ def _default_name() -> str:
     return f"{choices['model']}-{choices['data']}"
 
 
-# For ${default_name:} and ${default_monitor:...} in conf/train.yaml; the scores of prompts do not depend on a head.
+def _default_monitor(only: str | None, *, _root_: DictConfig) -> str:
+    """The scores of prompts do not depend on a head, so a head that learns alone has one of its own."""
+    if only != "head":
+        return "iou"
+    return "miou" if str(OmegaConf.select(_root_, "head._target_")).endswith(".SemanticHead") else "msa"
+
+
+def _default_components(*, _root_: DictConfig) -> bool:
+    """Whether components are objects for a semantic head: not where all of a mask is one in training."""
+    return OmegaConf.select(_root_, "data.objects") != "whole"
+
+
+# For ${default_name:} and ${default_monitor:...} in conf/train.yaml, and ${default_components:} in a head's.
 OmegaConf.register_new_resolver("default_name", _default_name, replace=True)
-OmegaConf.register_new_resolver("default_monitor", lambda only: "msa" if only == "head" else "iou", replace=True)
+OmegaConf.register_new_resolver("default_monitor", _default_monitor, replace=True)
+OmegaConf.register_new_resolver("default_components", _default_components, replace=True)
 
 
 def build(cfg: Any, **arguments: Any) -> Any:

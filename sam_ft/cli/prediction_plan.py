@@ -17,8 +17,9 @@ from sam_ft.cli.runs import Run, load_run
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.data.sources.names import MAX_LISTED, join_names
 from sam_ft.data.sources.pairing import SUFFIXES
-from sam_ft.data.sources.prompt_file import OBJECT, PromptFile, read_prompts
+from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
 from sam_ft.data.tiled import SMALLEST_TILE
+from sam_ft.types import OBJECT
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import as_json, atomic_path, sha256
 from sam_ft.utils.precision import PRECISIONS

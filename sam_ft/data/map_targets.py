@@ -1,5 +1,7 @@
 """The maps that a head learns, made of all objects of an image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,13 @@ from sam_ft.data.transforms import dihedral
 from sam_ft.instances.maps import instance_maps
 from sam_ft.types import Masks, Sample, Size, dense_parts
 from sam_ft.utils.geometry import resize_masks, resized_size
+
+
+def head_targets(sample: Sample, view: int, image_size: int, side: int, labels: Sequence[int] | None) -> Tensor:
+    """`semantic_targets` for a head with classes of these labels, or `instance_targets` for None."""
+    if labels is None:
+        return instance_targets(sample, view, image_size, side)
+    return semantic_targets(sample, view, image_size, side, labels)
 
 
 def instance_targets(sample: Sample, view: int, image_size: int, side: int) -> Tensor:
@@ -27,6 +36,39 @@ def instance_targets(sample: Sample, view: int, image_size: int, side: int) -> T
     padded = F.pad(maps, (0, image_size - size[1], 0, image_size - size[0]))
     means = F.avg_pool2d(padded, image_size // side)
     return means.masked_fill(~valid_cells(sample, view, image_size, side), torch.nan)
+
+
+def semantic_targets(sample: Sample, view: int, image_size: int, side: int, labels: Sequence[int]) -> Tensor:
+    """The channel of each cell of a semantic head's output, see `channel_map`.
+
+    → (1, 4s, 4s) float32, nan in the padding, in ignored regions and for other labels; else as `instance_targets`
+
+    Objects are resized by nearest neighbor; a cell has the channel of most of its pixels, of equal ones the lowest.
+    """
+    channels = dihedral(torch.from_numpy(channel_map(sample.masks, sample.labels, sample.size, labels)), view)
+    size = resized_size((channels.shape[0], channels.shape[1]), image_size)
+    resized = resize_masks(channels[None].contiguous(), size)[0]
+    padded = F.pad(resized, (0, image_size - size[1], 0, image_size - size[0]), value=-1)
+    # One channel at a time: a map for each of a hundred classes would fill the memory.
+    share, cells = torch.zeros(side, side), torch.full((side, side), -1.0)
+    for channel in padded.unique().tolist():
+        own = F.avg_pool2d((padded == channel).float()[None], image_size // side)[0]
+        cells[own > share] = channel
+        share = torch.maximum(share, own)
+    valid = valid_cells(sample, view, image_size, side) & (cells >= 0)
+    return cells.masked_fill(~valid, torch.nan)[None]
+
+
+def channel_map(masks: Masks, labels: Tensor, size: Size, known: Sequence[int]) -> NDArray[np.int32]:
+    """The channel of a semantic head at each pixel: 0 background, the class's position in `known` + 1, -1 for others.
+
+    labels: (N,) of the objects · known: labels of the classes; empty: all objects are in channel 1 → (H, W)
+
+    Where objects overlap, the smaller one counts.
+    """
+    place = {label: position for position, label in enumerate(known, 1)}
+    channels = [place.get(label, -1) if known else 1 for label in labels.tolist()]
+    return np.array([0, *channels], np.int32)[paint(masks, size)]
 
 
 def valid_cells(sample: Sample, view: int, image_size: int, side: int) -> Tensor:

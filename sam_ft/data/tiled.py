@@ -28,7 +28,8 @@ class TiledSplit:
     A tile is named NAME@row,column after its first pixel. Labels and `object_index` are those of the image.
 
     tile, overlap: see `TileGrid`
-    min_share: an object is in a tile that holds at least this share of its area; pixels of others are ignored there
+    min_share: an object is in a tile that holds at least this share of its area, or that is smaller than it; pixels of
+        others are ignored there
     extremes_at: the input side of a model that scales each image by its own extremes, see `Sample.extremes`
     once: an object is only in the tile that shows most of it, so that each counts once in an evaluation; the pixels of
         other objects there are `elsewhere`
@@ -160,12 +161,18 @@ def image_size_of(split: Any, index: int) -> Size:
 def crop_sample(sample: Sample, window: Window, min_share: float) -> Sample:
     """A window of a sample; pixels of objects with less than `min_share` of their area in it are ignored.
 
-    Objects without a pixel in the window are left out.
+    Objects without a pixel in the window are left out. Of one that is larger than the window, such as all pixels of a
+    class, no window shows enough: each part of it counts.
     """
     rows, columns = window
     size = (rows.stop - rows.start, columns.stop - columns.start)
     masks, shares = crop_masks(sample.masks, window)
-    kept, cut = (shares > 0) & (shares >= min_share), (shares > 0) & (shares < min_share)
+    kept = (shares > 0) & (shares >= min_share)
+    cut = (shares > 0) & ~kept
+    if cut.any():
+        x0, y0, x1, y1 = boxes_of(sample).T
+        larger = cut & ((x1 - x0 > size[1]) | (y1 - y0 > size[0]))
+        kept, cut = kept | larger, cut & ~larger
     positions = torch.nonzero(kept).flatten()
     own = select_masks(masks, positions)
     ignore = None if sample.ignore is None else sample.ignore[window].clone()

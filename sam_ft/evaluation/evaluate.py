@@ -7,9 +7,12 @@ import torch
 from tqdm import tqdm
 
 from sam_ft.data.tiled import image_of_tile
+from sam_ft.evaluation.classes import SemanticScorer
 from sam_ft.evaluation.instances import InstanceScorer
+from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.metrics import SegmentationMetrics
 from sam_ft.metrics.aggregate import GroupScores
+from sam_ft.models.heads import MapHead, SemanticHead
 from sam_ft.prompts import Prompter
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch
@@ -36,28 +39,28 @@ def evaluate_prompts(
     chunk: int | None = None,
     title: str = "evaluate",
     classes: Mapping[int, str] = {},
-    instances: InstanceScorer | None = None,
+    without_prompts: InstanceScorer | SemanticScorer | None = None,
     prompted: Evaluation | None = None,
 ) -> Evaluation:
     """Scores every object of the batches at its image's original size; memory holds the masks of one chunk.
 
-    classes: names of labels, where labels are classes · instances: also scores what the head finds without prompts
-    prompted: an evaluation with the same decoder, whose scores are taken over: only `instances` is new
+    classes: names of labels, where labels are classes · without_prompts: also scores what the head finds
+    prompted: an evaluation with the same decoder, whose scores are taken over: only `without_prompts` is new
 
     `task` is the plain one, not its parallel wrapper: processes hold different numbers of batches here, and a
     wrapper's forward would wait for the others.
     """
     metric.reset()  # it may hold the images of an earlier evaluation
-    if instances is not None:
-        instances.reset()
+    if without_prompts is not None:
+        without_prompts.reset()
     rows: list[dict] = []
     device = task.model.device
     for batch in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
         batch = batch.to(device, non_blocking=True)
         with torch.no_grad():
             features = task.encode(batch)
-        if instances is not None:
-            instances.update(task, features, batch)
+        if without_prompts is not None:
+            without_prompts.update(task, features, batch)
         if prompted is not None:
             continue
         own_rows: dict[int, dict] = {}  # by position on the axis M
@@ -78,4 +81,9 @@ def evaluate_prompts(
         scores, rows, groups = prompted.scores, prompted.rows, prompted.groups
     else:
         scores, groups = metric.compute(classes)
-    return Evaluation(scores if instances is None else {**scores, **instances.compute()}, rows, groups)
+    return Evaluation(scores if without_prompts is None else {**scores, **without_prompts.compute()}, rows, groups)
+
+
+def head_scorer(head: MapHead) -> InstanceScorer | SemanticScorer:
+    """The scores of what a head finds, for `evaluate_prompts`."""
+    return SemanticScorer(head) if isinstance(head, SemanticHead) else InstanceScorer(WatershedThresholds())

@@ -12,8 +12,10 @@ from sam_ft.data.io.windows import Windows
 from sam_ft.data.sources.prompt_file import ObjectPrompt, PromptFile
 from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.evaluation.automatic import generate_masks
+from sam_ft.evaluation.classes import segment_classes
 from sam_ft.evaluation.prompted import decode_prompts, encode_window
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, segment_image
+from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prompts
 from sam_ft.utils.errors import DataError
@@ -35,7 +37,9 @@ FindObjects = Callable[[Windows, str], FoundObjects]
 
 
 def find_by_head(task: PromptedSegmentation, options: SegmentOptions, image: Windows, file: str) -> FoundObjects:
-    """All of one class, 1."""
+    """Those of a semantic head with their classes; those of a head for instances are all of one class, 1."""
+    if isinstance(task.model.head, SemanticHead):
+        return FoundObjects(*segment_classes(task, image, options.tile))
     masks, scores = segment_image(task, image, options)
     return FoundObjects(masks, scores, torch.ones(len(masks), dtype=torch.int64))
 

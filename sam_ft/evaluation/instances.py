@@ -97,7 +97,7 @@ def predict_maps(task: PromptedSegmentation, features: Features, batch: Batch) -
     assert batch.images is not None
     with task.autocast():
         logits = head(features.embedding, batch.images)
-    return logits.float().sigmoid().cpu()
+    return head.probabilities(logits.float()).cpu()
 
 
 def object_scores(ids: NDArray[np.int32], foreground: NDArray[np.float32]) -> Tensor:

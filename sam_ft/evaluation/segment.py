@@ -15,7 +15,8 @@ from sam_ft.evaluation.instances import object_scores, predict_maps
 from sam_ft.evaluation.prompted import EncodedImage, encode_images, images_batch
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
-from sam_ft.instances.bands import FoundObject, segment_bands
+from sam_ft.instances.bands import segment_bands
+from sam_ft.instances.parts import FoundObject
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
@@ -82,7 +83,7 @@ def map_bands(
     extremes: torch.Tensor | None,
     encoded: list[EncodedImage] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """The maps of the head over an image, as bands of rows from top to bottom: (3, rows, W) each.
+    """The maps of the head over an image, as bands of rows from top to bottom: (C, rows, W) each.
 
     extremes: of `image_extremes` · encoded: receives the features of an image that is not cut
     """

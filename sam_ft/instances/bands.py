@@ -6,30 +6,15 @@ objects are those of one watershed over the whole image.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sam_ft.instances.parts import FoundObject
 from sam_ft.instances.row_buffer import RowBuffer
 from sam_ft.instances.watershed import WatershedThresholds, flood
 from sam_ft.types import Size
-
-
-@dataclass(frozen=True)
-class FoundObject:
-    """An object of an image within its box.
-
-    order: objects ascend by it as the ids of `segment_maps` do; some numbers are left out
-    x0, y0: of the first pixel of the box · mask: (h, w) bool · foreground: mean of this map over the object
-    """
-
-    order: int
-    x0: int
-    y0: int
-    mask: NDArray[np.bool_]
-    foreground: float
 
 
 def segment_bands(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import TrainingLoader
 from sam_ft.evaluation.evaluate import Evaluation
+from sam_ft.models.heads import SemanticHead
 from sam_ft.prompts import Prompter
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.summary import training_summary
@@ -45,6 +46,8 @@ class RunReport:
         prompter: Prompter,
     ) -> None:
         self._cfg = cfg
+        head = task.model.head
+        self._class_names = head.channel_names if isinstance(head, SemanticHead) else []
         self._pictures = SamplePictures(directory, val_set, task, cfg.pictures, prompter, cfg.eval_chunk)
         # Steps whose numbers are still on the device.
         self._pending: list[tuple[int, float, StepResult]] = []
@@ -159,9 +162,14 @@ class RunReport:
         scores = {**_prefixed("head", state.instances), **_prefixed("otsu", state.baseline)}
         self._run_log.log(state.step, {"epoch": state.epoch, **scores})
 
+    def log_classes(self, state: TrainState) -> None:
+        """Logs the scores of a semantic head beside those of the baseline."""
+        scores = {**_prefixed("head", state.instances), **_prefixed("majority", state.baseline)}
+        self._run_log.log(state.step, {"epoch": state.epoch, **scores})
+
     def finish(self, state: TrainState, weights: Path) -> None:
         """Logs the final table and where the weights are."""
-        log.info("%s", training_summary(vars(state), self._cfg.monitor, weights))
+        log.info("%s", training_summary(vars(state), self._cfg.monitor, weights, self._class_names))
         if state.mix_epoch and state.mix is None:
             log.info("mix: no mix of epoch %d with zero-shot is better than zero-shot either", state.mix_epoch)
         memory = "of the GPU" if torch.cuda.is_available() else "resident in a process"
@@ -169,7 +177,9 @@ class RunReport:
 
 
 def _short(scores: dict[str, float]) -> str:
-    head = f", mSA {scores['msa']:.4f}" if "msa" in scores else ""
+    head = "".join(
+        f", {title} {scores[name]:.4f}" for name, title in (("msa", "mSA"), ("miou", "mIoU")) if name in scores
+    )
     return f"IoU {scores['iou']:.4f}, Dice {scores['dice']:.4f}{head}"
 
 

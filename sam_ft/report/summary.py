@@ -1,8 +1,9 @@
 """The summary of a finished training run: scores before and after, and the checkpoint."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from sam_ft.report.tables import INSTANCE_SCORES, group_table, instance_table, score_table
+from sam_ft.report.tables import group_table, head_table, is_head_score, score_table
 
 NO_HEAD = (
     "The result predicts masks from prompts, such as boxes. It finds no objects by itself; for that, train with "
@@ -10,21 +11,22 @@ NO_HEAD = (
 )
 
 
-def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
+def training_summary(progress: dict, monitor: str, checkpoint: Path, class_names: Sequence[str] = ()) -> str:
     """Compares zero-shot with the best epoch, also per class, and names the partial checkpoint.
 
     progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, mix_epoch,
         instances and baseline, see `TrainState`
+    class_names: of a semantic head
     """
-    has_head = "msa" in progress["zero_shot"]
+    own_score = next((name for name in ("msa", "miou") if name in progress["zero_shot"]), None)  # of a head
     # Those of a head with its final options have a table of their own; a head that has not learned has no score.
     before, after = (
-        {name: value for name, value in progress[which].items() if name not in INSTANCE_SCORES}
+        {name: value for name, value in progress[which].items() if not is_head_score(name)}
         for which in ("zero_shot", "best")
     )
     tables = [score_table(before, after)]
     if progress.get("instances"):
-        tables.append(instance_table(progress["baseline"], progress["instances"]))
+        tables.append(head_table(progress["baseline"], progress["instances"], class_names))
     if progress.get("zero_shot_classes"):
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     mix = progress.get("mix")
@@ -42,9 +44,9 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path) -> str:
             f"No epoch improved {monitor} over zero-shot: the checkpoint holds the weights from before training. "
             "Try a lower optimizer.lr, another loss, or more images."
         )
-        if has_head:
-            outcome += " The head has not learned either; monitor=msa keeps the epoch of the best head."
+        if own_score is not None:
+            outcome += f" The head has not learned either; monitor={own_score} keeps the epoch of the best head."
     size = checkpoint.stat().st_size / 1e6
     file = f"checkpoint: {checkpoint} ({size:.1f} MB, partial: loads on top of the base checkpoint)"
-    closing = [] if has_head else [NO_HEAD]
+    closing = [NO_HEAD] if own_score is None else []
     return "\n\n".join(["", *tables, "\n".join([outcome, file, *closing])])

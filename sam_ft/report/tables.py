@@ -31,10 +31,13 @@ TITLES = {
     "msa": "mSA (segmentation accuracy, mean over IoU 0.50 to 0.95)",
     "ap50": "AP50 (average precision at IoU 0.50)",
     "ap75": "AP75 (average precision at IoU 0.75)",
+    "miou": "mIoU (mean over classes)",
+    "mdice": "mDice (mean over classes)",
     "masks_per_image": "predicted masks per image",
     "highest_pred_iou": "highest pred_iou (mean over images)",
 }
 INSTANCE_SCORES = ("sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image")
+CLASS_MEANS, CLASS_IOU, CLASS_DICE = ("miou", "mdice"), "class_iou/", "class_dice/"
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 
 
@@ -68,8 +71,11 @@ def group_table(
     table = format_table(["", "objects", *_score_columns("IoU ", tuned)], rows)
     if not absent:
         return table
-    names = fill(f"absent: {', '.join(absent)}", 100, initial_indent="  ", subsequent_indent="    ")
-    return f"{table}\n{names}"
+    return f"{table}\n{_absent_line(absent)}"
+
+
+def _absent_line(names: Sequence[str]) -> str:
+    return fill(f"absent: {', '.join(names)}", 100, initial_indent="  ", subsequent_indent="    ")
 
 
 def prompt_table(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -105,6 +111,35 @@ def mix_table(scores: Mapping[float, Mapping[str, float]], monitor: str, chosen:
     return format_table(["mix", TITLES.get(monitor, monitor), ""], rows)
 
 
+def is_head_score(name: str) -> bool:
+    """Whether a score is of what a head finds without prompts."""
+    return name in (*INSTANCE_SCORES, *CLASS_MEANS) or name.startswith((CLASS_IOU, CLASS_DICE))
+
+
+def head_table(baseline: Mapping[str, float], head: Mapping[str, float], names: Sequence[str]) -> str:
+    """The scores of what a head finds beside those of its baseline. names: of the classes of a semantic head"""
+    return class_map_table(baseline, head, names) if "miou" in head else instance_table(baseline, head)
+
+
+def class_map_table(baseline: Mapping[str, float], head: Mapping[str, float], names: Sequence[str]) -> str:
+    """Rows for the means and the IoU of each class: majority class | head | change; a line below if no better.
+
+    names: of the classes, background first; those without a score are listed as absent
+    """
+    present = [name for name in names if f"{CLASS_IOU}{name}" in head]
+    rows = [[TITLES[name], *_score_cells(baseline, head, name)] for name in CLASS_MEANS]
+    rows += [[f"IoU {name}", *_score_cells(baseline, head, f"{CLASS_IOU}{name}")] for name in present]
+    table = format_table(["classes of pixels", "majority class", "head", "change"], rows)
+    if absent := [name for name in names if name not in present]:
+        table = f"{table}\n{_absent_line(absent)}"
+    if head["miou"] > baseline["miou"]:
+        return table
+    return (
+        f"{table}\nThe head finds classes no better than the majority class of the training pixels at every pixel; "
+        "train it longer, or on more images."
+    )
+
+
 def instance_table(baseline: Mapping[str, float], head: Mapping[str, float]) -> str:
     """One row per metric of masks without prompts: Otsu + watershed | head | change; a line below if no better."""
     rows = [[TITLES.get(name, name), *_score_cells(baseline, head, name)] for name in INSTANCE_SCORES]
@@ -121,11 +156,12 @@ def evaluation_tables(
     results: Mapping[str, Mapping[str, Any]],
     amg: Mapping[str, Mapping[str, float]],
     auto: Mapping[str, Mapping[str, float]] = {},
+    class_names: Sequence[str] = (),
 ) -> str:
     """All tables of an evaluation.
 
     results: by prompt, then "zero_shot" and "tuned", each with `scores` and `groups`
-    amg: scores of automatic masks, likewise · auto: "baseline" and "head", see `instance_table`
+    amg: scores of automatic masks, likewise · auto, class_names: "baseline" and "head", see `head_table`
     """
     tables = []
     for name, result in results.items():
@@ -137,7 +173,7 @@ def evaluation_tables(
     if amg:
         tables.append(f"automatic masks\n{score_table(amg['zero_shot'], amg.get('tuned'))}")
     if auto:
-        tables.append(instance_table(auto["baseline"], auto["head"]))
+        tables.append(head_table(auto["baseline"], auto["head"], class_names))
     return "\n" + "\n\n".join(tables)
 
 

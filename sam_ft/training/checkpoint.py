@@ -11,7 +11,7 @@ from torch import Tensor
 from sam_ft.adapt.lora_layer import is_factor, lora_options
 from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, read_lora_options
 from sam_ft.models import Sam
-from sam_ft.models.heads import InstanceHead, in_head
+from sam_ft.models.heads import MapHead, head_from_notes, head_notes, in_head
 from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import replaced, trained_parameters
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
@@ -30,7 +30,8 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
     """
     tensors = {name: p.detach() for name, p in trained_parameters(model).items()}
     lora = lora_options(model)
-    write_tensors(path, tensors, {**_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **metadata})
+    own = {**_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **head_notes(model.head)}
+    write_tensors(path, tensors, {**own, **metadata})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
@@ -59,8 +60,11 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
             check_factors_fit(model, merged, theirs)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if model.head is None and any(map(in_head, tensors)):
-        model.attach_head(InstanceHead())
+    head = head_from_notes(tensors, metadata)
+    if head is not None and model.head is None:
+        model.attach_head(head)
+    elif head is not None and model.head is not None and _facts(head) != _facts(model.head):
+        raise CheckpointError(f"{path}: {_other_head(head, model.head)}")
     own = model.state_dict()
     unknown = [name for name in tensors if name not in own]
     if unknown:
@@ -187,6 +191,15 @@ def _identity(model: Sam, trained: Iterable[str]) -> dict:
         }
         base = f"random weights {digest_of(rest)}"
     return {"model_type": model.model_type, "image_size": model.image_size, "base_sha256": base}
+
+
+def _facts(head: MapHead) -> tuple[str, dict[int, str]]:
+    return head.name, dict(head.classes)
+
+
+def _other_head(theirs: MapHead, ours: MapHead) -> str:
+    names = (f"{head.name} ({', '.join(head.classes.values())})" for head in (theirs, ours))
+    return "was trained with {}, this model has {}; choose the same head= and classes".format(*names)
 
 
 def _mismatch(key: str, theirs: object, ours: object) -> str:

@@ -9,6 +9,7 @@ from omegaconf.errors import MissingMandatoryValue
 from sam_ft.cli.config import build
 from sam_ft.utils.errors import ConfigError, DataError
 from tests.support.cli import SMALL
+from tests.test_architecture import hydra_compose
 
 
 class Part:
@@ -133,3 +134,14 @@ def test_a_job_of_a_sweep_that_fails_is_recorded_and_does_not_stop_the_others(me
         messages.check(job["error"], job["overrides"][-1])
     assert done.code == 1
     assert "Traceback" not in done.err
+
+
+def test_a_semantic_head_follows_the_data_and_learns_alone_by_its_own_score():
+    head, alone = "head=semantic", ["train_only=head", "init=run"]
+    cfg = hydra_compose("train", [head, *alone, "data=folder", "data.root=x"])
+    assert (cfg.head.components, cfg.head.min_area, cfg.monitor) == (False, 16, "miou")
+    cfg = hydra_compose("train", [head, "data=folder", "data.root=x", "data.objects=classes", "data.min_area=3"])
+    assert (cfg.head.components, cfg.head.min_area, cfg.monitor) == (True, 3, "iou")
+    cfg = hydra_compose("train", [head, "data=coco", "data.root=x"])
+    assert (cfg.head.components, cfg.head.min_area) == (True, 0)
+    assert hydra_compose("train", ["head=instances", *alone]).monitor == "msa"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sam_ft.data.io.id_masks import IdLayers
-from sam_ft.data.map_targets import instance_targets, paint, valid_cells
+from sam_ft.data.map_targets import channel_map, head_targets, instance_targets, paint, semantic_targets, valid_cells
 from sam_ft.data.transforms import dihedral
 from sam_ft.instances.maps import instance_maps
 from sam_ft.types import dense
@@ -65,3 +65,60 @@ def test_a_cell_with_an_ignored_pixel_or_padding_does_not_count():
     assert valid.shape == (16, 16)
     assert torch.nonzero(~valid[:, :8]).tolist() == [[1, 2]]
     assert not valid[:, 8:].any()
+
+
+def classes_of(*labels):
+    """An image of 8 x 4 pixels whose objects are 8 x 4, 4 x 2 and 1 x 1 pixels, the smaller ones inside."""
+    one = sample("one", 8, 4, objects=0)
+    one.masks = torch.zeros(3, 8, 4, dtype=torch.bool)
+    one.masks[0] = True
+    one.masks[1, :4, :2] = True
+    one.masks[2, 0, 0] = True
+    one.labels = torch.tensor(labels)
+    one.object_index = torch.arange(3)
+    return one
+
+
+def test_channels_are_positions_of_labels_and_the_smaller_object_counts():
+    one = classes_of(200, 1, 5)
+    found = channel_map(one.masks, one.labels, one.size, (1, 5, 200))
+    assert found[0].tolist() == [2, 1, 3, 3]
+    assert found[4].tolist() == [3, 3, 3, 3]
+    assert channel_map(one.masks, one.labels, one.size, (1, 200))[0].tolist() == [-1, 1, 2, 2]
+    assert (channel_map(one.masks, one.labels, one.size, ()) == 1).all()
+    assert not channel_map(one.masks[:0], one.labels[:0], one.size, (1, 5)).any()
+
+
+def test_a_cell_has_the_class_of_most_of_its_pixels():
+    one = classes_of(200, 1, 5)
+    maps = semantic_targets(one, 0, image_size=8, side=4, labels=(1, 5, 200))
+    assert maps.shape == (1, 4, 4)
+    assert maps[0, :, :2].tolist() == [[1, 3], [1, 3], [3, 3], [3, 3]]
+    assert maps[0, :, 2:].isnan().all()  # padding
+
+
+def test_ignored_pixels_and_other_labels_do_not_count():
+    one = classes_of(200, 1, 5)
+    one.ignore = torch.zeros(8, 4, dtype=torch.bool)
+    one.ignore[7, 3] = True
+    maps = semantic_targets(one, 0, image_size=8, side=4, labels=(1, 5))
+    assert maps[0, :, 0].tolist() == pytest.approx([1, 1, float("nan"), float("nan")], nan_ok=True)
+    maps = semantic_targets(one, 0, image_size=8, side=4, labels=(1, 5, 200))
+    assert maps[0, 2:, 1].tolist() == pytest.approx([3, float("nan")], nan_ok=True)
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_classes_follow_the_view(view):
+    one = classes_of(200, 1, 5)
+    ids = torch.from_numpy(channel_map(one.masks, one.labels, one.size, (1, 5, 200)))
+    turned = dihedral(ids, view)
+    maps = semantic_targets(one, view, image_size=8, side=8, labels=(1, 5, 200))[0]
+    assert torch.equal(maps[: turned.shape[0], : turned.shape[1]], turned.float())
+
+
+def test_a_head_with_labels_learns_classes_and_one_without_learns_instances():
+    one = classes_of(200, 1, 5)
+    known = {"view": 0, "image_size": 8, "side": 8}
+    instances, classes = (head_targets(one, **known, labels=labels) for labels in (None, ()))
+    assert instances.shape == (3, 8, 8)
+    assert classes[0, :, :4].eq(1).all()

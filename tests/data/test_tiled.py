@@ -41,6 +41,14 @@ def test_an_object_counts_where_enough_of_it_lies_and_is_ignored_elsewhere():
     assert len(crop_sample(sample, LEFT, min_share=0).object_index) == 3
 
 
+def test_each_part_of_an_object_larger_than_the_window_counts():
+    sample = wide_sample((2, 6), (17, 40))
+    tile = crop_sample(sample, LEFT, min_share=0.5)
+    assert tile.object_index.tolist() == [0, 1]
+    assert torch.equal(tile.masks, sample.masks[:, :, :20])
+    assert tile.ignore is None
+
+
 def test_ignored_pixels_of_the_image_stay_ignored():
     ignore = torch.zeros(8, 40, dtype=torch.bool)
     ignore[0, 5] = True

@@ -7,7 +7,7 @@ from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.transforms import resize_image
 from sam_ft.evaluation import segment
 from sam_ft.evaluation.segment import SegmentOptions, compress_found, image_extremes, segment_image
-from sam_ft.instances.bands import FoundObject
+from sam_ft.instances.parts import FoundObject
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models.heads import InstanceHead
 from sam_ft.task import PromptedSegmentation

@@ -1,4 +1,4 @@
-from sam_ft.report.tables import group_table, mix_table, prompt_table, score_table
+from sam_ft.report.tables import class_map_table, group_table, mix_table, prompt_table, score_table
 
 ZERO_SHOT = {"iou": 0.5, "hd95": 7.25, "pred_iou_spearman": float("nan"), "hits": 0.1, "objects": 9, "images": 2}
 TUNED = {"iou": 0.75, "hd95": 3.0, "pred_iou_spearman": 0.5, "hits": 0.2, "objects": 9, "images": 2}
@@ -82,3 +82,19 @@ def test_boundary_iou_replaces_dice_if_it_was_computed():
         ["prompt", "IoU zero-shot", "boundary zero-shot", "pred_iou MAE zero-shot"],
         ["box", "0.5000", "0.3000", "0.2000"],
     ]
+
+
+def test_a_class_map_has_the_iou_of_each_class_and_absent_classes_are_listed_below(messages):
+    names = ["background", "cell", "debris"]
+    majority = {"miou": 0.4, "mdice": 0.45, "class_iou/background": 0.8, "class_iou/cell": 0.0}
+    head = {"miou": 0.85, "mdice": 0.9, "class_iou/background": 0.9, "class_iou/cell": 0.8}
+    table = class_map_table(majority, head, names)
+    assert cells(table) == [
+        ["classes of pixels", "majority class", "head", "change"],
+        ["mIoU (mean over classes)", "0.4000", "0.8500", "+0.4500"],
+        ["mDice (mean over classes)", "0.4500", "0.9000", "+0.4500"],
+        ["IoU background", "0.8000", "0.9000", "+0.1000"],
+        ["IoU cell", "0.0000", "0.8000", "+0.8000"],
+    ]
+    assert table.splitlines()[-1] == "  absent: debris"
+    messages.line(class_map_table(head, head, names), "no better")

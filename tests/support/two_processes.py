@@ -14,7 +14,7 @@ import torch.multiprocessing
 
 from sam_ft.utils import distributed
 from tests.support.learning import ADAPTS, BUILDS, LEARNING
-from tests.support.metric_shares import scored
+from tests.support.metric_shares import scored, scored_classes
 from tests.support.resumed import resumed
 from tests.support.steps import COUNTS, steps
 
@@ -35,6 +35,7 @@ JOBS = {
     **{f"{e}, {a}": partial(steps, ADAPTS[a], 1, [3, 2, 1], chunk=2, build=BUILDS[e]) for e, a in LEARNING},
     "head": lambda: steps("image_encoder.blocks.1", 1, COUNTS, "float32", chunk=2, head=True),
     "metric": lambda: tuple(scored()),
+    "classes": scored_classes,
     "resumed": resumed,
 }
 

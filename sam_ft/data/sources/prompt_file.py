@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from sam_ft.data.sources.coco_json import load_json, read_categories
+from sam_ft.types import OBJECT
 from sam_ft.utils.errors import DataError
 
 BOX, POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
-OBJECT = {1: "object"}  # the class of objects without one
 COLUMNS_HELP = (
     "expected the columns file, and x0,y0,x1,y1 for boxes or x,y for points; point_label, object and class may follow"
 )

@@ -1,8 +1,12 @@
 """A small convolutional decoder from the image embedding to maps."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from sam_ft.types import OBJECT
 
 
 class MapHead(nn.Module):
@@ -12,9 +16,11 @@ class MapHead(nn.Module):
     a light skip. 0.1 million parameters with the default widths; normalization by groups, which needs no batch.
 
     out_channels: maps · in_channels: of the embedding · widths: channels at s, 2s and 4s
+    classes: {label: name} of the objects that follow from the maps
     """
 
     name: str  # before those of its parameters in a checkpoint
+    classes: Mapping[int, str] = OBJECT
 
     def __init__(self, out_channels: int, in_channels: int = 256, widths: tuple[int, int, int] = (64, 32, 16)) -> None:
         super().__init__()
@@ -41,9 +47,16 @@ class MapHead(nn.Module):
         x = self.block_middle(torch.cat([_twice(x), skip_middle], dim=1))
         return self.out(self.block_high(torch.cat([_twice(x), skip_high], dim=1)))
 
+    def set_classes(self, classes: Mapping[int, str]) -> None:
+        """Gives a head that predicts classes those of the data, before it learns; others find objects of any class."""
+
     def loss(self, logits: Tensor, maps: Tensor) -> Tensor:
-        """The loss of each image: (B, C, 4s, 4s) both, maps nan where they do not count → (B,)"""
+        """The loss of each image: logits (B, C, 4s, 4s), targets (B, ., 4s, 4s), nan where they do not count → (B,)"""
         raise NotImplementedError
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The maps from 0 to 1 of their logits: (B, C, 4s, 4s) → the same shape"""
+        return logits.sigmoid()
 
 
 def _block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
