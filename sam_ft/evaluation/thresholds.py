@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -50,12 +51,14 @@ def find_options(
     images: of `choose_images` · tile: side in pixels, see `SegmentOptions`
     → the options, and {"head", "refined"}: the mSA without and with the decoder on up to `REFINED_IMAGES` of the images
     """
-    thresholds, _ = find_thresholds(maps_in_tiles(task, split, images, tile))
-    found = SegmentOptions(thresholds, tile)
-    tried = {"head": found, "refined": replace(found, refine=True)}
+    maps = maps_in_tiles(task, split, images, tile)
+    thresholds, _ = find_thresholds(maps)
+    options = SegmentOptions(thresholds, tile, refine=True)
     some = images[:: -(-len(images) // REFINED_IMAGES)]
-    scores = {name: evaluate_head(task, split, options, some, name)["msa"] for name, options in tried.items()}
-    return tried["refined" if scores["refined"] > scores["head"] else "head"], scores
+    names = {split.names[index] for index in some}
+    head = score_maps([image for image in maps if image.name in names], thresholds)
+    refined = evaluate_head(task, split, options, some, "refined")["msa"]
+    return replace(options, refine=refined > head), {"head": head, "refined": refined}
 
 
 @torch.no_grad()
@@ -78,12 +81,13 @@ def find_thresholds(images: Sequence[ImageMaps]) -> tuple[WatershedThresholds, f
 
     → the thresholds, the same on all processes, and that mSA
     """
+    return search_thresholds(partial(score_maps, images), WatershedThresholds())
 
-    def score(thresholds: WatershedThresholds) -> float:
-        accuracy = SegmentationAccuracy()
-        for image in images:
-            found = compress_ids(segment_maps(image.maps, thresholds)).rles()
-            accuracy.update(image.name, found, image.gt, image.ignore)
-        return accuracy.compute()["msa"]
 
-    return search_thresholds(score, WatershedThresholds())
+def score_maps(images: Sequence[ImageMaps], thresholds: WatershedThresholds) -> float:
+    """The mSA of the objects in the maps of all processes."""
+    accuracy = SegmentationAccuracy()
+    for image in images:
+        found = compress_ids(segment_maps(image.maps, thresholds)).rles()
+        accuracy.update(image.name, found, image.gt, image.ignore)
+    return accuracy.compute()["msa"]

@@ -22,9 +22,9 @@ class WatershedThresholds:
     """
 
     foreground: float = 0.5
-    height: float = 0.1
+    height: float = 0.15
     smoothing: float = 1.0
-    min_area: int = 10
+    min_area: int = 20
 
 
 def segment_maps(maps: NDArray[np.float32], thresholds: WatershedThresholds) -> NDArray[np.int32]:
