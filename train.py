@@ -6,7 +6,6 @@ torchrun --standalone --nproc-per-node=2 train.py data=folder data.root=/path/to
 
 import sam_ft  # noqa: F401, I001  first: it refuses an old Python in one line
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,17 +26,10 @@ from sam_ft.data.map_targets import head_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
 from sam_ft.data.splits import open_splits, survey_splits, tile_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts, head_scorer
-from sam_ft.evaluation.segmented import (
-    evaluate_classes,
-    evaluate_head,
-    evaluate_majority,
-    evaluate_otsu,
-    majority_channel,
-)
-from sam_ft.evaluation.thresholds import choose_images, find_options
+from sam_ft.evaluation.head_scores import score_head
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
-from sam_ft.models.heads import InstanceHead, SemanticHead
+from sam_ft.models.heads import SemanticHead
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import best_weights, read_on_all, save_partial_weights
@@ -195,26 +187,12 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                     save_best(cfg, model, best_path, state, tile)
             report.log_mix(state, scored_mixes)
 
-        # How to find objects with the best weights, by training images: validation images choose nothing.
-        if isinstance(head, InstanceHead) and state.best_epoch and not read_on_all(best_path)[1].get("thresholds"):
-            images = choose_images(splits.train, splits.train_images)
+        # How the head is used with the best weights, by training images: validation images choose nothing.
+        if head is not None and state.best_epoch and not read_on_all(best_path)[1].get("head_scores"):
             with best_weights(model, best_path):
-                options, state.refinement = find_options(task, splits.train, images, tile)
-                state.segment, state.instances = asdict(options), evaluate_head(task, splits.val, options)
-            state.baseline = state.baseline or evaluate_otsu(splits.val)
-            report.log_segment(state, len(images), len(splits.train_images))
+                state.segment, state.head_scores, state.baseline = score_head(task, splits, tile)
+            report.log_head(state)
             if distributed.is_main():  # the state first, as above
-                state.save(last_path, model, optimizer, ema)
-            with best_weights(model, best_path):
-                save_best(cfg, model, best_path, state, tile)
-        # The same scores of a semantic head, which has nothing to choose, beside the class of most training pixels.
-        if isinstance(head, SemanticHead) and state.best_epoch and "majority" not in read_on_all(best_path)[1]:
-            state.segment = {"majority": majority_channel(head, splits.train, splits.train_images)}
-            state.baseline = evaluate_majority(head, splits.val, state.segment["majority"])
-            with best_weights(model, best_path):
-                state.instances = evaluate_classes(task, splits.val, tile)
-            report.log_classes(state)
-            if distributed.is_main():
                 state.save(last_path, model, optimizer, ema)
             with best_weights(model, best_path):
                 save_best(cfg, model, best_path, state, tile)
@@ -226,7 +204,7 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState, tile: 
     """Writes the partial checkpoint of the best weights so far: what learns, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
-        names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "instances")
+        names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "head_scores")
         scores = {name: getattr(state, name) for name in names}
         save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **{"tile": tile, **state.segment})
 

@@ -152,19 +152,9 @@ class RunReport:
         scores = {f"{share:g}": found[monitor] for share, found in rows.items()}
         self._run_log.log(state.step, {"epoch": state.epoch, **_prefixed(f"mix_{monitor}", scores)})
 
-    def log_segment(self, state: TrainState, images: int, of_images: int) -> None:
-        """Logs the options that suit the head, and its scores with them beside those of the baseline."""
-        thresholds = ", ".join(f"{name} {value:g}" for name, value in state.segment["thresholds"].items())
-        log.info("thresholds of the head, by %d of %d training images: %s", images, of_images, thresholds)
-        alone, refined = state.refinement["head"], state.refinement["refined"]
-        used = "used" if state.segment["refine"] else "not used"
-        log.info("mSA there: head alone %.4f, its boxes given to the mask decoder %.4f (%s)", alone, refined, used)
-        scores = {**_prefixed("head", state.instances), **_prefixed("otsu", state.baseline)}
-        self._run_log.log(state.step, {"epoch": state.epoch, **scores})
-
-    def log_classes(self, state: TrainState) -> None:
-        """Logs the scores of a semantic head beside those of the baseline."""
-        scores = {**_prefixed("head", state.instances), **_prefixed("majority", state.baseline)}
+    def log_head(self, state: TrainState) -> None:
+        """Logs the scores of a head on whole images beside those of the baseline."""
+        scores = {**_prefixed("head", state.head_scores), **_prefixed("baseline", state.baseline)}
         self._run_log.log(state.step, {"epoch": state.epoch, **scores})
 
     def finish(self, state: TrainState, weights: Path) -> None:

@@ -25,8 +25,8 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path, class_names
         for which in ("zero_shot", "best")
     )
     tables = [score_table(before, after)]
-    if progress.get("instances"):
-        tables.append(head_table(progress["baseline"], progress["instances"], class_names))
+    if progress.get("head_scores"):
+        tables.append(head_table(progress["baseline"], progress["head_scores"], class_names))
     if progress.get("zero_shot_classes"):
         tables.append(group_table({"class": progress["zero_shot_classes"]}, {"class": progress["best_classes"]}))
     mix = progress.get("mix")

@@ -29,9 +29,7 @@ class TrainState:
     mix: share of `mix_epoch` in the weights of `best`, the rest being zero-shot; None: they are no mix
     mix_epoch: the best epoch, or the last one if none has beaten zero-shot, once it was mixed, better or not
     unmixed: scores of the best epoch, once it was mixed, and those of its classes
-    segment: `SegmentOptions` for the head of the best weights, found at the end; empty before, and without a head
-    refinement: mSA of training images without and with the decoder, see `find_options`
-    instances: scores of what that head finds with these options · baseline: without learning, see `evaluate_otsu`
+    segment, head_scores, baseline: of a head with the best weights, found at the end, see `HeadScores`; empty before
     """
 
     total_steps: int
@@ -48,8 +46,7 @@ class TrainState:
     unmixed: Scores = field(default_factory=dict)
     unmixed_classes: ClassScores = field(default_factory=dict)
     segment: dict[str, Any] = field(default_factory=dict)
-    refinement: Scores = field(default_factory=dict)
-    instances: Scores = field(default_factory=dict)
+    head_scores: Scores = field(default_factory=dict)
     baseline: Scores = field(default_factory=dict)
 
     @classmethod
@@ -76,7 +73,7 @@ class TrainState:
         if improved:
             self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch
             self._forget_mix()
-            self.segment, self.refinement, self.instances = {}, {}, {}
+            self.segment, self.head_scores, self.baseline = {}, {}, {}
         return improved
 
     @property

@@ -43,8 +43,8 @@ def test_the_epoch_of_the_best_head_is_kept_with_options_by_training_images(head
     options = SegmentOptions.from_notes(metadata)
     assert asdict(options).items() <= metadata.items()
     last = rows(headed)[-1]
-    assert last["head/msa"] == metadata["instances"]["msa"]
-    assert 0 < last["otsu/msa"] < 1
+    assert last["head/msa"] == metadata["head_scores"]["msa"]
+    assert 0 < last["baseline/msa"] < 1
 
 
 def test_a_start_after_the_end_searches_nothing_and_one_before_finds_the_same(
@@ -60,7 +60,11 @@ def test_a_start_after_the_end_searches_nothing_and_one_before_finds_the_same(
     monkeypatch.setattr("sam_ft.training.state.save_training_state", save_training_state)
     # As if the run had been killed after its state was written, and before its options were.
     tensors, metadata = read_tensors(again / BEST)
-    kept = {key: value for key, value in metadata.items() if key not in ("thresholds", "refine", "format_version")}
+    kept = {
+        key: value
+        for key, value in metadata.items()
+        if key not in ("thresholds", "refine", "head_scores", "format_version")
+    }
     write_tensors(again / BEST, tensors, kept)
     assert cli("train.py", *command).code == 0
     (tensors, found), (expected, options) = (read_tensors(path / BEST) for path in (again, headed))
@@ -81,7 +85,7 @@ def test_a_run_in_tiles_is_scored_on_them_and_its_head_on_whole_images(blobs, tm
     scores = json.loads((tmp_path / "e/scores.json").read_text())
     best = metadata["best"]["iou"]
     assert scores["tuned"]["iou"] == pytest.approx(best, abs=1e-6)
-    assert scores["auto"]["head"]["msa"] == metadata["instances"]["msa"]
+    assert scores["auto"]["head"]["msa"] == metadata["head_scores"]["msa"]
 
 
 def test_an_evaluation_scores_what_predict_finds(headed, tmp_path, cli):
@@ -90,7 +94,7 @@ def test_an_evaluation_scores_what_predict_finds(headed, tmp_path, cli):
     scores = json.loads((tmp_path / "scores.json").read_text())["auto"]
     last = rows(headed)[-1]
     assert scores["head"]["msa"] == pytest.approx(last["head/msa"], abs=1e-6)
-    assert scores["baseline"]["msa"] == pytest.approx(last["otsu/msa"], abs=1e-6)
+    assert scores["baseline"]["msa"] == pytest.approx(last["baseline/msa"], abs=1e-6)
 
 
 def test_an_evaluation_without_a_head_is_refused(messages, run, cli):

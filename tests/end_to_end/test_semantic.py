@@ -54,10 +54,10 @@ def test_a_table_has_the_iou_of_each_class_beside_the_majority_class(trained):
     for name in ("background", *CLASSES):
         line = next(line for line in out.splitlines() if line.strip().startswith(f"IoU {name} "))
         assert [float(cell) for cell in line.split("|")[1:3]] == pytest.approx(
-            [last[f"majority/class_iou/{name}"], last[f"head/class_iou/{name}"]], abs=1e-4
+            [last[f"baseline/class_iou/{name}"], last[f"head/class_iou/{name}"]], abs=1e-4
         )
-        assert last[f"head/class_iou/{name}"] > last[f"majority/class_iou/{name}"]
-    assert last["head/miou"] > 0.6 > last["majority/miou"]
+        assert last[f"head/class_iou/{name}"] > last[f"baseline/class_iou/{name}"]
+    assert last["head/miou"] > 0.6 > last["baseline/miou"]
     assert "no better" not in out
 
 
@@ -93,8 +93,8 @@ def test_an_evaluation_scores_the_classes_that_predict_writes(trained, shapes, t
     assert "IoU square" in done.out
     scores = json.loads((tmp_path / "scores.json").read_text())["auto"]
     last = rows(trained[0])[-1]
-    for which, prefix in (("head", "head"), ("baseline", "majority")):
-        assert scores[which] == pytest.approx({name: last[f"{prefix}/{name}"] for name in scores[which]}, abs=1e-6)
+    for which in ("head", "baseline"):
+        assert scores[which] == pytest.approx({name: last[f"{which}/{name}"] for name in scores[which]}, abs=1e-6)
 
 
 def test_the_files_of_predict_have_the_classes(trained, shapes, tmp_path, cli):
@@ -143,8 +143,8 @@ def test_a_whole_mask_is_one_object_an_image(shapes, tmp_path, cli, tile):
     metadata = read_tensors(directory / BEST)[1]
     assert metadata["semantic_head"] == {"classes": {}, "components": False, "min_area": 16}
     last = rows(directory)[-1]
-    assert last["head/class_iou/object"] > 0.6 > last["majority/class_iou/object"] == 0
-    assert last["head/miou"] > last["majority/miou"] > 0.3
+    assert last["head/class_iou/object"] > 0.6 > last["baseline/class_iou/object"] == 0
+    assert last["head/miou"] > last["baseline/miou"] > 0.3
     predictor = Predictor.from_run(directory)
     masks, _, labels = predictor.segment(shapes / "images/shapes_11.png")
     assert (len(masks), labels.tolist(), dict(predictor.classes)) == (1, [1], {1: "object"})

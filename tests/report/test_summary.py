@@ -62,7 +62,7 @@ def with_head(best_epoch=3, msa=0.4):
         "best_epoch": best_epoch,
         "zero_shot": {**SCORES, **found, "msa": 0.0},
         "best": {**BETTER, **found, "msa": 0.3},
-        "instances": {**found, "msa": msa} if best_epoch else {},
+        "head_scores": {**found, "msa": msa} if best_epoch else {},
         "baseline": {**found, "msa": 0.375} if best_epoch else {},
     }
 
