@@ -7,7 +7,7 @@
 Run from the root of the repository on a machine that does nothing else. The reference packages come with
 `pip install -e ".[test]"`. Every script prints Markdown on stdout and its progress on stderr.
 
-In all tables but those of adapt and predict a ratio is the reference's time divided by ours, so above 1 ours is faster, with the
-lowest and the highest ratio of the rounds in brackets. Ratios hold on other machines roughly; columns marked "this
-run" do not.
+In all tables but those of adapt and predict a ratio is the reference's time divided by ours, so above 1 ours is
+faster, with the lowest and the highest ratio of the rounds in brackets. Ratios hold on other machines roughly; columns
+marked "this run" do not.
 """
