@@ -50,9 +50,9 @@ LiteMedSAM with a head, tiles of {IMAGE_SIDE} px, maps and watershed as in predi
 - *memory*: of the process with the model → at most while the image was segmented.
 """
 MEMORY = f"""
-`predict.py run=... images=FILE tile={LARGE_TILE} save=[labels]` in a process of its own, on a TIFF of tiles of
-{WRITTEN_TILE} px compressed with zlib, and discs of twice the size. *memory*: resident before → at most. A PNG is
-decoded as a whole, up to {DECODE_LIMIT / 1e9:.1f} GB: {DECODE_LIMIT**0.5:,.0f} px a side in gray of 8 bits,
+`predict.py run=... images=FILE tile={LARGE_TILE} refine=null save=[labels]` in a process of its own, on a TIFF of
+tiles of {WRITTEN_TILE} px compressed with zlib, and discs of twice the size. *memory*: resident before → at most. A PNG
+is decoded as a whole, up to {DECODE_LIMIT / 1e9:.1f} GB: {DECODE_LIMIT**0.5:,.0f} px a side in gray of 8 bits,
 {(DECODE_LIMIT / COLORS) ** 0.5:,.0f} px in color, {(DECODE_LIMIT / FLOATS_16_BIT) ** 0.5:,.0f} px with 16 bits; larger
 ones are refused before the first is read.
 """
@@ -92,13 +92,13 @@ def main() -> None:
 def train_run(folder: Path) -> Path:
     """The directory of a run with LiteMedSAM's published weights, whose head finds discs."""
     # The image to validate on is small: its objects all go through the decoder.
-    for split, count, side in (("train", 8, IMAGE_SIDE), ("val", 1, 4 * CELL)):
+    for split, count, side in (("train", 4, IMAGE_SIDE), ("val", 1, 4 * CELL)):
         for number in range(count):
             window = (slice(number * 960, number * 960 + side), slice(0, side))
             save_pair(folder / "discs" / split, f"discs_{number}", draw_discs(*window, CELL), disc_ids(*window, CELL))
     own = [f"data.root={folder / 'discs'}", "data.objects=instances", "head=instances", "model=lite_medsam"]
     weights = jobs.weights_of("lite_medsam", folder)
-    steps = ["epochs=12", "batch_size=2", "max_objects_per_image=1", "monitor=msa", "workers=0"]
+    steps = ["epochs=8", "batch_size=1", "max_objects_per_image=1", "monitor=msa", "workers=0"]
     jobs.train([*own, f"model.checkpoint={weights}", *steps], folder / "run", folder / "home")
     return folder / "run"
 
@@ -140,7 +140,7 @@ def memory(options: argparse.Namespace, folder: Path, run: Path) -> tuple[list[d
     overrides = [f"run={run}", f"images={path}", f"output={folder / 'predictions'}", f"tile={LARGE_TILE}"]
     say(f"{side} px: predict.py")
     with Side(Script, ours=True) as script:
-        answer = script.ask("predict", [*overrides, "save=[labels]"])
+        answer = script.ask("predict", [*overrides, "refine=null", "save=[labels]"])
     row = {
         "side": side,
         "megapixels": f"{side**2 / 1e6:.0f}",
@@ -290,7 +290,8 @@ def draw_discs(rows: slice, columns: slice, cell: int) -> NDArray[np.uint8]:
 def disc_ids(rows: slice, columns: slice, cell: int) -> NDArray[np.uint16]:
     """The discs of this window, numbered from 1."""
     in_disc, _, y, x = discs(rows, columns, cell)
-    numbers = np.where(in_disc, 1 + y // cell * 10**5 + x // cell, 0)
+    row, column = (axis.astype(np.int64) // cell for axis in (y, x))
+    numbers = np.where(in_disc, 1 + row * 10**5 + column, 0)
     return np.unique(np.append(0, numbers), return_inverse=True)[1][1:].reshape(numbers.shape).astype(np.uint16)
 
 
