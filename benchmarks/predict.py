@@ -38,7 +38,7 @@ IMAGE_SIDE, CELL = 512, 48  # training images, with a disc in each cell
 UNET_TILE, UNET_WIDTHS, UNET_STEPS = 256, (32, 64, 128), 60
 WRITTEN_TILE = 512  # of the TIFF files
 LARGE_TILE = 1024  # of the large image, whose discs are as much larger
-FLOATS_16_BIT, COLORS = 20, 4  # bytes of a pixel while a PNG of 16 bits, or one in color, is decoded
+DEEP, COLORS = 20, 4  # bytes of a pixel while a PNG of 16 bits, or one in color, is decoded
 
 GROWTH = f"""
 One image of each side, a TIFF with about {1e6 / CELL**2:.0f} bright discs a megapixel on a smooth background,
@@ -53,8 +53,8 @@ MEMORY = f"""
 `predict.py run=... images=FILE tile={LARGE_TILE} refine=null save=[labels]` in a process of its own, on a TIFF of
 tiles of {WRITTEN_TILE} px compressed with zlib, and discs of twice the size. *memory*: resident before → at most. A PNG
 is decoded as a whole, up to {DECODE_LIMIT / 1e9:.1f} GB: {DECODE_LIMIT**0.5:,.0f} px a side in gray of 8 bits,
-{(DECODE_LIMIT / COLORS) ** 0.5:,.0f} px in color, {(DECODE_LIMIT / FLOATS_16_BIT) ** 0.5:,.0f} px with 16 bits; larger
-ones are refused before the first is read.
+{(DECODE_LIMIT / COLORS) ** 0.5:,.0f} px in color, {(DECODE_LIMIT / DEEP) ** 0.5:,.0f} px with 16 bits; larger ones
+are refused.
 """
 WAYS = """
 One image of 512 px with {objects} discs, in memory; each way in the same process, in turn, after a round of warming up.
