@@ -21,6 +21,7 @@ from sam_ft.cli.logs import log_to
 from sam_ft.cli.prediction_plan import (
     ImageFile,
     PredictionPlan,
+    lock_output,
     plan_prediction,
     record_settings,
     report_bad_images,
@@ -51,7 +52,9 @@ def run(cfg: DictConfig) -> int:
     """Predicts, and returns the number of images that have results."""
     with log_to():
         try:
-            return predict(cfg, plan_prediction(cfg))
+            plan = plan_prediction(cfg)
+            with lock_output(plan.output):
+                return predict(cfg, plan)
         except KeyboardInterrupt as stop:
             stop.args = ("go on with the images that have no results yet",)
             raise

@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.harness import ROOT, say
 
-NAMES = ("encoder", "decoder", "epoch", "overhead", "adapt", "scale")
+NAMES = ("encoder", "decoder", "epoch", "overhead", "adapt", "scale", "predict")
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 HEAD = """# Measured
 

@@ -5,11 +5,13 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from sam_ft.cli.evaluation_plan import make_output_folder
@@ -20,6 +22,7 @@ from sam_ft.data.sources.pairing import SUFFIXES
 from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
 from sam_ft.data.tiled import SMALLEST_TILE
 from sam_ft.types import OBJECT
+from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import as_json, atomic_path, sha256
 from sam_ft.utils.precision import PRECISIONS
@@ -151,12 +154,33 @@ def check_output(output: Path, images: Sequence[ImageFile]) -> None:
             raise ConfigError(f"output={output}: holds the image {image.file}; choose a folder without images to read")
 
 
-def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
-    """Makes the output folder and writes the settings into it, so that no results of others are mixed with these.
+@contextmanager
+def lock_output(output: Path) -> Iterator[None]:
+    """Makes the output folder, and locks it against other commands; the processes of one share it.
 
-    Raises: ConfigError when it holds results of other settings, unless `overwrite`, or cannot be written.
+    Raises: ConfigError when another command writes into it, or it cannot be written.
     """
-    make_output_folder(output)
+    lock = FileLock(output / ".lock", timeout=0)
+
+    def prepare() -> None:
+        make_output_folder(output)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ConfigError(f"output={output}: another predict is writing to it; choose another output=") from None
+
+    try:
+        distributed.broadcast_from_main(prepare)
+        yield
+    finally:
+        lock.release()
+
+
+def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    """Writes the settings into the output folder, so that no results of others are mixed with these.
+
+    Raises: ConfigError when it holds results of other settings, unless `overwrite`.
+    """
     path = output / SETTINGS
     settings = json.loads(as_json(settings))
     before = json.loads(path.read_text()) if path.is_file() else None

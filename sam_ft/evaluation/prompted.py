@@ -1,5 +1,6 @@
 """Masks of objects in an image of any size from their prompts, each decoded in the tile that shows it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from sam_ft.types import Batch, Features, Prompts, Size
 from sam_ft.utils.cpu_kernels import areas
 from sam_ft.utils.geometry import fit_boxes, masks_to_boxes, resized_size
 from sam_ft.utils.tiles import TileGrid, Window
+
+AROUND = 1.5  # longer sides of an object that no tile shows whole: the side of the window in which it is decoded
+PIXELS_PER_PASS = 2**25  # of masks in the frame of the image, held a few times over
 
 
 class DecodedObject(NamedTuple):
@@ -46,27 +50,26 @@ def decode_prompts(
     extremes: Tensor | None = None,
     encoded: EncodedImage | None = None,
 ) -> Iterator[DecodedObject]:
-    """Decodes N prompts, each in the tile that shows it whole; those that no tile does, in the whole image.
+    """Decodes N prompts, each in the tile that shows it whole; those that no tile does, each in a window around it.
 
     prompts: boxes, or points with labels, or both, in pixels of the image
     extremes: (2,) of the tiles, see `Sample.extremes` · encoded: the image, if it has one tile and was encoded before
     → tile by tile; objects whose mask is empty are left out
     """
-    windows, whole = list(grid), len(grid)
+    windows = list(grid)
     extents = _extents(prompts)
     places = torch.from_numpy(grid.best_tiles(extents.numpy()))
     if len(grid) > 1:
         shown = torch.tensor([[c.start, r.start, c.stop, r.stop] for r, c in windows])[places]
         inside = fit_boxes(extents, [image.size] * len(extents)) if len(extents) else extents
         outside = (inside[:, :2] < shown[:, :2]).any(1) | (inside[:, 2:] > shown[:, 2:]).any(1)
-        places[outside] = whole
-        windows.append((slice(0, image.size[0]), slice(0, image.size[1])))
+        for position in torch.nonzero(outside).flatten().tolist():
+            places[position] = len(windows)
+            windows.append(_window_around(inside[position].tolist(), image.size, grid.tile))
     for place in places.unique().tolist():
         members = torch.nonzero(places == place).flatten()
-        if encoded is None or len(grid) > 1:
-            own = encode_window(task, image, windows[place], None if place == whole else extremes)
-        else:
-            own = encoded
+        own = encoded if len(grid) == 1 else None
+        own = own or encode_window(task, image, windows[place], extremes)
         yield from _decode_window(task, own, windows[place], prompts, members)
 
 
@@ -113,7 +116,8 @@ def _decode_window(
     rows, columns = window
     size = (rows.stop - rows.start, columns.stop - columns.start)
     origin = torch.tensor([columns.start, rows.start])
-    for part in members.split(task.chunks.predict(size)):
+    chunk = min(task.chunks.predict(size), max(1, PIXELS_PER_PASS // (size[0] * size[1])))
+    for part in members.split(chunk):
         own = Prompts(
             boxes=None if prompts.boxes is None else prompts.boxes[part] - origin.repeat(2),
             points=None if prompts.points is None else prompts.points[part] - origin,
@@ -133,6 +137,18 @@ def _decode_window(
                 # A copy, so that the masks of the whole window are not kept.
                 crop = mask[y0:y1, x0:x1].copy()
                 yield DecodedObject(position, columns.start + x0, rows.start + y0, crop, score)
+
+
+def _window_around(box: Sequence[float], size: Size, tile: int) -> Window:
+    """A square around a box x0, y0, x1, y1, at least as large as a tile, moved into the image and cut off there."""
+    x0, y0, x1, y1 = box
+    side = max(tile, math.ceil(AROUND * max(x1 - x0, y1 - y0)))
+
+    def span(center: float, length: int) -> slice:
+        start = min(max(round(center - side / 2), 0), max(length - side, 0))
+        return slice(start, min(start + side, length))
+
+    return span((y0 + y1) / 2, size[0]), span((x0 + x1) / 2, size[1])
 
 
 def _extents(prompts: Prompts) -> Tensor:

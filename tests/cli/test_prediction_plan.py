@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from sam_ft.cli.prediction_plan import check_output, find_images, record_settings, result_names
+from sam_ft.cli.prediction_plan import check_output, find_images, lock_output, record_settings, result_names
 from sam_ft.utils.errors import ConfigError
 
 
@@ -73,3 +73,13 @@ def test_settings_are_recorded_once_and_replaced_only_on_request(tmp_path):
         record_settings(tmp_path / "out", {"tile": 6, "thresholds": {"center": 0.5}}, overwrite=False)
     record_settings(tmp_path / "out", {"tile": 6}, overwrite=True)
     assert json.loads(path.read_text()) == {"tile": 6}
+
+
+def test_one_command_at_a_time_writes_into_a_folder(messages, tmp_path):
+    with lock_output(tmp_path / "out"):
+        with messages.raises(ConfigError, tmp_path / "out"), lock_output(tmp_path / "out"):
+            pass
+        with lock_output(tmp_path / "other"):
+            pass
+    with lock_output(tmp_path / "out"):
+        pass

@@ -7,6 +7,7 @@ from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.evaluation.prompted import decode_prompts
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prompts
+from sam_ft.utils.geometry import masks_to_boxes
 from sam_ft.utils.tiles import TileGrid
 from tests.evaluation.test_tiled_maps import smooth_image
 from tests.support.tiny import tiny_sam
@@ -41,7 +42,7 @@ def test_in_one_tile_the_masks_are_those_of_the_predictor(prompts):
         assert not mask.any() or pred_iou[position] == pytest.approx(scores[position, 0])
 
 
-def test_an_object_is_decoded_in_the_tile_that_shows_it_and_a_larger_one_in_the_whole_image():
+def test_an_object_is_decoded_in_the_tile_that_shows_it_and_a_larger_one_in_a_window_around_it():
     masks, _ = decoded(Prompts(boxes=BOXES), tile=64)
     predictor = Predictor(tiny_sam())
     rows, columns = list(TileGrid(IMAGE.shape[:2], 64))[-1]
@@ -50,9 +51,33 @@ def test_an_object_is_decoded_in_the_tile_that_shows_it_and_a_larger_one_in_the_
     expected[rows, columns] = predictor.predict(IMAGE[rows, columns].copy(), boxes=[BOXES[1].numpy() - origin])[0][0, 0]
     assert expected.any()
     assert np.array_equal(masks[1], expected)
+    # 1.5 times as wide as the box, which is the whole image here
     whole = predictor.predict(IMAGE, boxes=BOXES[2:].numpy())[0][0, 0]
     assert whole.any()
     assert np.array_equal(masks[2], whole)
+
+
+def test_the_window_of_an_object_larger_than_a_tile_depends_on_the_object_and_not_on_the_image():
+    image, box = smooth_image(90, 400), np.array([250.0, 20, 310, 40])
+    masks, _ = decoded(Prompts(boxes=torch.from_numpy(box).float()[None]), tile=40, image=image)
+    window = slice(235, 325)  # 1.5 x 60 px around the center of the box at x = 280
+    expected = np.zeros(image.shape[:2], bool)
+    own = image[:, window].copy()
+    expected[:, window] = Predictor(tiny_sam()).predict(own, boxes=[box - (235, 0, 235, 0)])[0][0, 0]
+    assert expected.any()
+    assert np.array_equal(masks[0], expected)
+
+
+def test_few_masks_of_a_large_window_are_made_at_a_time(monkeypatch):
+    expected, _ = decoded(Prompts(boxes=BOXES.repeat(3, 1)), tile=130)
+    sizes = []
+    monkeypatch.setattr("sam_ft.evaluation.prompted.PIXELS_PER_PASS", 2 * IMAGE.shape[0] * IMAGE.shape[1])
+    monkeypatch.setattr(
+        "sam_ft.evaluation.prompted.masks_to_boxes", lambda masks: sizes.append(len(masks)) or masks_to_boxes(masks)
+    )
+    masks, _ = decoded(Prompts(boxes=BOXES.repeat(3, 1)), tile=130)
+    assert sizes == [2, 2, 2, 2, 1]
+    assert all(np.array_equal(masks[position], mask) for position, mask in expected.items())
 
 
 def test_a_single_point_takes_the_best_of_three_masks():
