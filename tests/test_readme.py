@@ -141,7 +141,7 @@ def check_values(text, is_name):
     """
     cfg = OmegaConf.create(text)
     assert is_name or not OmegaConf.missing_keys(cfg)
-    for name, node in OmegaConf.to_container(cfg, resolve=False).items():
+    for name, node in OmegaConf.to_container(cfg, resolve=True).items():
         check_signature(node, {"model": None} if name == "optimizer" else {}, name)
     for name in ("train_prompt", "eval_prompt", "train_transform", "loss", "metric", "schedule", "cache"):
         if cfg.get(name) and "_target_" in cfg[name]:

@@ -22,7 +22,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
 
-LEAST_HALO = 256  # pixels round a block of a large image
+LEAST_HALO, LEAST_BLOCK = 256, 1024  # pixels of a large image: a block and around it
 ONE_BLOCK = 2**24  # pixels of an image whose maps are held as a whole: 200 MB, three times over
 
 
@@ -67,9 +67,8 @@ def segment_image(
         masks, scores = compress_ids(ids), object_scores(ids, maps[0])
     else:
         halo = max(grid.tile, LEAST_HALO)  # training saw no larger objects than a tile
-        masks, scores = compress_found(
-            segment_bands(bands, image.size, options.thresholds, halo, max(1024, halo)), image.size
-        )
+        objects = segment_bands(bands, image.size, options.thresholds, halo, block=max(LEAST_BLOCK, 2 * halo))
+        masks, scores = compress_found(objects, image.size)
     if options.refine:
         whole = encoded[0] if encoded else None
         return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, whole)

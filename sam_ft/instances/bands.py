@@ -18,7 +18,7 @@ from sam_ft.types import Size
 
 
 def segment_bands(
-    bands: Iterable[NDArray[np.float32]], size: Size, thresholds: WatershedThresholds, halo: int, block: int = 1024
+    bands: Iterable[NDArray[np.float32]], size: Size, thresholds: WatershedThresholds, halo: int, block: int
 ) -> Iterator[FoundObject]:
     """Separates the foreground into objects as `segment_maps` does, block by block.
 
