@@ -1,7 +1,9 @@
 """Draws validation images of a run in five columns: image, box prompts, zero-shot masks, tuned masks, ground truth.
 
     python -m benchmarks.gallery outputs/nuclei docs/nuclei.png --images NAME NAME NAME
+    python -m benchmarks.gallery outputs/nuclei_head docs/found.png --without-prompts --images NAME NAME NAME
 
+With --without-prompts in three: image, the objects that the head finds, ground truth.
 Drawn is the square of CUT pixels that holds the most objects; scores are those of the whole image. Without --images the
 facts by which to choose are printed for every validation image, and nothing is drawn.
 """
@@ -18,6 +20,9 @@ from sam_ft import Predictor
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.data.splits import open_split
+from sam_ft.evaluation.segmented import pixels
+from sam_ft.metrics.average_precision import encode_masks
+from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.report.pictures import draw_masks, draw_prompts, stretch_contrast
 from sam_ft.types import Prompts, Sample, Size, dense
 from sam_ft.utils.geometry import masks_to_boxes
@@ -32,15 +37,26 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the directory of a finished run")
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--images", nargs="+", metavar="NAME", help="of validation images, in the order of the rows")
+    parser.add_argument("--without-prompts", action="store_true", help="draw what the head of the run finds")
     chosen = parser.parse_args()
     cfg = load_run(chosen.run, ("data", "model")).cfg
     split = open_split(build(cfg.data), "val")
-    predictors = {"zero-shot": Predictor(build(cfg.model)), "tuned": Predictor.from_run(chosen.run)}
+    tuned = Predictor.from_run(chosen.run)
+    predictors = (
+        {"tuned": tuned} if chosen.without_prompts else {"zero-shot": Predictor(build(cfg.model)), "tuned": tuned}
+    )
     rows, facts = [], []
     for name in chosen.images or split.names:
         sample = split[split.names.index(name)]
         gt = dense(sample.masks)
         boxes = masks_to_boxes(gt)
+        if chosen.without_prompts:
+            found, score = find(tuned, sample)
+            rows.append(
+                draw_row(sample.image, boxes, {f"found, mSA {score:.2f}": found, "ground truth": gt}, prompts=False)
+            )
+            facts.append({"image": sample.name, "objects": len(gt), "found": len(found), "mSA": f"{score:.3f}"})
+            continue
         masks = {title: predict(predictor, sample, boxes) for title, predictor in predictors.items()}
         scores = {title: iou(predicted, gt).mean().item() for title, predicted in masks.items()}
         overlaps = {title: overlap_share(predicted) for title, predicted in masks.items()}
@@ -64,6 +80,14 @@ def predict(predictor: Predictor, sample: Sample, boxes: Tensor) -> Tensor:
     return torch.from_numpy(masks[:, 0])
 
 
+def find(predictor: Predictor, sample: Sample) -> tuple[Tensor, float]:
+    """(N, H, W) bool, the objects that the head finds, and their segmentation accuracy."""
+    masks = torch.from_numpy(predictor.segment(pixels(sample))[0])
+    accuracy = SegmentationAccuracy()
+    accuracy.update(sample.name, encode_masks(masks), encode_masks(dense(sample.masks)), sample.ignore)
+    return masks, accuracy.compute()["msa"]
+
+
 def iou(predicted: Tensor, gt: Tensor) -> Tensor:
     """(N,) of each object with its own ground truth."""
     return (predicted & gt).flatten(1).sum(1) / (predicted | gt).flatten(1).sum(1)
@@ -84,18 +108,18 @@ def densest_cut(boxes: Tensor, size: Size) -> tuple[slice, slice]:
     return slice(y, y + CUT), slice(x, x + CUT)
 
 
-def draw_row(image: Tensor, boxes: Tensor, masks: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """The five panels of an image, each a title and (3, TIMES * CUT, TIMES * CUT) uint8.
+def draw_row(image: Tensor, boxes: Tensor, masks: dict[str, Tensor], prompts: bool = True) -> list[tuple[str, Tensor]]:
+    """The panels of an image, each a title and (3, TIMES * CUT, TIMES * CUT) uint8.
 
-    image: (3, H, W) · boxes: (N, 4) · masks: (N, H, W) bool by title
+    image: (3, H, W) · boxes: (N, 4) · masks: (N, H, W) bool by title · prompts: whether one panel shows the boxes
     """
     rows, columns = densest_cut(boxes, (image.shape[1], image.shape[2]))
     cut = enlarge(stretch_contrast(image)[:, rows, columns])
     boxes = (boxes - torch.tensor([columns.start, rows.start] * 2)) * TIMES
     near = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < TIMES * CUT).all(1)
-    prompts = draw_prompts(cut, [(near.nonzero()[:, 0], Prompts(boxes=boxes[near]))])
+    boxed = draw_prompts(cut, [(near.nonzero()[:, 0], Prompts(boxes=boxes[near]))])
     drawn = [(title, draw_masks(cut, enlarge(shown[:, rows, columns]))) for title, shown in masks.items()]
-    return [("image", cut), ("box prompts", prompts), *drawn]
+    return [("image", cut), *([("box prompts", boxed)] if prompts else []), *drawn]
 
 
 def enlarge(picture: Tensor) -> Tensor:
