@@ -56,8 +56,8 @@ def find_small_objects(contents: SplitContents, split: str, input_side: int) -> 
         f"{small} of {len(contents.box_sides)} objects are under {SMALL_SIDE} pixels long in an input of {input_side}"
     )
     advice = (
-        "hardly any of their outline is left there: cut the images into tiles, or choose a model with a larger input "
-        "(1024 instead of 256) or a larger model.image_size"
+        "hardly any of their outline is left there: data.tile=auto cuts the images into tiles; or choose a model with "
+        "a larger input (1024 instead of 256) or a larger model.image_size"
     )
     return [Issue(split, "", problem, advice, "warning", "data set")]
 

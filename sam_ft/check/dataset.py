@@ -36,18 +36,21 @@ class CheckResult:
 def check_dataset(data, input_side: int) -> CheckResult:
     """Checks both splits of a data set, even where one of them cannot be opened.
 
-    input_side: of the model; objects are measured in its pixels
+    input_side: of the model; objects are measured in its pixels, in whole images or the tiles of data.tile
     """
+    tile = getattr(data, "tile", None)
     result = CheckResult(input_side)
     for name in ("train", "val"):
         contents, issues = open_usable_split(data, name)
         result.splits[name] = contents
         result.add(name, issues)
         if contents.split is not None:
-            result.add(name, read_split(contents, contents.split, name, input_side))
+            result.add(name, read_split(contents, contents.split, name, input_side, tile))
     # After both splits were read, even if one of them could not be opened.
     for name, contents in result.splits.items():
-        result.add(name, find_missing_objects(contents, name) + find_small_objects(contents, name, input_side))
+        result.add(name, find_missing_objects(contents, name))
+        if tile != "auto":  # which enlarges them
+            result.add(name, find_small_objects(contents, name, input_side))
         result.add(name, find_multi_component_masks(contents, name) + find_duplicates(contents, name))
     train, val = result.splits.values()
     for issue in find_absent_classes(train, val) + find_leaks(train, val):

@@ -72,10 +72,16 @@ def open_usable_split(data, name: str) -> tuple[SplitContents, list[Issue]]:
     return SplitContents(split), issues
 
 
-def read_split(contents: SplitContents, split: Split, name: str, input_side: int) -> list[Issue]:
-    """Reads all samples into `contents.samples`, and returns their issues."""
+def read_split(
+    contents: SplitContents, split: Split, name: str, input_side: int, tile: int | str | None = None
+) -> list[Issue]:
+    """Reads all samples into `contents.samples`, and returns their issues.
+
+    tile: side of the tiles in which the model sees the images; None or "auto" for whole ones
+    """
+    side = tile if isinstance(tile, int) else None
     with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter's lock
-        samples = pool.map(lambda index: _read_sample(split, index, input_side), range(len(split)))
+        samples = pool.map(lambda index: _read_sample(split, index, input_side, side), range(len(split)))
         contents.samples = list(tqdm(samples, f"{name}: reading", len(split), leave=False, disable=None))
     issues = [issue for sample in contents.samples for issue in sample.issues]
     # With on_bad=skip, training would leave these out as well: warnings then, and no errors.
@@ -96,12 +102,13 @@ def examine_sample(split: Split, index: int) -> tuple[Sample | None, list[Issue]
         return None, [_issue_of_text(error)]
 
 
-def _read_sample(split: Split, index: int, input_side: int) -> SampleContents:
+def _read_sample(split: Split, index: int, input_side: int, tile: int | None) -> SampleContents:
     sample, issues = examine_sample(split, index)
     if sample is None:
         return SampleContents(issues)
     # In the input frame, where the model sees them.
-    boxes = scale_boxes(boxes_of(sample), sample.size, resized_size(sample.size, input_side))
+    seen = sample.size if tile is None else (min(tile, sample.size[0]), min(tile, sample.size[1]))
+    boxes = scale_boxes(boxes_of(sample), seen, resized_size(seen, input_side))
     box_sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
     components: list[int] = []
     if (rules := getattr(split, "rules", None)) is not None and rules.objects == "whole":

@@ -93,9 +93,9 @@ class SegmentationMetrics:
         labels: (N,) int64 · ignore: (H, W) bool, pixels excluded from every score; no gt mask holds any of them
         click_ious: (N, R) IoU after each of R clicks of an interactive session; None without one
 
-        Returns (N,) tensors on the CPU, "area" in pixels as int64, all others float64: "iou", "dice", "precision" (0
-        for an empty prediction), "recall", "pred_iou", those of the extra metrics, and with clicks "iou_click_1" to
-        "iou_click_R", "NoC@85" and "NoC@90".
+        Returns (N,) tensors on the CPU, "area" and "predicted_area" in pixels as int64, all others float64: "iou",
+        "dice", "precision" (0 for an empty prediction), "recall", "pred_iou", those of the extra metrics, and with
+        clicks "iou_click_1" to "iou_click_R", "NoC@85" and "NoC@90".
         """
         # Only from the prediction: no gt mask holds ignored pixels.
         if ignore is not None:
@@ -121,7 +121,7 @@ class SegmentationMetrics:
             image = self._images.setdefault(name, {})
             for column, values in {"label": labels, **scores}.items():
                 image.setdefault(column, []).extend(values.tolist())
-        return scores
+        return scores | {"predicted_area": predicted_area}
 
     def compute(self, classes: Mapping[int, str] = {}) -> AggregatedScores:
         """The scores over all processes, independent of how images are distributed and of their order.

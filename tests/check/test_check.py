@@ -176,6 +176,9 @@ def test_sizes_are_counted_in_pixels_of_the_input(messages, tmp_path):
     assert not check_dataset(folder, 32).issues  # 10 and 14
     assert not check_dataset(folder, 19).issues  # 5.9 and 8.3: half of them is not most of them
     assert found.count("error") == 0
+    tiled = Folder(tmp_path, objects="instances", tile=16)  # 10 and 14 pixels again, as of the images themselves
+    assert check_dataset(tiled, 16).splits["train"].box_sides == [10, 14]
+    assert not check_dataset(Folder(tmp_path, objects="instances", tile="auto"), 16).issues
 
 
 def test_classes_are_counted_and_absent_ones_named(messages, tmp_path):

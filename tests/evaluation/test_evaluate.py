@@ -114,10 +114,13 @@ def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
     task, metric = PromptedSegmentation(pair[0]), SegmentationMetrics([BoundaryIou()])
     result = evaluate_prompts(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
     columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "pred_iou", "boundary_iou"]
+    columns.append("predicted_area")
     assert all(list(row) == columns for row in result.rows)
     assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
         (1, 2)
     ).tolist()
+    for row in result.rows:
+        assert row["predicted_area"] * row["precision"] == pytest.approx(row["area"] * row["recall"])
     for name in ("iou", "dice", "precision", "recall", "boundary_iou"):
         assert result.scores[name] == pytest.approx(np.mean([row[name] for row in result.rows]), abs=1e-12)
     disc = {"objects": 9, **{name: result.scores[name] for name in ("iou", "dice", "boundary_iou")}}
