@@ -18,8 +18,8 @@ from sam_ft.cli.config import build
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.logs import log_to
+from sam_ft.cli.image_files import ImageFile
 from sam_ft.cli.prediction_plan import (
-    ImageFile,
     PredictionPlan,
     lock_output,
     plan_prediction,

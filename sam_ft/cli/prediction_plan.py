@@ -1,24 +1,21 @@
 """The plan of a prediction: the run, the images and their names, and where the results go."""
 
-import glob
 import json
 import logging
-import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from sam_ft.cli.evaluation_plan import make_output_folder
+from sam_ft.cli.image_files import ImageFile, find_images, images_with_prompts
 from sam_ft.cli.runs import Run, load_run
 from sam_ft.cli.setting_checks import check_settings
-from sam_ft.data.sources.names import MAX_LISTED, join_names
-from sam_ft.data.sources.pairing import SUFFIXES
+from sam_ft.data.sources.names import MAX_LISTED
 from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
 from sam_ft.data.tiled import SMALLEST_TILE
 from sam_ft.types import OBJECT
@@ -31,14 +28,6 @@ from sam_ft.writers.formats import FORMATS, check_formats
 log = logging.getLogger("sam_ft")
 
 SETTINGS = "predict.json"  # in the output folder
-
-
-class ImageFile(NamedTuple):
-    """name: of the result files, unique; "a/b" lies in the folder a · file: path below the folder of images"""
-
-    name: str
-    file: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
     prompts = None
     if cfg.prompts != "auto":
         prompts = read_prompts(Path(cfg.prompts).expanduser())
-        images = _images_with_prompts(root, images, prompts)
+        images = images_with_prompts(root, images, prompts)
     output = run.directory / "predictions" / root.resolve().name if cfg.output is None else Path(cfg.output)
     output = output.expanduser()
     check_output(output, images)
@@ -109,41 +98,6 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
         prompts=prompts,
         classes=OBJECT if prompts is None else prompts.classes,
     )
-
-
-def find_images(pattern: str) -> tuple[Path, list[ImageFile]]:
-    """The folder above all images, and the images in order of their names.
-
-    pattern: a folder, of which the images directly inside count, a file, or a pattern with * ? [ ]
-
-    Raises: DataError when there are none.
-    """
-    given = Path(pattern).expanduser()
-    if given.is_dir():
-        root, paths = given, [path for path in given.iterdir() if _is_image(path)]
-        if not paths:
-            deeper = any(_is_image(path) for path in given.glob("*/*"))
-            advice = f"those in its folders are read with 'images=\"{given}/**/*\"'" if deeper else "choose another"
-            raise DataError(f"images={given}: the folder holds no images ({', '.join(SUFFIXES)}); {advice}")
-    elif given.is_file():  # whatever its suffix
-        root, paths = given.parent, [given]
-    else:
-        found = [Path(path) for path in glob.glob(str(given), recursive=True)]
-        paths = [path for path in found if _is_image(path)]
-        if not paths:
-            what = "no image matches this pattern" if glob.has_magic(str(given)) else "there is no such file or folder"
-            raise DataError(f"images={given}: {what}")
-        # The fixed part, and not what the files have in common: names stay when further files come.
-        root = next(folder for folder in given.parents if not glob.has_magic(str(folder)))
-    files = sorted(path.relative_to(root).as_posix() for path in paths)
-    return root, [ImageFile(name, file, root / file) for name, file in zip(result_names(files), files, strict=True)]
-
-
-def result_names(files: Sequence[str]) -> list[str]:
-    """The path of each file without its suffix; the whole path where that is not unique."""
-    choices = [dict.fromkeys((os.path.splitext(file)[0], file)) for file in files]
-    counts = Counter(choice for both in choices for choice in both)
-    return [next((one for one in both if counts[one] == 1), file) for both, file in zip(choices, files, strict=True)]
 
 
 def check_output(output: Path, images: Sequence[ImageFile]) -> None:
@@ -210,34 +164,6 @@ def settings_of(cfg: DictConfig, plan: PredictionPlan, options: Mapping[str, Any
         **options,
         "points_per_side": cfg.points_per_side,
     }
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _images_with_prompts(root: Path, images: list[ImageFile], prompts: PromptFile) -> list[ImageFile]:
-    found = {image: prompts.find(image.file) for image in images}
-    chosen = [image for image, name in found.items() if name is not None]
-    counts = Counter(name for name in found.values() if name is not None)
-    if twice := [name for name, count in counts.items() if count > 1]:
-        several = [image.file for image in chosen if found[image] == twice[0]]
-        raise DataError(
-            f"prompts={prompts.path}: {twice[0]} names several images ({join_names(several)}); write the "
-            f"path below {root}"
-        )
-    if not chosen:
-        raise DataError(
-            f"prompts={prompts.path}: names {next(iter(prompts.objects))}, but no image in {root} is called by one of "
-            f"its names; the first is {images[0].file}"
-        )
-    if without := len(images) - len(chosen):
-        log.info("%d of %d images have no prompts, and are left out", without, len(images))
-    if unused := [name for name in prompts.objects if name not in counts]:
-        log.warning(
-            "%s: %d files with prompts are not among the images: %s", prompts.path, len(unused), join_names(unused)
-        )
-    return chosen
 
 
 def report_bad_images(bad: Sequence[tuple[str, str]], total: int) -> None:

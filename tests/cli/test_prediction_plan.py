@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from sam_ft.cli.prediction_plan import check_output, find_images, lock_output, record_settings, result_names
+from sam_ft.cli.image_files import find_images, result_names
+from sam_ft.cli.prediction_plan import check_output, lock_output, record_settings
 from sam_ft.utils.errors import ConfigError
 
 
