@@ -17,12 +17,12 @@ from sam_ft.cli.runs import Run, load_run
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.data.sources.names import MAX_LISTED
 from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
-from sam_ft.data.tiled import SMALLEST_TILE
 from sam_ft.types import OBJECT
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import as_json, atomic_path, sha256
 from sam_ft.utils.precision import PRECISIONS
+from sam_ft.utils.tiles import check_tile
 from sam_ft.writers.formats import FORMATS, check_formats
 
 log = logging.getLogger("sam_ft")
@@ -70,8 +70,7 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
     check_settings(cfg, int, ("points_per_side",), least=1)
     check_settings(cfg, bool, ("overwrite", "debug"))
     check_settings(cfg, Sequence[str], ("save", "trust"))
-    if cfg.tile not in (None, "auto") and (type(cfg.tile) is not int or cfg.tile < SMALLEST_TILE):
-        raise ConfigError(f"tile={cfg.tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
+    check_tile("tile", cfg.tile)
     if cfg.refine not in (None, "auto", "decoder"):
         raise ConfigError(f"refine={cfg.refine} is not known; expected decoder, auto or null")
     check_formats(cfg.save)

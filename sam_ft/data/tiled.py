@@ -14,11 +14,9 @@ from sam_ft.data.mask_crops import crop_masks, select_masks, union_of_masks
 from sam_ft.data.sources.survey import Survey
 from sam_ft.data.transforms import boxes_of, resize_image
 from sam_ft.types import Sample, Size
-from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.geometry import resized_size
-from sam_ft.utils.tiles import TileGrid, Window, auto_tile
+from sam_ft.utils.tiles import TileGrid, Window, auto_tile, check_tile
 
-SMALLEST_TILE = 16  # px
 MARK = "@"  # between the name of an image and the place of a tile
 
 
@@ -135,9 +133,8 @@ def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int:
     """
     if tile is None:
         return max(max(image_size_of(split, index)) for index in range(len(split)))
-    if tile != "auto":
-        if type(tile) is not int or tile < SMALLEST_TILE:  # true is an int to Python
-            raise ConfigError(f"data.tile={tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
+    check_tile("data.tile", tile)
+    if isinstance(tile, int):
         return tile
     short_sides, longest_sides = [np.zeros(0)], []
     for index in range(len(split)):

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sam_ft.types import Size
+from sam_ft.utils.errors import ConfigError
 
 Window = tuple[slice, slice]  # rows and columns of an image, with start and stop
+SMALLEST_TILE = 16  # px
 SMALLEST_OBJECT = 12  # px of the input frame; smaller objects are lost in the embedding
 
 
@@ -77,6 +79,15 @@ def auto_tile(short_sides: ArrayLike, longest_sides: ArrayLike, image_size: int,
         return longest
     shrunk = np.percentile(sides, percentile) * image_size / SMALLEST_OBJECT
     return min(max(int(shrunk), image_size // 2), longest)
+
+
+def check_tile(name: str, tile: object) -> None:
+    """Refuses a side of tiles that is neither a number of pixels nor "auto" nor None. Raises: ConfigError
+
+    name: of the setting
+    """
+    if tile not in (None, "auto") and (type(tile) is not int or tile < SMALLEST_TILE):  # true is an int to Python
+        raise ConfigError(f"{name}={tile}; expected at least {SMALLEST_TILE} pixels, auto or null")
 
 
 def edge_weights(length: int, margin: int) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from sam_ft.data.tiled import TiledSplit, crop_sample, image_of_tile, resolve_ti
 from sam_ft.data.transforms import Augment
 from sam_ft.models.sam import value_extremes
 from sam_ft.types import Sample, dense
+from sam_ft.utils.errors import ConfigError
 from tests.support.blobs import Blobs
 from tests.support.files import make, save
 
@@ -144,6 +145,11 @@ def test_auto_takes_the_tile_from_the_objects_and_images_of_the_split(messages):
     assert resolve_tile("auto", blobs, 1024) == 72  # no image is cut
     for wrong in ("big", 0, True, 8.5):
         messages.refusal(lambda wrong=wrong: resolve_tile(wrong, blobs, 64), f"tile={wrong}", "auto")
+
+
+def test_a_wrong_side_is_refused_before_masks_are_read(tmp_path):
+    with pytest.raises(ConfigError, match="data.tile=8"):
+        Folder(tmp_path, tile=8)
 
 
 def test_an_image_is_read_once_for_the_tiles_that_follow_each_other(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from sam_ft.data.io.rules import check_min_area
 from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.issues import Issue
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.tiles import check_tile
 
 
 class Coco:
@@ -37,6 +38,7 @@ class Coco:
     ) -> None:
         self.root = Path(root).expanduser()
         self.files = {"train": (train, train_images), "val": (val, val_images)}
+        check_tile("data.tile", tile)
         self.tile = tile
         self.categories = categories
         self.min_area = min_area

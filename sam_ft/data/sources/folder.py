@@ -16,6 +16,7 @@ from sam_ft.data.sources.pairing import (
     split_by_hash,
 )
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.tiles import check_tile
 
 LEAK_ADVICE = "a score on training images is meaningless, so keep each image in one split"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # common names of splits
@@ -53,6 +54,7 @@ class Folder:
         self.image_folder = image_folder
         self.mask_folder = mask_folder
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
+        check_tile("data.tile", tile)
         self.tile = tile
         self.val_fraction = val_fraction
         self.seed = seed

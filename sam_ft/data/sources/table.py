@@ -13,6 +13,7 @@ from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, split_by_hash
 from sam_ft.data.sources.table_rows import SPLITS, Columns, Row, check_rows, path_of, read_rows
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.tiles import check_tile
 
 log = logging.getLogger("sam_ft")
 
@@ -51,6 +52,7 @@ class Table:
         tile: int | str | None = None,
     ) -> None:
         self.table = Path(table).expanduser()
+        check_tile("data.tile", tile)
         self.tile = tile
         self.val_fraction = val_fraction
         self.seed = seed
