@@ -148,7 +148,7 @@ def test_auto_takes_the_tile_from_the_objects_and_images_of_the_split(messages):
 
 
 def test_a_wrong_side_is_refused_before_masks_are_read(tmp_path):
-    with pytest.raises(ConfigError, match="data.tile=8"):
+    with pytest.raises(ConfigError, match=r"data\.tile=8"):
         Folder(tmp_path, tile=8)
 
 
