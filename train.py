@@ -24,7 +24,7 @@ from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.map_targets import head_targets
 from sam_ft.data.loader import TrainingLoader, evaluation_loader
-from sam_ft.data.splits import open_splits, survey_splits, tile_splits
+from sam_ft.data.splits import add_empty_images, open_splits, survey_splits, tile_splits
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts, head_scorer
 from sam_ft.evaluation.head_scores import score_head
 from sam_ft.models import Sam
@@ -32,7 +32,7 @@ from sam_ft.models.compiled import compile_parts
 from sam_ft.models.heads import SemanticHead
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import best_weights, read_on_all, save_partial_weights
+from sam_ft.training.checkpoint import best_weights, save_partial_weights
 from sam_ft.training.ema import Ema
 from sam_ft.training.head_alone import train_head_alone
 from sam_ft.training.mix import Mix
@@ -40,6 +40,7 @@ from sam_ft.training.optim import set_learning_rate
 from sam_ft.training.parallel import wrap
 from sam_ft.training.state import TrainState
 from sam_ft.training.step import train_step
+from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.precision import compute_dtype
@@ -93,6 +94,9 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     # Small objects in large images: the tiles of these, which are the samples of the loop, at the scale of the model.
     tile_option = getattr(data, "tile", None)  # not every data set has it
     tiles, tile = tile_splits(splits, tile_option, model.image_size, model.normalize == "minmax")
+
+    if head is not None:
+        tiles = add_empty_images(tiles)
 
     # The cache of the features that the frozen part of the encoder computes, and the task that goes on from there.
     cache.open(model, compute_dtype(cfg.precision, model.device))
@@ -188,7 +192,9 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             report.log_mix(state, scored_mixes)
 
         # How the head is used with the best weights, by training images: validation images choose nothing.
-        if head is not None and state.best_epoch and not read_on_all(best_path)[1].get("head_scores"):
+        improved_at_all = state.best_epoch or state.mix is not None
+        scored_head = distributed.broadcast_from_main(lambda: bool(read_tensors(best_path)[1].get("head_scores")))
+        if head is not None and improved_at_all and not scored_head:
             with best_weights(model, best_path):
                 state.segment, state.head_scores, state.baseline = score_head(task, splits, tile)
             report.log_head(state)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Size = tuple[int, int]  # (height, width) in pixels
 OBJECT = {1: "object"}  # the class of objects without one
+NOTHING_ELSEWHERE = -(2**31)  # no label, see `Sample.elsewhere`
 DENSE_PIXELS = 2**25  # of masks that `dense_parts` makes dense at a time: 32 MB
 T = TypeVar("T", bound="TensorFields")
 
@@ -91,7 +92,8 @@ class Sample:
     ignore: (H, W) bool, pixels that count in no loss and no score; None if there are none
     maps: (C, 4s, 4s) float32 that a head learns, nan where they do not count; None without a head, and in evaluation
     extremes: (2,) float32, of a tile the smallest and the largest value of its image at the input side; else None
-    elsewhere: (H, W) bool, of a tile in evaluation: pixels of objects that count in other tiles; else None
+    elsewhere: (H, W) int64, of a tile in evaluation the labels of objects that count in other tiles, else
+        `NOTHING_ELSEWHERE`; None without tiles
     """
 
     image: Tensor
@@ -151,9 +153,11 @@ class Original(TensorFields):
 
     @property
     def uncounted(self) -> Tensor | None:
-        """(H, W) bool: pixels that count in no score of masks without prompts; None if all count."""
-        parts = [part for part in (self.ignore, self.elsewhere) if part is not None]
-        return torch.stack(parts).any(dim=0) if parts else None
+        """(H, W) bool: pixels that count in no score of instances without prompts; None if all count."""
+        if self.elsewhere is None:
+            return self.ignore
+        there = self.elsewhere != NOTHING_ELSEWHERE
+        return there if self.ignore is None else there | self.ignore
 
 
 @dataclass

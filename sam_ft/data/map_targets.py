@@ -11,7 +11,7 @@ from torch import Tensor
 from sam_ft.data.io.id_masks import IdMasks
 from sam_ft.data.transforms import dihedral
 from sam_ft.instances.maps import instance_maps
-from sam_ft.types import Masks, Sample, Size, dense_parts
+from sam_ft.types import NOTHING_ELSEWHERE, Masks, Sample, Size, dense_parts
 from sam_ft.utils.geometry import resize_masks, resized_size
 
 
@@ -59,16 +59,24 @@ def semantic_targets(sample: Sample, view: int, image_size: int, side: int, labe
     return cells.masked_fill(~valid, torch.nan)[None]
 
 
-def channel_map(masks: Masks, labels: Tensor, size: Size, known: Sequence[int]) -> NDArray[np.int32]:
+def channel_map(
+    masks: Masks, labels: Tensor, size: Size, known: Sequence[int], elsewhere: Tensor | None = None
+) -> NDArray[np.int32]:
     """The channel of a semantic head at each pixel: 0 background, the class's position in `known` + 1, -1 for others.
 
-    labels: (N,) of the objects · known: labels of the classes; empty: all objects are in channel 1 → (H, W)
+    labels: (N,) of the objects · known: labels of the classes; empty: all objects are in channel 1
+    elsewhere: (H, W) labels of further objects, see `Sample.elsewhere` → (H, W)
 
     Where objects overlap, the smaller one counts.
     """
     place = {label: position for position, label in enumerate(known, 1)}
     channels = [place.get(label, -1) if known else 1 for label in labels.tolist()]
-    return np.array([0, *channels], np.int32)[paint(masks, size)]
+    found = np.array([0, *channels], np.int32)[paint(masks, size)]
+    if elsewhere is not None:
+        for label in elsewhere.unique().tolist():
+            if label != NOTHING_ELSEWHERE:
+                found[elsewhere.numpy() == label] = place.get(label, -1) if known else 1
+    return found
 
 
 def valid_cells(sample: Sample, view: int, image_size: int, side: int) -> Tensor:

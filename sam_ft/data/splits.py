@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+
 from sam_ft.data.datasets import Split
 from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.survey import Survey, components_hint
@@ -15,6 +17,8 @@ from sam_ft.utils.errors import DataError
 log = logging.getLogger("sam_ft")
 
 T = TypeVar("T")
+
+EMPTY_SHARE = 3  # images with objects for each without
 
 
 class Splits(NamedTuple):
@@ -73,6 +77,19 @@ def tile_splits(splits: Splits, tile: int | str | None, image_size: int, own_ext
         "tiles of %d px: %d for training with %d objects, %d for validation", side, len(train), survey.objects, len(val)
     )
     return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty]), side
+
+
+def add_empty_images(splits: Splits) -> Splits:
+    """Also trains on images without objects, for a head, which has to learn the background: at most one for three.
+
+    They are drawn by a fixed seed.
+    """
+    empty = sorted({*range(len(splits.train))} - {*splits.train_images})
+    order = torch.randperm(len(empty), generator=torch.Generator().manual_seed(0)).tolist()
+    chosen = [empty[place] for place in order[: len(splits.train_images) // EMPTY_SHARE]]
+    if chosen:
+        log.info("train: %d images or tiles without objects train the head", len(chosen))
+    return splits._replace(train_images=sorted([*splits.train_images, *chosen]))
 
 
 def tile_split(split: Split, tile: int | str | None, image_size: int, own_extremes: bool) -> Split:

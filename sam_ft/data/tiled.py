@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from sam_ft.data.datasets import Split
+from sam_ft.data.map_targets import paint
 from sam_ft.data.mask_crops import crop_masks, select_masks, union_of_masks
 from sam_ft.data.sources.survey import Survey
 from sam_ft.data.transforms import boxes_of, resize_image
-from sam_ft.types import Sample, Size
+from sam_ft.types import NOTHING_ELSEWHERE, Sample, Size
 from sam_ft.utils.geometry import resized_size
 from sam_ft.utils.tiles import TileGrid, Window, auto_tile, check_tile
 
@@ -51,6 +52,7 @@ class TiledSplit:
         # The image of each tile, and the tile's number in its image.
         self._places = [(image, number) for image, grid in enumerate(self.grids) for number in range(len(grid))]
         self._windows = [list(grid) for grid in self.grids]
+        self._extremes: dict[tuple[int, str | None], Tensor] = {}
         self._last: tuple[int, bool, str, Sample] | None = None
         self.names: Sequence[str] = [self._name(*place) for place in self._places]
 
@@ -92,8 +94,10 @@ class TiledSplit:
             return self._last[3]
         sample = self.split[image] if with_pixels else self.split.annotations(image)
         if with_pixels and self.extremes_at is not None and len(self._windows[image]) > 1:
-            tiles = (sample.image[:, rows, columns] for rows, columns in self._windows[image])
-            sample = replace(sample, extremes=tile_extremes(tiles, self.extremes_at))
+            if now is None or (image, now) not in self._extremes:  # all tiles are resized for them
+                tiles = (sample.image[:, rows, columns] for rows, columns in self._windows[image])
+                self._extremes[image, now] = tile_extremes(tiles, self.extremes_at)
+            sample = replace(sample, extremes=self._extremes[image, now])
         self._last = None if now is None else (image, with_pixels, now, sample)
         return sample
 
@@ -109,7 +113,7 @@ class TiledSplit:
         window = self._windows[image][number]
         if not self.once:
             return replace(crop_sample(sample, window, self.min_share), name=self.names[index])
-        best = torch.from_numpy(self.grids[image].best_tiles(boxes_of(sample).numpy()))
+        best = self._best_tiles(sample, image)
         mine, others = (torch.nonzero(chosen).flatten() for chosen in (best == number, best != number))
         own = replace(
             sample,
@@ -119,8 +123,25 @@ class TiledSplit:
         )
         cut = crop_sample(own, window, min_share=0)
         there, _ = crop_masks(select_masks(sample.masks, others), window)
-        elsewhere = union_of_masks(there, cut.size) & ~union_of_masks(cut.masks, cut.size)
+        labels = torch.cat([torch.tensor([NOTHING_ELSEWHERE]), sample.labels[others]])
+        elsewhere = labels[torch.from_numpy(paint(there, cut.size)).long()]
+        elsewhere[union_of_masks(cut.masks, cut.size)] = NOTHING_ELSEWHERE
         return replace(cut, name=self.names[index], elsewhere=elsewhere)
+
+    def _best_tiles(self, sample: Sample, image: int) -> Tensor:
+        """(N,) the tile that shows most of each object's box, or most of its pixels where it shows none."""
+        boxes = boxes_of(sample)
+        best = torch.from_numpy(self.grids[image].best_tiles(boxes.numpy()))
+        windows = self._windows[image]
+        for position in range(len(best)):
+            rows, columns = windows[int(best[position])]
+            x0, y0, x1, y1 = boxes[position].tolist()
+            if x0 >= columns.start and x1 <= columns.stop and y0 >= rows.start and y1 <= rows.stop:
+                continue
+            one = select_masks(sample.masks, torch.tensor([position]))
+            if crop_masks(one, windows[int(best[position])])[1] == 0:
+                best[position] = max(range(len(windows)), key=lambda number: float(crop_masks(one, windows[number])[1]))
+        return best
 
 
 def resolve_tile(tile: int | str | None, split: Split, image_size: int) -> int:

@@ -101,9 +101,9 @@ class SemanticScorer:
         for index, (own, input_size) in enumerate(zip(maps, batch.sizes, strict=True)):
             original = batch.originals[index].to("cpu")
             labels = batch.labels[batch.objects_of(index)]
-            gt = channel_map(original.masks, labels, original.size, self.head.labels)
+            gt = channel_map(original.masks, labels, original.size, self.head.labels, original.elsewhere)
             predicted = most_likely(own, task.model.image_size, input_size, original.size)
-            self._scores.add(predicted.numpy(), gt, original.uncounted)
+            self._scores.add(predicted.numpy(), gt, original.ignore)
 
     def compute(self) -> dict[str, float]:
         """See `ClassScores.compute`."""

@@ -22,7 +22,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
 
-LEAST_HALO, LEAST_BLOCK = 256, 1024  # pixels of a large image: a block and around it
+BLOCK, HALO = 1024, (256, 1024)  # pixels of a large image: a block, and at least and at most around it
 ONE_BLOCK = 2**24  # pixels of an image whose maps are held as a whole: 200 MB, three times over
 
 
@@ -66,8 +66,8 @@ def segment_image(
         ids = segment_maps(maps, options.thresholds)
         masks, scores = compress_ids(ids), object_scores(ids, maps[0])
     else:
-        halo = max(grid.tile, LEAST_HALO)  # training saw no larger objects than a tile
-        objects = segment_bands(bands, image.size, options.thresholds, halo, block=max(LEAST_BLOCK, 2 * halo))
+        halo = min(max(grid.tile, HALO[0]), HALO[1])  # training saw no larger objects than a tile
+        objects = segment_bands(bands, image.size, options.thresholds, halo, block=max(BLOCK, 2 * halo))
         masks, scores = compress_found(objects, image.size)
     if options.refine:
         whole = encoded[0] if encoded else None

@@ -36,9 +36,9 @@ def choose_images(split: Split, images: Sequence[int]) -> list[int]:
     pixels_so_far = 0
     for place in torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:MAX_IMAGES].tolist():
         height, width = image_size_of(split, images[place])
+        if chosen and pixels_so_far + height * width > MAX_PIXELS:
+            continue
         pixels_so_far += height * width
-        if chosen and pixels_so_far > MAX_PIXELS:
-            break
         chosen.append(images[place])
     return sorted(chosen)
 

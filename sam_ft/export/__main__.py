@@ -39,6 +39,10 @@ def main(cfg: DictConfig) -> None:
         except OSError as error:
             raise ConfigError(f"output={path}: cannot be written ({error.strerror}); choose another output=") from None
         print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+        if model.head is not None:
+            print(
+                f"without the head, for which format={cfg.format} has no place: masks without prompts are predict.py's"
+            )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import torch
 from sam_ft.adapt.lora_merge import merged_state_dict
 from sam_ft.models import Sam
 from sam_ft.models.build import SPECS
+from sam_ft.models.heads import in_head
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import atomic_path
 
@@ -27,8 +28,8 @@ def export_official(model: Sam, path: str | Path) -> None:
             f"builds {model.model_type} at {official} only; use sam_ft.Predictor, or tune at {official}"
         )
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state_dict(model).items()}
-    if model.head_name is not None:  # the official models have no head
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{model.head_name}.")}
+    if model.head is not None:  # the official models have no head
+        state = {name: tensor for name, tensor in state.items() if not in_head(name)}
     # opened here: torch.save raises a RuntimeError without a path if it cannot open the file
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)

@@ -45,7 +45,8 @@ def flood(maps: NDArray[np.float32], thresholds: WatershedThresholds) -> tuple[N
     foreground = maps[0] > thresholds.foreground
     landscape = ndimage.gaussian_filter((maps[1] + maps[2]) / 2, thresholds.smoothing, truncate=TRUNCATE)
     # Below the foreground, so that each of its components has a peak.
-    tops = local_maxima(np.where(foreground, landscape, np.float32(-1)), connectivity=1) & foreground
+    raised = np.pad(np.where(foreground, landscape, np.float32(-1)), 1, constant_values=-1)
+    tops = local_maxima(raised, connectivity=1)[1:-1, 1:-1] & foreground
     peaks, count = ndimage.label(tops)
     regions = watershed(-landscape, peaks, mask=foreground)
     places = np.zeros(count + 1, np.int64)

@@ -1,4 +1,4 @@
-"""Segmentation accuracy: found objects among all that were found, missed or made up."""
+"""Segmentation accuracy: true positives among all objects that are found or in the ground truth."""
 
 import math
 

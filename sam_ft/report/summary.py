@@ -15,7 +15,7 @@ def training_summary(progress: dict, monitor: str, checkpoint: Path, class_names
     """Compares zero-shot with the best epoch, also per class, and names the partial checkpoint.
 
     progress: epoch, best_epoch, and the scores zero_shot, best, zero_shot_classes and best_classes; and mix, mix_epoch,
-        instances and baseline, see `TrainState`
+        head_scores and baseline, see `TrainState`
     class_names: of a semantic head
     """
     own_score = next((name for name in ("msa", "miou") if name in progress["zero_shot"]), None)  # of a head

@@ -61,11 +61,11 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
     head = head_from_notes(tensors, metadata)
-    if head is not None and model.head is None:
-        model.attach_head(head)
-    elif head is not None and model.head is not None and _facts(head) != _facts(model.head):
+    if head is not None and model.head is not None and _facts(head) != _facts(model.head):
         raise CheckpointError(f"{path}: {_other_head(head, model.head)}")
     own = model.state_dict()
+    if head is not None and model.head is None:
+        own |= {f"{head.name}.{name}": tensor for name, tensor in head.state_dict().items()}
     unknown = [name for name in tensors if name not in own]
     if unknown:
         raise CheckpointError(f"{path}: the model has no parameter called {', '.join(unknown[:3])}")
@@ -75,6 +75,9 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
         raise CheckpointError(
             f"{path}: {name} is {tuple(tensors[name].shape)} in the file, {tuple(own[name].shape)} in the model"
         )
+    if head is not None and model.head is None:
+        model.attach_head(head)
+        own = model.state_dict()
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)  # state_dict() holds the parameters' own storage

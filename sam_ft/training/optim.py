@@ -9,6 +9,7 @@ from torch import nn
 
 from sam_ft.adapt.lora_layer import is_factor
 from sam_ft.models import Sam
+from sam_ft.models.heads import in_head
 
 
 def adamw(
@@ -42,8 +43,7 @@ def adamw(
             raise ValueError(f"{option}={factor}; expected a number above 0")
     factors = layer_factors(model, 1.0 if layer_decay is None else layer_decay)
     for name in factors:
-        in_head = model.head_name is not None and name.startswith(f"{model.head_name}.")
-        default = lora_lr_factor if is_factor(name) else head_lr_factor if in_head else 1.0
+        default = lora_lr_factor if is_factor(name) else head_lr_factor if in_head(name) else 1.0
         factors[name] *= next((factor for pattern, factor in lr_factors if fnmatchcase(name, pattern)), default)
     groups = parameter_groups(model, lr, factors, weight_decay)
     # fused: one kernel instead of ten per parameter

@@ -73,7 +73,7 @@ class TrainState:
         if improved:
             self.best, self.best_classes, self.best_epoch = found.scores, found.groups["class"], epoch
             self._forget_mix()
-            self.segment, self.head_scores, self.baseline = {}, {}, {}
+            self._forget_head_scores()
         return improved
 
     @property
@@ -93,6 +93,7 @@ class TrainState:
         for share, found in scored.items():
             if found.scores[monitor] > self.best[monitor]:
                 self.best, self.best_classes, self.mix = found.scores, found.groups["class"], share
+                self._forget_head_scores()
         return self.mix
 
     def check_mix(self, best_path: Path) -> None:
@@ -118,6 +119,10 @@ class TrainState:
 
     def _forget_mix(self) -> None:
         self.mix, self.mix_epoch, self.unmixed, self.unmixed_classes = None, 0, {}, {}
+
+    def _forget_head_scores(self) -> None:
+        """Those of other weights."""
+        self.segment, self.head_scores, self.baseline = {}, {}, {}
 
     def stalled(self, patience: int | None) -> bool:
         """Whether the last `patience` epochs brought no better score; never without a patience."""

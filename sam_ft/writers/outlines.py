@@ -77,7 +77,7 @@ def _split_at_touching(walk: Ring) -> list[Ring]:
     path: Ring = []
     place: dict[tuple[int, int], int] = {}  # of each point of the path
     for point in walk:
-        if point in place:  # what came since then is a ring of its own
+        if point in place:  # the points since then are a ring of their own
             rings.append(path[place[point] :])
             for passed in rings[-1]:
                 del place[passed]

@@ -10,7 +10,7 @@ from sam_ft.data.sources.folder import Folder
 from sam_ft.data.tiled import TiledSplit, crop_sample, image_of_tile, resolve_tile, tile_extremes
 from sam_ft.data.transforms import Augment
 from sam_ft.models.sam import value_extremes
-from sam_ft.types import Sample, dense
+from sam_ft.types import NOTHING_ELSEWHERE, Sample, dense
 from sam_ft.utils.errors import ConfigError
 from tests.support.blobs import Blobs
 from tests.support.files import make, save
@@ -89,7 +89,9 @@ def test_every_object_is_whole_in_some_tile_and_counts_once_in_an_evaluation():
         place = index - tiled.names.index(next(name for name in tiled.names if name.startswith(blobs.names[image])))
         window = (rows[place // len(columns)], columns[place % len(columns)])
         shown = blobs[image].masks.any(dim=0)[window]
-        assert torch.equal(sample.elsewhere, shown & ~dense(sample.masks).any(dim=0))
+        elsewhere = sample.elsewhere != NOTHING_ELSEWHERE
+        assert torch.equal(elsewhere, shown & ~dense(sample.masks).any(dim=0))
+        assert {*sample.elsewhere[elsewhere].tolist()} <= {*blobs[image].labels.tolist()}
     assert found == {(image, number): 1 for image, count in enumerate([6, 7, 1]) for number in range(count)}
     assert tiled.survey().objects == 14
 
@@ -164,3 +166,21 @@ def test_an_image_is_read_once_for_the_tiles_that_follow_each_other(tmp_path, mo
     path = files.items[-1].image
     save(path, np.full((6, 8, 3), 9, np.uint8))
     assert first[-1].image.float().mean() != tiled[len(tiled) - 1].image.float().mean() == 9
+
+
+def test_an_object_of_parts_is_in_a_tile_that_shows_one():
+    corners = torch.zeros(1, 40, 40, dtype=torch.bool)
+    corners[0, :2, :2] = corners[0, -4:, -4:] = (
+        True  # the box is as large in every tile, and most pixels are in the last
+    )
+
+    class Parts(Blobs):
+        def annotations(self, index):
+            sample = wide_sample((0, 1))
+            return replace(sample, image=torch.zeros(3, 40, 40, dtype=torch.uint8), masks=corners, size=(40, 40))
+
+        __getitem__ = annotations
+
+    tiled = TiledSplit(Parts([1]), 16, overlap=0, once=True)
+    counts = [len(tiled.annotations(index).masks) for index in range(len(tiled))]
+    assert counts == [0] * 8 + [1] or counts == [1] + [0] * 8

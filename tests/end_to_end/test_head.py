@@ -19,7 +19,7 @@ from tests.conftest import of
 from tests.support.blobs import Blobs
 from tests.support.cli import SMALL, start
 
-FAST = ["head=instances", "epochs=3", "optimizer.head_lr_factor=100"]
+FAST = ["head=instances", "epochs=3", "batch_size=1", "optimizer.head_lr_factor=100"]
 BEST = "checkpoints/best.safetensors"
 
 
@@ -73,6 +73,7 @@ def test_a_start_after_the_end_searches_nothing_and_one_before_finds_the_same(
     assert rows(again)[-1] == rows(headed)[-1]
 
 
+@pytest.mark.slow
 def test_a_run_in_tiles_is_scored_on_them_and_its_head_on_whole_images(blobs, tmp_path, cli):
     run = tmp_path / "tiled"
     done = cli("train.py", *SMALL, *of(blobs), *FAST, "data.tile=40", "epochs=1", f"run_dir={run}")

@@ -22,7 +22,8 @@ class InstanceHead(MapHead):
 
         logits, maps: (B, 3, 4s, 4s); maps are nan where they do not count → (B,)
 
-        The distance maps are soft targets in [0, 1]; objects weigh ten times the background, where they are 0.
+        The distance maps are soft targets in [0, 1]; objects weigh ten times the background, where they are 0. Without
+        an object Dice is left out: it would be 1 for the faintest foreground.
         """
         weight = maps[:, 0].isfinite().to(logits.dtype)
         maps = maps.nan_to_num()
@@ -31,7 +32,8 @@ class InstanceHead(MapHead):
         on_objects = weight * (BACKGROUND_WEIGHT + foreground)
         predicted = logits[:, 0].sigmoid() * weight
         overlap = 2 * (predicted * foreground).sum(dim=(1, 2)) + 1
-        dice = 1 - overlap / (predicted.sum(dim=(1, 2)) + foreground.sum(dim=(1, 2)) + 1)
+        areas = foreground.sum(dim=(1, 2))
+        dice = (1 - overlap / (predicted.sum(dim=(1, 2)) + areas + 1)) * (areas > 0)
         distance = _weighted_mean(cross_entropy[:, 1:], on_objects[:, None].expand_as(distances))
         return _weighted_mean(cross_entropy[:, :1], weight[:, None]) + dice + distance
 
