@@ -26,6 +26,7 @@ from sam_ft.cli.prediction_plan import (
     record_settings,
     report_bad_images,
     settings_of,
+    writing_to,
 )
 from sam_ft.data.io.windows import ImageWindows
 from sam_ft.evaluation.found import FindObjects, find_by_grid, find_by_head, find_by_prompts
@@ -88,7 +89,7 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
 
     # Each process takes every n-th of the images without results.
     distributed.broadcast_from_main(
-        lambda: record_settings(plan.output, settings_of(cfg, plan, asdict(options)), cfg.overwrite)
+        lambda: record_settings(plan.output, settings_of(cfg, plan, asdict(options)), cfg.overwrite, plan.images)
     )
     todo = distributed.broadcast_from_main(lambda: plan.unfinished(cfg.save))
     log.info(
@@ -107,7 +108,8 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
     good = [image.name for image in plan.images if image.file not in dict(bad)]
     (total,) = distributed.sum_over_ranks([objects])
     if distributed.is_main():
-        finish_results(plan.output, cfg.save, good, plan.classes)
+        with writing_to(plan.output):
+            finish_results(plan.output, cfg.save, good, plan.classes)
     log.info(
         "%d objects in %d images; written to %s: %s", total, len(todo) - len(bad), plan.output, ", ".join(cfg.save)
     )
@@ -130,10 +132,8 @@ def predict_image(file: ImageFile, find: FindObjects, plan: PredictionPlan, form
             image=image,
             values=image.values,
         )
-        try:
+        with writing_to(plan.output):  # the image itself raises DataError
             write_results(plan.output, formats, instances)
-        except OSError as error:  # the image itself raises DataError
-            raise ConfigError(f"output={plan.output}: cannot be written ({error.strerror})") from error
     return len(instances)
 
 

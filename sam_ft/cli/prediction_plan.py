@@ -23,7 +23,7 @@ from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import as_json, atomic_path, sha256
 from sam_ft.utils.precision import PRECISIONS
 from sam_ft.utils.tiles import check_tile
-from sam_ft.writers.formats import FORMATS, check_formats
+from sam_ft.writers.formats import FORMATS, check_formats, remove_results
 
 log = logging.getLogger("sam_ft")
 
@@ -129,8 +129,10 @@ def lock_output(output: Path) -> Iterator[None]:
         lock.release()
 
 
-def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> None:
+def record_settings(output: Path, settings: dict[str, Any], overwrite: bool, images: Sequence[ImageFile] = ()) -> None:
     """Writes the settings into the output folder, so that no results of others are mixed with these.
+
+    images: of which `overwrite` removes the results of other settings
 
     Raises: ConfigError when it holds results of other settings, unless `overwrite`.
     """
@@ -145,8 +147,19 @@ def record_settings(output: Path, settings: dict[str, Any], overwrite: bool) -> 
             f"output={output}: holds results of other settings ({', '.join(names)}); choose another output=, or "
             "replace them with overwrite=true"
         )
+    if before is not None:
+        remove_results(output, [image.name for image in images])
     with atomic_path(path) as temporary:
         temporary.write_text(as_json(settings, indent=2) + "\n")
+
+
+@contextmanager
+def writing_to(output: Path) -> Iterator[None]:
+    """Context in which a full or vanished disk is a user's mistake. Raises: ConfigError"""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from error
 
 
 def settings_of(cfg: DictConfig, plan: PredictionPlan, options: Mapping[str, Any]) -> dict:

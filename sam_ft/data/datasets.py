@@ -23,7 +23,17 @@ MakeMaps = Callable[[Sample, int], Tensor]
 ReadFeatures = Callable[[Sequence[str]], Features | None]  # by the keys of cached views; None if one is missing
 
 
-class Split(Protocol):
+class Samples(Protocol):
+    """Samples by position, with their names."""
+
+    names: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Split(Samples, Protocol):
     """One split of a data set: names, each of which occurs once, samples by position, and counts of its content.
 
     `annotations` gives the same sample without its pixels, for images whose features are cached; a data set that
@@ -33,12 +43,7 @@ class Split(Protocol):
     samples also has `without(names)`.
     """
 
-    names: Sequence[str]
     classes: Mapping[int, str]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
     def annotations(self, index: int) -> Sample: ...
 

@@ -23,6 +23,8 @@ from sam_ft.utils.tiles import TileGrid
 
 log = logging.getLogger("sam_ft")
 
+GRID_PIXELS = 2**25  # of an image, whose masks are predicted as a whole
+
 
 class FoundObjects(NamedTuple):
     """The N objects of an image: masks, none of them empty · scores: (N,) float32 · labels: (N,) int64"""
@@ -45,7 +47,16 @@ def find_by_head(task: PromptedSegmentation, options: SegmentOptions, image: Win
 
 
 def find_by_grid(task: PromptedSegmentation, points_per_side: int, image: Windows, file: str) -> FoundObjects:
-    """All of one class, 1, with pred_iou as their score, and a warning where the filter of pred_iou keeps none."""
+    """All of one class, 1, with pred_iou as their score, and a warning where the filter of pred_iou keeps none.
+
+    Raises: DataError when the image is too large, since the grid has no tiles.
+    """
+    height, width = image.size
+    if height * width > GRID_PIXELS:
+        raise DataError(
+            f"{file}: is {width} x {height} pixels; the grid of points takes at most {GRID_PIXELS / 1e6:.0f} million, "
+            "a head takes any size: train with head=instances"
+        )
     whole = (slice(0, image.size[0]), slice(0, image.size[1]))
     features, input_size = encode_window(task, image, whole)
     data = generate_masks(task, features, 0, input_size, image.size, points_per_side)

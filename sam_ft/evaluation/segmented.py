@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from sam_ft.data.datasets import Split
+from sam_ft.data.datasets import Samples, Split
 from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.data.map_targets import channel_map
 from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids
@@ -26,7 +26,7 @@ Find = Callable[[Sample], tuple[RunLengthMasks, Tensor]]  # N masks that do not 
 
 def evaluate_head(
     task: PromptedSegmentation,
-    split: Split,
+    split: Samples,
     options: SegmentOptions,
     images: Sequence[int] | None = None,
     title: str = "head",
@@ -94,7 +94,9 @@ def majority_channel(head: SemanticHead, split: Split, images: Sequence[int]) ->
     return int(np.argmax(distributed.sum_over_ranks(counts.tolist())))
 
 
-def score_instances(split: Split, find: Find, images: Sequence[int] | None = None, title: str = "") -> dict[str, float]:
+def score_instances(
+    split: Samples, find: Find, images: Sequence[int] | None = None, title: str = ""
+) -> dict[str, float]:
     """Scores the instances found in the images of a split, over all processes: see `InstanceScores.compute`.
 
     images: positions; None for all
@@ -106,7 +108,7 @@ def score_instances(split: Split, find: Find, images: Sequence[int] | None = Non
     return scores.compute()
 
 
-def own_samples(split: Split, images: Sequence[int], title: str) -> Iterator[Sample]:
+def own_samples(split: Samples, images: Sequence[int], title: str) -> Iterator[Sample]:
     """The samples of this process, behind a progress bar."""
     share = images[distributed.rank() :: distributed.world_size()]
     for index in tqdm(share, title, leave=False, disable=None if distributed.is_main() else True):

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from sam_ft.data.datasets import Split
+from sam_ft.data.datasets import Samples, Split
 from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.data.sources.run_lengths import compress_ids
-from sam_ft.data.tiled import image_size_of
+from sam_ft.data.tiled import crop_sample, image_size_of
 from sam_ft.evaluation.instances import ImageMaps, compress_gt
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
 from sam_ft.evaluation.segmented import evaluate_head, pixels
@@ -19,6 +19,7 @@ from sam_ft.instances.search import search_thresholds
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.task import PromptedSegmentation
+from sam_ft.types import Sample
 from sam_ft.utils import distributed
 from sam_ft.utils.tiles import TileGrid
 
@@ -51,18 +52,37 @@ def find_options(
     images: of `choose_images` · tile: side in pixels, see `SegmentOptions`
     → the options, and {"head", "refined"}: the mSA without and with the decoder on up to `REFINED_IMAGES` of the images
     """
-    maps = maps_in_tiles(task, split, images, tile)
+    cropped = CroppedSplit(split)
+    maps = maps_in_tiles(task, cropped, images, tile)
     thresholds, _ = find_thresholds(maps)
     options = SegmentOptions(thresholds, tile, refine=True)
     some = images[:: -(-len(images) // REFINED_IMAGES)]
     names = {split.names[index] for index in some}
     head = score_maps([image for image in maps if image.name in names], thresholds)
-    refined = evaluate_head(task, split, options, some, "refined")["msa"]
+    refined = evaluate_head(task, cropped, options, some, "refined")["msa"]
     return replace(options, refine=refined > head), {"head": head, "refined": refined}
 
 
+class CroppedSplit:
+    """The samples of a split; of an image above `MAX_PIXELS` the square in its middle, so that a search ends."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self.names = split.names
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample, side = self.split[index], int(MAX_PIXELS**0.5)
+        if sample.size[0] * sample.size[1] <= MAX_PIXELS:
+            return sample
+        rows, columns = (slice(max(0, (n - side) // 2), min(n, (n + side) // 2)) for n in sample.size)
+        return crop_sample(sample, (rows, columns), min_share=0.5)
+
+
 @torch.no_grad()
-def maps_in_tiles(task: PromptedSegmentation, split: Split, images: Sequence[int], tile: int) -> list[ImageMaps]:
+def maps_in_tiles(task: PromptedSegmentation, split: Samples, images: Sequence[int], tile: int) -> list[ImageMaps]:
     """The maps of a process's share of some images of a split, as `segment_image` predicts them."""
     # As in `evaluate_head`: features are not rounded as in a cache.
     task = PromptedSegmentation(task.model, precision=task.precision)

@@ -61,6 +61,14 @@ def write_results(output: Path, names: Sequence[str], instances: Instances) -> N
         FORMATS[name].write(FORMATS[name].path(output, instances.name), instances)
 
 
+def remove_results(output: Path, images: Sequence[str]) -> None:
+    """Removes the files of all formats, of the images of these names and about all images."""
+    for one in FORMATS.values():
+        summaries = [output / one.summary] if one.summary is not None else []
+        for path in (*(one.path(output, image) for image in images), *summaries):
+            path.unlink(missing_ok=True)
+
+
 def finish_results(output: Path, names: Sequence[str], images: Sequence[str], classes: Mapping[int, str]) -> None:
     """Writes the files about all images in the formats `names`, from the files of each image, in the given order."""
     for name in names:

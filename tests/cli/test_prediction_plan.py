@@ -72,7 +72,12 @@ def test_settings_are_recorded_once_and_replaced_only_on_request(tmp_path):
     assert path.stat().st_mtime_ns == 10**18
     with pytest.raises(ConfigError):
         record_settings(tmp_path / "out", {"tile": 6, "thresholds": {"center": 0.5}}, overwrite=False)
-    record_settings(tmp_path / "out", {"tile": 6}, overwrite=True)
+    touch(tmp_path / "out", "labels/a.tif", "coco/a.json", "coco.json", "labels/other.tif")
+    touch(tmp_path, "images/a.png")
+    _, images = find_images(str(tmp_path / "images"))
+    record_settings(tmp_path / "out", {"tile": 6}, overwrite=True, images=images)
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"predict.json", "labels/other.tif"}  # no result of other settings
     assert json.loads(path.read_text()) == {"tile": 6}
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from sam_ft.data.sources.survey import Survey
-from sam_ft.data.splits import open_split, open_splits, survey_splits, tile_splits
+from sam_ft.data.splits import add_empty_images, open_split, open_splits, survey_splits, tile_splits
 from sam_ft.utils.errors import DataError
 from tests.support.blobs import Blobs
 
@@ -56,6 +56,14 @@ def test_tiles_without_objects_are_validated_and_not_trained_on():
     assert sum(len(val[index].masks) for index in range(len(val))) == 1  # once
     (whole, _, trainable), side = tile_splits(splits, "auto", 64, False)
     assert (whole.names, trainable, side) == (["blobs_0", "blobs_1"], [0, 1], 72)
+
+
+def test_images_without_objects_train_a_head_at_most_one_for_three():
+    splits = survey_splits(*open_splits(Data(train=Surveyed([1, 0, 2, 0, 1, 0]), val=Surveyed([1]))))
+    images = add_empty_images(splits).train_images
+    assert len(images) == 4
+    assert {0, 2, 4} < {*images}
+    assert images == sorted(images) == add_empty_images(splits).train_images
 
 
 def test_bad_images_are_left_out_of_both_splits():

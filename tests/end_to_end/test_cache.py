@@ -98,6 +98,7 @@ def test_views_and_color_do_not_go_together(messages, blobs, tmp_path, cli):
     messages.refused(done, 2, "cache.views=4", "train_transform", "ColorJitter")
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_is_noticed_and_the_image_encoded_again_by_the_next_epoch(blobs, tmp_path, cli, own_home, run):
     arguments = [*SMALL, *of(blobs), "epochs=2"]
     assert cli("train.py", *arguments, f"run_dir={tmp_path / 'first'}").code == 0

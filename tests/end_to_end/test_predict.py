@@ -109,6 +109,7 @@ def test_the_coco_file_is_read_by_training_with_the_same_masks(predict, images, 
     assert found > 4
 
 
+@pytest.mark.slow
 def test_finished_images_are_left_alone_and_others_follow(predict, images, tmp_path):
     predict()
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/labels").iterdir()}
@@ -221,6 +222,7 @@ def test_refined_objects_do_not_overlap_and_are_connected(predict, head_run, ima
     assert not np.array_equal(labels > 0, plain.any(0))
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_not_mixed(predict, messages, tmp_path):
     predict()
     messages.refused(predict("tile=32"), CONFIG, "tile", "overwrite=true")

@@ -13,7 +13,7 @@ from sam_ft.evaluation import instances, segment, thresholds
 from sam_ft.evaluation.instances import ImageMaps, InstanceScorer, compress_gt
 from sam_ft.evaluation.segment import SegmentOptions, segment_image
 from sam_ft.evaluation.segmented import pixels
-from sam_ft.evaluation.thresholds import MAX_IMAGES, choose_images, find_thresholds, maps_in_tiles
+from sam_ft.evaluation.thresholds import MAX_IMAGES, CroppedSplit, choose_images, find_thresholds, maps_in_tiles
 from sam_ft.instances.maps import instance_maps
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models.heads import InstanceHead
@@ -43,6 +43,17 @@ def test_large_images_are_fewer_but_at_least_one(monkeypatch):
     assert sum(areas[index] for index in chosen) < sum(areas)
     monkeypatch.setattr(thresholds, "MAX_PIXELS", 1)
     assert len(choose_images(split, range(5))) == 1
+
+
+def test_of_a_huge_image_the_middle_is_searched(monkeypatch):
+    split = Blobs([4])
+    assert CroppedSplit(split)[0].size == split[0].size
+    monkeypatch.setattr(thresholds, "MAX_PIXELS", 32**2)
+    sample = CroppedSplit(split)[0]
+    height, width = split[0].size
+    assert sample.size == tuple(sample.image.shape[1:]) == (32, 32)
+    middle = split[0].image[:, (height - 32) // 2 :, (width - 32) // 2 :][:, :32, :32]
+    assert torch.equal(sample.image, middle)
 
 
 def test_thresholds_suit_the_maps():

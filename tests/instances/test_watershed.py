@@ -74,6 +74,11 @@ def test_small_objects_are_dropped_and_the_rest_numbered_from_one(min_area):
     assert without_small(ids, min_area).tolist() == ([[0, 2, 2], [1, 0, 2]] if min_area == 1 else [[0] * 3] * 2)
 
 
+@pytest.mark.parametrize("side", [1, 5])
+def test_an_image_that_is_all_foreground_is_one_object(side):
+    assert (segment_maps(np.ones((3, side, side), np.float32), EXACT) == 1).all()
+
+
 def test_maps_without_foreground_give_no_objects():
     assert not segment_maps(np.zeros((3, 8, 8), np.float32), EXACT).any()
 
