@@ -24,7 +24,7 @@ from sam_ft.data.splits import open_split, tile_split
 from sam_ft.evaluation.automatic import evaluate_amg
 from sam_ft.evaluation.evaluate import Evaluation, evaluate_prompts
 from sam_ft.evaluation.segment import SegmentOptions
-from sam_ft.evaluation.segmented import evaluate_classes, evaluate_head, evaluate_majority, evaluate_otsu
+from sam_ft.evaluation.without_prompts import evaluate_classes, evaluate_head, evaluate_majority, evaluate_otsu
 from sam_ft.models.heads import SemanticHead
 from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best

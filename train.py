@@ -196,7 +196,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         scored_head = distributed.broadcast_from_main(lambda: bool(read_tensors(best_path)[1].get("head_scores")))
         if head is not None and improved_at_all and not scored_head:
             with best_weights(model, best_path):
-                state.segment, state.head_scores, state.baseline = score_head(task, splits, tile)
+                state.head_notes, state.head_scores, state.baseline = score_head(task, splits, tile)
             report.log_head(state)
             if distributed.is_main():  # the state first, as above
                 state.save(last_path, model, optimizer, ema)
@@ -212,7 +212,8 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState, tile: 
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
         names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "head_scores")
         scores = {name: getattr(state, name) for name in names}
-        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **{"tile": tile, **state.segment})
+        notes = {"tile": tile, **state.head_notes}
+        save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **notes)
 
 
 if __name__ == "__main__":

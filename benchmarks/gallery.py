@@ -20,7 +20,7 @@ from sam_ft import Predictor
 from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.data.splits import open_split
-from sam_ft.evaluation.segmented import pixels
+from sam_ft.evaluation.without_prompts import pixels
 from sam_ft.metrics.average_precision import encode_masks
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.report.pictures import draw_masks, draw_prompts, stretch_contrast

@@ -21,7 +21,7 @@ from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids
 from sam_ft.data.splits import open_split
 from sam_ft.evaluation.found import find_by_head
 from sam_ft.evaluation.instances import compress_gt
-from sam_ft.evaluation.segmented import pixels
+from sam_ft.evaluation.without_prompts import pixels
 from sam_ft.instances.otsu import OtsuOptions, segment_otsu
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.task import PromptedSegmentation

@@ -5,14 +5,14 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from sam_ft.data.splits import Splits
-from sam_ft.evaluation.segmented import (
+from sam_ft.evaluation.thresholds import choose_images, find_options
+from sam_ft.evaluation.without_prompts import (
     evaluate_classes,
     evaluate_head,
     evaluate_majority,
     evaluate_otsu,
     majority_channel,
 )
-from sam_ft.evaluation.thresholds import choose_images, find_options
 from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
 

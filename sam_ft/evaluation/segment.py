@@ -16,7 +16,7 @@ from sam_ft.evaluation.prompted import EncodedImage, encode_images, images_batch
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
 from sam_ft.instances.bands import segment_bands
-from sam_ft.instances.parts import FoundObject
+from sam_ft.instances.parts import ObjectCrop
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
@@ -107,7 +107,7 @@ def image_extremes(task: PromptedSegmentation, image: Windows, grid: TileGrid) -
     return tile_extremes((image.read(*window) for window in grid), task.model.image_size)
 
 
-def compress_found(objects: Iterable[FoundObject], size: Size) -> tuple[RunLengthMasks, torch.Tensor]:
+def compress_found(objects: Iterable[ObjectCrop], size: Size) -> tuple[RunLengthMasks, torch.Tensor]:
     """Run lengths of the objects of a large image, in their order, and the mean of the foreground map over each.
 
     objects: in any order; each is compressed at once, so one mask is in memory at a time · size: (H, W) of the image

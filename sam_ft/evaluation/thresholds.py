@@ -14,7 +14,7 @@ from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.tiled import crop_sample, image_size_of
 from sam_ft.evaluation.instances import ImageMaps, compress_gt
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
-from sam_ft.evaluation.segmented import evaluate_head, pixels
+from sam_ft.evaluation.without_prompts import evaluate_head, pixels
 from sam_ft.instances.search import search_thresholds
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sam_ft.instances.parts import FoundObject
+from sam_ft.instances.parts import ObjectCrop
 from sam_ft.instances.row_buffer import RowBuffer
 from sam_ft.instances.watershed import WatershedThresholds, flood
 from sam_ft.types import Size
@@ -19,7 +19,7 @@ from sam_ft.types import Size
 
 def segment_bands(
     bands: Iterable[NDArray[np.float32]], size: Size, thresholds: WatershedThresholds, halo: int, block: int
-) -> Iterator[FoundObject]:
+) -> Iterator[ObjectCrop]:
     """Separates the foreground into objects as `segment_maps` does, block by block.
 
     About block + 2 halo rows of the maps are in memory.
@@ -39,7 +39,7 @@ def segment_bands(
 
 def _objects_of_block(
     maps: RowBuffer, block: tuple[slice, slice], size: Size, thresholds: WatershedThresholds, halo: int
-) -> Iterator[FoundObject]:
+) -> Iterator[ObjectCrop]:
     """The objects of which the first peak lies in a block."""
     top, left = (max(span.start - halo, 0) for span in block)
     bottom, right = (min(span.stop + halo, length) for span, length in zip(block, size, strict=True))
@@ -55,7 +55,7 @@ def _objects_of_block(
         if mask.sum() >= thresholds.min_area:
             mean = float(around[0][box][mask].mean(dtype=np.float64))
             order = int(rows[number]) * size[1] + int(columns[number])
-            yield FoundObject(order, left + box[1].start, top + box[0].start, mask, mean)
+            yield ObjectCrop(order, left + box[1].start, top + box[0].start, mask, mean)
 
 
 def spans(length: int, step: int) -> list[slice]:

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sam_ft.instances.parts import ComponentNumbers, FoundObject, ObjectParts, collect_parts, renumber_parts
+from sam_ft.instances.parts import ComponentNumbers, ObjectCrop, ObjectParts, collect_parts, renumber_parts
 
 EIGHT = np.ones((3, 3), bool)  # neighbors of a pixel in a component, as in the masks that training reads
 
 
 def segment_class_bands(
     bands: Iterable[NDArray[np.float32]], components: bool, min_area: int = 0
-) -> Iterator[tuple[int, FoundObject]]:
+) -> Iterator[tuple[int, ObjectCrop]]:
     """Gives each pixel its most likely channel, and yields the objects of each channel but 0, the background.
 
     bands: (C, rows, W) probabilities, from top to bottom
@@ -47,7 +47,7 @@ class _ClassObjects:
         self._objects: dict[int, ObjectParts] = {}
         self._above: NDArray[np.int32] | None = None  # numbers of the last row
 
-    def add(self, mask: NDArray[np.bool_], probability: NDArray[np.float32], top: int) -> Iterator[FoundObject]:
+    def add(self, mask: NDArray[np.bool_], probability: NDArray[np.float32], top: int) -> Iterator[ObjectCrop]:
         """Adds a band: (rows, W) each, from row `top`; → the objects that end above its last row"""
         if not self.components:
             collect_parts(self._objects, mask.astype(np.int32), probability, top)
@@ -63,7 +63,7 @@ class _ClassObjects:
         for number in sorted(self._objects.keys() - set(np.unique(ids[-1]).tolist())):
             yield self._objects.pop(number).join(number)
 
-    def rest(self) -> Iterator[FoundObject]:
+    def rest(self) -> Iterator[ObjectCrop]:
         """The objects that reach the last row."""
         for number in sorted(self._objects):
             yield self._objects.pop(number).join(number)

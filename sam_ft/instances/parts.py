@@ -8,7 +8,7 @@ from scipy import ndimage
 
 
 @dataclass(frozen=True)
-class FoundObject:
+class ObjectCrop:
     """An object of an image within its box.
 
     order: objects ascend by it as the ids of `segment_maps` do; some numbers are left out
@@ -35,14 +35,14 @@ class ObjectParts:
         self.area += other.area
         self.foreground += other.foreground
 
-    def join(self, order: int) -> FoundObject:
+    def join(self, order: int) -> ObjectCrop:
         y0, x0 = min(top for top, _, _ in self.crops), min(left for _, left, _ in self.crops)
         y1 = max(top + crop.shape[0] for top, _, crop in self.crops)
         x1 = max(left + crop.shape[1] for _, left, crop in self.crops)
         mask = np.zeros((y1 - y0, x1 - x0), bool)
         for top, left, crop in self.crops:
             mask[top - y0 : top - y0 + crop.shape[0], left - x0 : left - x0 + crop.shape[1]] |= crop
-        return FoundObject(order, x0, y0, mask, self.foreground / self.area)
+        return ObjectCrop(order, x0, y0, mask, self.foreground / self.area)
 
 
 def collect_parts(

@@ -29,7 +29,7 @@ class TrainState:
     mix: share of `mix_epoch` in the weights of `best`, the rest being zero-shot; None: they are no mix
     mix_epoch: the best epoch, or the last one if none has beaten zero-shot, once it was mixed, better or not
     unmixed: scores of the best epoch, once it was mixed, and those of its classes
-    segment, head_scores, baseline: of a head with the best weights, found at the end, see `HeadScores`; empty before
+    head_notes, head_scores, baseline: of a head with the best weights, found at the end, see `HeadScores`; empty before
     """
 
     total_steps: int
@@ -45,7 +45,7 @@ class TrainState:
     mix_epoch: int = 0
     unmixed: Scores = field(default_factory=dict)
     unmixed_classes: ClassScores = field(default_factory=dict)
-    segment: dict[str, Any] = field(default_factory=dict)
+    head_notes: dict[str, Any] = field(default_factory=dict)
     head_scores: Scores = field(default_factory=dict)
     baseline: Scores = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class TrainState:
 
     def _forget_head_scores(self) -> None:
         """Those of other weights."""
-        self.segment, self.head_scores, self.baseline = {}, {}, {}
+        self.head_notes, self.head_scores, self.baseline = {}, {}, {}
 
     def stalled(self, patience: int | None) -> bool:
         """Whether the last `patience` epochs brought no better score; never without a patience."""

@@ -8,8 +8,8 @@ from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.evaluation import classes
 from sam_ft.evaluation.classes import ClassScores, SemanticScorer, most_likely, segment_classes
 from sam_ft.evaluation.evaluate import head_scorer
-from sam_ft.evaluation.segmented import evaluate_classes, evaluate_majority, majority_channel
 from sam_ft.evaluation.tiled_maps import maps_to_original
+from sam_ft.evaluation.without_prompts import evaluate_classes, evaluate_majority, majority_channel
 from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import dense

@@ -7,7 +7,7 @@ from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.transforms import resize_image
 from sam_ft.evaluation import segment
 from sam_ft.evaluation.segment import SegmentOptions, compress_found, image_extremes, segment_image
-from sam_ft.instances.parts import FoundObject
+from sam_ft.instances.parts import ObjectCrop
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models.heads import InstanceHead
 from sam_ft.task import PromptedSegmentation
@@ -77,7 +77,7 @@ def test_objects_of_a_large_image_are_compressed_in_their_order():
     ids = np.zeros(SIZE, np.int32)
     ids[2:4, 5:30], ids[10:30, 40:44] = 1, 2
     boxes = {1: (5, 2, np.ones((2, 25), bool)), 2: (40, 10, np.ones((20, 4), bool))}
-    masks, scores = compress_found((FoundObject(number, *boxes[number], number / 4) for number in (2, 1)), SIZE)
+    masks, scores = compress_found((ObjectCrop(number, *boxes[number], number / 4) for number in (2, 1)), SIZE)
     assert masks.counts == compress_ids(ids).counts
     assert scores.tolist() == [0.25, 0.5]
     masks, scores = compress_found([], SIZE)

@@ -12,8 +12,8 @@ from sam_ft.data.tiled import TiledSplit, crop_sample
 from sam_ft.evaluation import instances, segment, thresholds
 from sam_ft.evaluation.instances import ImageMaps, InstanceScorer, compress_gt
 from sam_ft.evaluation.segment import SegmentOptions, segment_image
-from sam_ft.evaluation.segmented import pixels
 from sam_ft.evaluation.thresholds import MAX_IMAGES, CroppedSplit, choose_images, find_thresholds, maps_in_tiles
+from sam_ft.evaluation.without_prompts import pixels
 from sam_ft.instances.maps import instance_maps
 from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.models.heads import InstanceHead

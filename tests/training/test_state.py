@@ -74,11 +74,11 @@ def test_the_best_mix_becomes_the_best_and_the_epoch_is_remembered():
 
 def test_a_mix_that_wins_forgets_how_the_head_of_other_weights_was_used():
     state = mixable()
-    state.segment, state.head_scores, state.baseline = {"tile": 9}, {"msa": 0.5}, {"msa": 0.4}
+    state.head_notes, state.head_scores, state.baseline = {"tile": 9}, {"msa": 0.5}, {"msa": 0.4}
     choose(state, {0.5: 0.55})
     assert state.head_scores == {"msa": 0.5}
     choose(state, MIXES)
-    assert (state.segment, state.head_scores, state.baseline) == ({}, {}, {})
+    assert (state.head_notes, state.head_scores, state.baseline) == ({}, {}, {})
 
 
 def test_the_last_epoch_is_mixed_if_none_has_beaten_zero_shot():
