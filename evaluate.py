@@ -30,7 +30,8 @@ from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import check_has_head, load_partial_weights, read_on_all
+from sam_ft.training.checkpoint import check_has_head, load_partial_weights
+from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.precision import compute_dtype
 
@@ -63,7 +64,8 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     # Of data.tile=auto, the tiles of the training.
     tile = getattr(data, "tile", None)
     if tile == "auto" and plan.checkpoint is not None:
-        tile = read_on_all(plan.checkpoint)[1].get("tile", tile)
+        path = plan.checkpoint
+        tile = distributed.broadcast_from_main(lambda: read_tensors(path)[1].get("tile", "auto"))
     samples = tile_split(split, tile, model.image_size, model.normalize == "minmax")
 
     # Zero-shot first, then the same with the learned weights on top; each with all prompts.

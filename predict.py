@@ -32,11 +32,11 @@ from sam_ft.data.io.windows import ImageWindows
 from sam_ft.evaluation.found import FindObjects, find_by_grid, find_by_head, find_by_prompts
 from sam_ft.evaluation.segment import SegmentOptions
 from sam_ft.models.heads import SemanticHead
-from sam_ft.utils.progress import progress
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.progress import progress
 from sam_ft.writers.formats import finish_results, write_results
 from sam_ft.writers.instances import Instances
 

@@ -1,7 +1,7 @@
 """Draws validation images of a run in five columns: image, box prompts, zero-shot masks, tuned masks, ground truth.
 
     python -m benchmarks.gallery outputs/nuclei docs/nuclei.png --images NAME NAME NAME
-    python -m benchmarks.gallery outputs/nuclei_head docs/found.png --without-prompts --images NAME NAME NAME
+    python -m benchmarks.gallery outputs/cells docs/found.png --without-prompts --images NAME NAME NAME
 
 With --without-prompts in three: image, the objects that the head finds, ground truth.
 Drawn is the square of CUT pixels that holds the most objects; scores are those of the whole image. Without --images the

@@ -1,6 +1,6 @@
 """Compares the instances that the heads of runs find with Otsu + watershed, by a paired bootstrap over images.
 
-    python -m benchmarks.instances outputs/nuclei_head outputs/nuclei_head_1
+    python -m benchmarks.instances outputs/cells outputs/cells_1
 
 Scores are segmentation accuracies of whole validation images, as at the end of a training; several runs, such as seeds
 of one, are averaged image by image. Brackets hold the 2.5th and 97.5th percentile of the mean over images drawn anew.
