@@ -27,10 +27,10 @@ class MapHead(nn.Module):
         low, middle, high = widths
         self.project = nn.Conv2d(in_channels, low, 1)
         self.block_low = _block(low, low)
-        self.pixels_high = _block(3, high // 2)
+        self.pixels_high = nn.Sequential(_block(3, high // 2), _block(high // 2, high // 2))
         self.pixels_middle = _block(high // 2, middle // 2, stride=2)
-        self.block_middle = _block(low + middle // 2, middle)
-        self.block_high = _block(middle + high // 2, high)
+        self.block_middle = nn.Sequential(_block(low + middle // 2, middle), _block(middle, middle))
+        self.block_high = nn.Sequential(_block(middle + high // 2, high), _block(high, high))
         self.out = nn.Conv2d(high, out_channels, 1)
 
     def forward(self, embedding: Tensor, images: Tensor) -> Tensor:
