@@ -13,7 +13,7 @@ class MapHead(nn.Module):
     """Predicts maps of a whole image at the resolution of the mask decoder's logits, with skips from the pixels.
 
     A U-Net (Ronneberger et al. 2015) whose lower part is the image encoder: two steps up from the embedding, each with
-    a light skip. 0.08 million parameters with the default widths; normalization by groups, which needs no batch.
+    a light skip. 0.1 million parameters with the default widths; normalization by groups, which needs no batch.
 
     out_channels: maps · in_channels: of the embedding · widths: channels at s, 2s and 4s
     classes: {label: name} of the objects that follow from the maps
