@@ -48,12 +48,12 @@ def decode_prompts(
     grid: TileGrid,
     prompts: Prompts,
     extremes: Tensor | None = None,
-    encoded: EncodedImage | None = None,
+    encoded: Sequence[EncodedImage] = (),
 ) -> Iterator[DecodedObject]:
     """Decodes N prompts, each in the tile that shows it whole; those that no tile does, each in a window around it.
 
     prompts: boxes, or points with labels, or both, in pixels of the image
-    extremes: (2,) of the tiles, see `Sample.extremes` · encoded: the image, if it has one tile and was encoded before
+    extremes: (2,) of the tiles, see `Sample.extremes` · encoded: the tiles, if they were encoded before
     → tile by tile; objects whose mask is empty are left out
     """
     windows = list(grid)
@@ -68,8 +68,8 @@ def decode_prompts(
             windows.append(_window_around(inside[position].tolist(), image.size, grid.tile))
     for place in places.unique().tolist():
         members = torch.nonzero(places == place).flatten()
-        own = encoded if len(grid) == 1 else None
-        own = own or encode_window(task, image, windows[place], extremes)
+        known = place < len(encoded)  # windows around objects come after the tiles
+        own = encoded[place] if known else encode_window(task, image, windows[place], extremes)
         yield from _decode_window(task, own, windows[place], prompts, members)
 
 

@@ -1,5 +1,7 @@
 """Refines the instances of a head: the mask decoder predicts each anew from its box."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ def refine_with_decoder(
     foreground: Tensor,
     min_area: int,
     extremes: Tensor | None = None,
-    encoded: EncodedImage | None = None,
+    encoded: Sequence[EncodedImage] = (),
 ) -> tuple[RunLengthMasks, Tensor]:
     """Predicts the mask in the box of each instance, and merges them: a pixel belongs to the mask of highest score.
 

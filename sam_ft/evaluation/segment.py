@@ -23,6 +23,7 @@ from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
 
 BLOCK, HALO = 1024, (256, 1024)  # pixels of a large image: a block, and at least and at most around it
+KEPT_TILES = 16  # of an image: their features are kept for the decoder, 4 MB each
 ONE_BLOCK = 2**24  # pixels of an image whose maps are held as a whole: 200 MB, three times over
 
 
@@ -59,7 +60,7 @@ def segment_image(
         raise ValueError("the model has no head, which finds objects without prompts; train with head=instances")
     grid = TileGrid(image.size, options.tile or max(image.size))
     extremes = image_extremes(task, image, grid)
-    encoded: list[EncodedImage] = []  # for the decoder
+    encoded: list[EncodedImage] = []
     bands = map_bands(task, image, grid, extremes, encoded)
     if image.size[0] * image.size[1] <= ONE_BLOCK:
         maps = np.concatenate(list(bands), axis=1)
@@ -70,8 +71,7 @@ def segment_image(
         objects = segment_bands(bands, image.size, options.thresholds, halo, block=max(BLOCK, 2 * halo))
         masks, scores = compress_found(objects, image.size)
     if options.refine:
-        whole = encoded[0] if encoded else None
-        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, whole)
+        return refine_with_decoder(task, image, grid, masks, scores, options.thresholds.min_area, extremes, encoded)
     return masks, scores
 
 
@@ -84,14 +84,14 @@ def map_bands(
 ) -> Iterator[NDArray[np.float32]]:
     """The maps of the head over an image, as bands of rows from top to bottom: (C, rows, W) each.
 
-    extremes: of `image_extremes` · encoded: receives the features of an image that is not cut
+    extremes: of `image_extremes` · encoded: receives the features of the tiles, if they are at most `KEPT_TILES`
     """
 
     def predict(images: torch.Tensor, sizes: Sequence[Size]) -> torch.Tensor:
         batch = images_batch(images, sizes, extremes).to(task.model.device)
         features = encode_images(task, batch)
-        if encoded is not None and len(grid) == 1:
-            encoded.append(EncodedImage(features, sizes[0]))
+        if encoded is not None and len(grid) <= KEPT_TILES:
+            encoded.extend(EncodedImage(features.image(place), size) for place, size in enumerate(sizes))
         return predict_maps(task, features, batch)
 
     return predict_in_tiles(image, grid, task.model.image_size, predict, task.chunks.images)

@@ -1,20 +1,23 @@
 """The options of `segment_image` that suit a trained head, found on training images."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from sam_ft.data.datasets import Samples, Split
-from sam_ft.data.io.windows import ArrayWindows
+from sam_ft.data.io.windows import ArrayWindows, Windows
 from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.tiled import crop_sample, image_size_of
-from sam_ft.evaluation.instances import ImageMaps, compress_gt
+from sam_ft.evaluation.instances import ImageMaps, compress_gt, object_scores
+from sam_ft.evaluation.prompted import EncodedImage
+from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
-from sam_ft.evaluation.without_prompts import evaluate_head, pixels
+from sam_ft.evaluation.without_prompts import pixels
 from sam_ft.instances.search import search_thresholds
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
@@ -52,15 +55,17 @@ def find_options(
     images: of `choose_images` · tile: side in pixels, see `SegmentOptions`
     → the options, and {"head", "refined"}: the mSA without and with the decoder on up to `REFINED_IMAGES` of the images
     """
-    cropped = CroppedSplit(split)
-    maps = maps_in_tiles(task, cropped, images, tile)
-    thresholds, _ = find_thresholds(maps)
-    options = SegmentOptions(thresholds, tile, refine=True)
     some = images[:: -(-len(images) // REFINED_IMAGES)]
     names = {split.names[index] for index in some}
-    head = score_maps([image for image in maps if image.name in names], thresholds)
-    refined = evaluate_head(task, cropped, options, some, "refined")["msa"]
-    return replace(options, refine=refined > head), {"head": head, "refined": refined}
+    maps, decoded = [], []  # of all of them, and of some with what the decoder needs
+    for own, tiles in maps_in_tiles(task, CroppedSplit(split), images, tile):
+        maps.append(own)
+        if own.name in names:
+            decoded.append((own, tiles))
+    thresholds, _ = find_thresholds(maps)
+    head = score_maps([own for own, _ in decoded], thresholds)
+    refined = score_refined(task, decoded, thresholds)
+    return SegmentOptions(thresholds, tile, refine=refined > head), {"head": head, "refined": refined}
 
 
 class CroppedSplit:
@@ -81,19 +86,30 @@ class CroppedSplit:
         return crop_sample(sample, (rows, columns), min_share=0.5)
 
 
+class EncodedTiles(NamedTuple):
+    """What the decoder needs of an image in tiles, see `refine_with_decoder`."""
+
+    image: Windows
+    grid: TileGrid
+    extremes: Tensor | None
+    encoded: list[EncodedImage]
+
+
 @torch.no_grad()
-def maps_in_tiles(task: PromptedSegmentation, split: Samples, images: Sequence[int], tile: int) -> list[ImageMaps]:
+def maps_in_tiles(
+    task: PromptedSegmentation, split: Samples, images: Sequence[int], tile: int
+) -> Iterator[tuple[ImageMaps, EncodedTiles]]:
     """The maps of a process's share of some images of a split, as `segment_image` predicts them."""
     # As in `evaluate_head`: features are not rounded as in a cache.
     task = PromptedSegmentation(task.model, precision=task.precision)
-    found, share = [], images[distributed.rank() :: distributed.world_size()]
+    share = images[distributed.rank() :: distributed.world_size()]
     for index in tqdm(share, "maps", leave=False, disable=None if distributed.is_main() else True):
         sample = split[index]
         image = ArrayWindows(pixels(sample))
         grid = TileGrid(image.size, tile)
-        maps = np.concatenate(list(map_bands(task, image, grid, image_extremes(task, image, grid))), axis=1)
-        found.append(ImageMaps(sample.name, maps, compress_gt(sample.masks, sample.size), sample.ignore))
-    return found
+        tiles = EncodedTiles(image, grid, image_extremes(task, image, grid), [])
+        maps = np.concatenate(list(map_bands(task, image, grid, tiles.extremes, tiles.encoded)), axis=1)
+        yield ImageMaps(sample.name, maps, compress_gt(sample.masks, sample.size), sample.ignore), tiles
 
 
 def find_thresholds(images: Sequence[ImageMaps]) -> tuple[WatershedThresholds, float]:
@@ -110,4 +126,19 @@ def score_maps(images: Sequence[ImageMaps], thresholds: WatershedThresholds) -> 
     for image in images:
         found = compress_ids(segment_maps(image.maps, thresholds)).rles()
         accuracy.update(image.name, found, image.gt, image.ignore)
+    return accuracy.compute()["msa"]
+
+
+def score_refined(
+    task: PromptedSegmentation, images: Sequence[tuple[ImageMaps, EncodedTiles]], thresholds: WatershedThresholds
+) -> float:
+    """As `score_maps`, of what the decoder makes of these objects."""
+    accuracy = SegmentationAccuracy()
+    for image, tiles in tqdm(images, "refined", leave=False, disable=None if distributed.is_main() else True):
+        ids = segment_maps(image.maps, thresholds)
+        masks, scores = compress_ids(ids), object_scores(ids, image.maps[0])
+        refined, _ = refine_with_decoder(
+            task, tiles.image, tiles.grid, masks, scores, thresholds.min_area, tiles.extremes, tiles.encoded
+        )
+        accuracy.update(image.name, refined.rles(), image.gt, image.ignore)
     return accuracy.compute()["msa"]

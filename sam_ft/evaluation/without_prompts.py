@@ -24,13 +24,7 @@ from sam_ft.utils import distributed
 Find = Callable[[Sample], tuple[RunLengthMasks, Tensor]]  # N masks that do not overlap, and their scores (N,)
 
 
-def evaluate_head(
-    task: PromptedSegmentation,
-    split: Samples,
-    options: SegmentOptions,
-    images: Sequence[int] | None = None,
-    title: str = "head",
-) -> dict[str, float]:
+def evaluate_head(task: PromptedSegmentation, split: Samples, options: SegmentOptions) -> dict[str, float]:
     """Scores of what the head of the task's model finds, see `score_instances`.
 
     Features are not rounded as in a cache, so the masks are those of predict.py.
@@ -40,29 +34,27 @@ def evaluate_head(
     def find(sample: Sample) -> tuple[RunLengthMasks, Tensor]:
         return segment_image(task, ArrayWindows(pixels(sample)), options)
 
-    return score_instances(split, find, images, title)
+    return score_instances(split, find, "head")
 
 
-def evaluate_otsu(split: Split, title: str = "Otsu + watershed") -> dict[str, float]:
+def evaluate_otsu(split: Split) -> dict[str, float]:
     """Scores of `segment_otsu`, the baseline of a head, see `score_instances`."""
 
     def find(sample: Sample) -> tuple[RunLengthMasks, Tensor]:
         found = compress_ids(segment_otsu(pixels(sample), OtsuOptions()))
         return found, torch.ones(len(found))
 
-    return score_instances(split, find, title=title)
+    return score_instances(split, find, "Otsu + watershed")
 
 
-def evaluate_classes(
-    task: PromptedSegmentation, split: Split, tile: int | None = None, title: str = "head"
-) -> dict[str, float]:
+def evaluate_classes(task: PromptedSegmentation, split: Split, tile: int | None = None) -> dict[str, float]:
     """Scores of the class maps that predict.py finds with a semantic head: see `ClassScores.compute`."""
     head = task.model.head
     assert isinstance(head, SemanticHead)
     task = PromptedSegmentation(task.model, precision=task.precision)  # as above
     channels = {label: channel for channel, label in enumerate(head.classes, 1)}
     scores = ClassScores(head.channel_names)
-    for sample in own_samples(split, range(len(split)), title):
+    for sample in own_samples(split, "head"):
         masks, _, labels = segment_classes(task, ArrayWindows(pixels(sample)), tile)
         predicted = np.zeros(sample.size, np.int32)
         for position, label in enumerate(labels.tolist()):
@@ -94,23 +86,18 @@ def majority_channel(head: SemanticHead, split: Split, images: Sequence[int]) ->
     return int(np.argmax(distributed.sum_over_ranks(counts.tolist())))
 
 
-def score_instances(
-    split: Samples, find: Find, images: Sequence[int] | None = None, title: str = ""
-) -> dict[str, float]:
-    """Scores the instances found in the images of a split, over all processes: see `InstanceScores.compute`.
-
-    images: positions; None for all
-    """
+def score_instances(split: Samples, find: Find, title: str) -> dict[str, float]:
+    """Scores the instances found in the images of a split, over all processes: see `InstanceScores.compute`."""
     scores = InstanceScores()
-    for sample in own_samples(split, range(len(split)) if images is None else images, title):
+    for sample in own_samples(split, title):
         masks, own = find(sample)
         scores.add(sample.name, masks.rles(), own, compress_gt(sample.masks, sample.size), sample.ignore)
     return scores.compute()
 
 
-def own_samples(split: Samples, images: Sequence[int], title: str) -> Iterator[Sample]:
+def own_samples(split: Samples, title: str) -> Iterator[Sample]:
     """The samples of this process, behind a progress bar."""
-    share = images[distributed.rank() :: distributed.world_size()]
+    share = range(len(split))[distributed.rank() :: distributed.world_size()]
     for index in tqdm(share, title, leave=False, disable=None if distributed.is_main() else True):
         yield split[index]
 

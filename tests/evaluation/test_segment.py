@@ -49,6 +49,22 @@ def test_an_image_no_larger_than_a_tile_is_encoded_as_a_whole():
     assert segment_image(task, image, SegmentOptions(LOW, tile=64))[0].counts != whole
 
 
+def test_the_decoder_uses_the_features_that_the_head_used(monkeypatch):
+    task, image = task_with_head(tiny_vit_sam()), ArrayWindows(smooth_image(150, 110))
+    options = SegmentOptions(LOW, tile=64, refine=True)
+    encoded, encode = [], task.model.prefix
+    monkeypatch.setattr(
+        task.model, "prefix", lambda images, *rest: encoded.append(len(images)) or encode(images, *rest)
+    )
+    masks, scores = segment_image(task, image, options)
+    assert sum(encoded) == len(TileGrid(image.size, 64))
+    monkeypatch.setattr(segment, "KEPT_TILES", 0)  # each again
+    again, own = segment_image(task, image, options)
+    assert sum(encoded) > 2 * len(TileGrid(image.size, 64))
+    assert again.counts == masks.counts and len(masks)
+    assert torch.equal(scores, own)
+
+
 def test_all_tiles_are_scaled_by_the_extremes_of_the_image():
     pixels = smooth_image(100, 100)
     pixels[:50, :50] = pixels[:50, :50] // 4

@@ -74,7 +74,7 @@ def test_maps_of_tiles_are_those_that_a_prediction_finds_objects_in(monkeypatch)
     monkeypatch.setattr(segment, "segment_maps", lambda maps, thresholds: seen.append(maps) or maps[0].astype(int))
     for index in range(2):
         segment_image(task, ArrayWindows(pixels(blobs[index])), SegmentOptions(tile=40))
-    found = maps_in_tiles(task, blobs, range(2), 40)
+    found = [maps for maps, _ in maps_in_tiles(task, blobs, range(2), 40)]
     assert [image.name for image in found] == list(blobs.names)
     assert all(np.array_equal(image.maps, maps) for image, maps in zip(found, seen, strict=True))
     assert [len(image.gt) for image in found] == [2, 3]
