@@ -135,17 +135,21 @@ class TrainingSet(Dataset):
     def _sample(self, draw: Draw, with_pixels: bool) -> Sample:
         sample = self.split[draw.image] if with_pixels else self.split.annotations(draw.image)
         seed = derive_seed(self.seed, draw.epoch, sample.name)
+        augments = draw.view is None
         if self.make_maps is not None:  # of all objects, before some are drawn
-            whole = self.augment(sample, seed) if draw.view is None else sample
-            sample = replace(sample, maps=self.make_maps(whole, draw.view or 0))
+            sample = self.augment(sample, seed) if augments else sample
+            sample = replace(sample, maps=self.make_maps(sample, draw.view or 0))
+            augments = False
         # A random subset in the order of the image, before masks are dense, augmented and resized: that costs by the
         # object.
         if self.max_objects is not None and len(sample.masks) > self.max_objects:
             order = torch.randperm(len(sample.masks), generator=torch.Generator().manual_seed(seed))
             sample = sample.select(order[: self.max_objects].sort().values)
-        # With a view, the features or pixels of that view and nothing else.
-        augmented = self.augment(sample, seed) if draw.view is None else dihedral_sample(sample, draw.view)
-        return resize_longest_side(augmented, self.image_size)
+        if augments:
+            sample = self.augment(sample, seed)
+        elif draw.view is not None:  # the features or pixels of that view and nothing else
+            sample = dihedral_sample(sample, draw.view)
+        return resize_longest_side(sample, self.image_size)
 
 
 class EvaluationSet(Dataset):
