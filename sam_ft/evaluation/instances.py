@@ -45,7 +45,7 @@ class InstanceScores:
         self._precision.update(name, found, scores, gt, ignore)
 
     def compute(self) -> dict[str, float]:
-        """{"sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image"} over all processes."""
+        """{"sa50", "sa75", "msa", "ap", "ap50", "ap75", "masks_per_image"} over all processes."""
         return {**self._accuracy.compute(), **self._precision.compute()}
 
 
@@ -55,7 +55,7 @@ class InstanceScorer:
     Call `update` for each batch of an evaluation, then `compute` on all processes together.
     """
 
-    monitors = ("sa50", "sa75", "msa", "ap50", "ap75")  # where higher is better
+    monitors = ("sa50", "sa75", "msa", "ap", "ap50", "ap75")  # where higher is better
 
     def __init__(self, thresholds: WatershedThresholds) -> None:
         self.thresholds = thresholds

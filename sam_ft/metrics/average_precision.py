@@ -4,6 +4,7 @@ import math
 from contextlib import redirect_stdout
 from io import StringIO
 
+import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -24,7 +25,7 @@ def encode_masks(masks: Tensor) -> list[dict]:
 
 
 class AveragePrecision:
-    """Class-agnostic average precision at IoU 0.50 and 0.75, and the number of predicted masks per image.
+    """Class-agnostic average precision at IoU 0.50, 0.55, ..., 0.95, and the number of predicted masks per image.
 
     Masks of all images are ranked by score. Each is matched to the unmatched gt object of highest IoU if that reaches
     the threshold, and is a false positive otherwise; precision is averaged over 101 recall thresholds. Unlike COCO's
@@ -44,17 +45,20 @@ class AveragePrecision:
 
         name: unique · rles: N predicted masks · scores: (N,), for ranking · gt: M objects as run lengths
         ignore: (H, W) bool, COCO's crowd region: an unmatched mask counts for nothing if at least the threshold's
-            fraction of it (0.50 or 0.75) lies there
+            fraction of it lies there
         """
         regions = [] if ignore is None or not ignore.any() else encode_masks(ignore[None])
         self._images.append((name, rles, scores.tolist(), gt, regions))
 
     def compute(self) -> dict[str, float]:
-        """{"ap50", "ap75", "masks_per_image"} over all processes; AP is 0 without predictions and nan without gt."""
+        """{"ap", "ap50", "ap75", "masks_per_image"} over all processes; AP is 0 without predictions and nan without gt.
+
+        ap: the mean over all IoU thresholds
+        """
         # sorted by name: equal scores keep the order of their images, which must not depend on the number of processes
         images = sorted(distributed.all_gather(self._images), key=lambda image: image[0])
         if not images:
-            return {"ap50": math.nan, "ap75": math.nan, "masks_per_image": math.nan}
+            return dict.fromkeys(("ap", "ap50", "ap75", "masks_per_image"), math.nan)
         predicted = [
             (i, rle, {"score": s}) for i, image in enumerate(images) for rle, s in zip(*image[1:3], strict=True)
         ]
@@ -64,13 +68,14 @@ class AveragePrecision:
             evaluator = COCOeval(_to_coco(gt + ignored, len(images)), _to_coco(predicted, len(images)), "segm")
             params = evaluator.params
             # One limit above the number of predictions, and one range of all areas: nothing is left out.
-            params.iouThrs, params.maxDets = [0.5, 0.75], [max(1, len(predicted))]
+            params.maxDets = [max(1, len(predicted))]
             params.areaRng, params.areaRngLbl = [[0, float("inf")]], ["all"]
             evaluator.evaluate()
             evaluator.accumulate()
         # precision: (IoU threshold, recall threshold, category, area range, limit); the mean is over recall.
-        ap50, ap75 = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1).tolist() if gt else (math.nan, math.nan)
-        return {"ap50": ap50, "ap75": ap75, "masks_per_image": len(predicted) / len(images)}
+        by_iou = evaluator.eval["precision"][:, :, 0, 0, 0].mean(axis=1) if gt else np.full(10, math.nan)
+        scores = {"ap": float(by_iou.mean()), "ap50": float(by_iou[0]), "ap75": float(by_iou[5])}
+        return {**scores, "masks_per_image": len(predicted) / len(images)}
 
 
 def _to_coco(masks: list[tuple[int, dict, dict]], image_count: int) -> COCO:

@@ -29,6 +29,7 @@ TITLES = {
     "sa50": "SA50 (segmentation accuracy at IoU 0.50)",
     "sa75": "SA75 (segmentation accuracy at IoU 0.75)",
     "msa": "mSA (segmentation accuracy, mean over IoU 0.50 to 0.95)",
+    "ap": "AP (average precision, mean over IoU 0.50 to 0.95)",
     "ap50": "AP50 (average precision at IoU 0.50)",
     "ap75": "AP75 (average precision at IoU 0.75)",
     "miou": "mIoU (mean over classes)",
@@ -36,7 +37,7 @@ TITLES = {
     "masks_per_image": "predicted masks per image",
     "highest_pred_iou": "highest pred_iou (mean over images)",
 }
-INSTANCE_SCORES = ("sa50", "sa75", "msa", "ap50", "ap75", "masks_per_image")
+INSTANCE_SCORES = ("sa50", "sa75", "msa", "ap", "ap50", "ap75", "masks_per_image")
 CLASS_MEANS, CLASS_IOU, CLASS_DICE = ("miou", "mdice"), "class_iou/", "class_dice/"
 SIZE_TITLES = {"small": "small (< 32² px)", "medium": "medium (< 96² px)", "large": "large"}
 

@@ -49,7 +49,9 @@ def test_the_first_click_is_the_point_in_the_middle(scored):
 def test_masks_without_prompts_are_scored_too(scored):
     scores = json.loads((scored[0] / "evaluation/scores.json").read_text())["amg"]
     assert (
-        {"ap50", "ap75", "masks_per_image", "highest_pred_iou"} == scores["tuned"].keys() == scores["zero_shot"].keys()
+        {"ap", "ap50", "ap75", "masks_per_image", "highest_pred_iou"}
+        == scores["tuned"].keys()
+        == scores["zero_shot"].keys()
     )
 
 

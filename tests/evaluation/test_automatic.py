@@ -141,7 +141,7 @@ def test_a_model_without_masks_scores_zero_and_reports_its_highest_pred_iou(pair
     scores = evaluate_amg(pair[0], loader(), points_per_side=2)
     highest = [official(pair[1], image, **UNFILTERED, points_per_side=2)[0]["predicted_iou"] for image in range(3)]
     assert 0 < np.mean(highest) < 0.88
-    expected = {"ap50": 0, "ap75": 0, "masks_per_image": 0, "highest_pred_iou": np.mean(highest)}
+    expected = {"ap": 0, "ap50": 0, "ap75": 0, "masks_per_image": 0, "highest_pred_iou": np.mean(highest)}
     assert scores == pytest.approx(expected, abs=1e-5)
 
 
@@ -161,6 +161,6 @@ def test_an_evaluation_compares_each_image_with_its_own_objects_and_ignored_regi
         return evaluate_amg(pair[0], [batch])
 
     monkeypatch.setattr(amg, "generate_masks", gt_and_a_corner)
-    expected = {"ap50": 1, "ap75": 1, "masks_per_image": 3, "highest_pred_iou": 0.9}
+    expected = {"ap": 1, "ap50": 1, "ap75": 1, "masks_per_image": 3, "highest_pred_iou": 0.9}
     assert scores(ignore=True) == pytest.approx(expected)
     assert scores(ignore=False)["ap50"] < 0.7

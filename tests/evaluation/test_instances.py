@@ -32,7 +32,7 @@ def scored(monkeypatch, *samples, move=lambda maps: maps):
 
 def test_perfect_maps_find_all_objects(monkeypatch, one):
     found = scored(monkeypatch, one)
-    assert found == {"sa50": 1, "sa75": 1, "msa": pytest.approx(1), "ap50": 1, "ap75": 1, "masks_per_image": 2}
+    assert found == {"sa50": 1, "sa75": 1, "msa": pytest.approx(1), "ap": 1, "ap50": 1, "ap75": 1, "masks_per_image": 2}
 
 
 def test_maps_without_foreground_find_nothing(monkeypatch, one):

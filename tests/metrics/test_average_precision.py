@@ -24,8 +24,9 @@ def test_average_precision_of_three_masks_for_two_objects():
     # a true positive; a duplicate of it; 3 of the 5 pixels of the second object, an IoU of 0.6
     add(metric, {strip(0, 5): 0.9, strip(0, 6): 0.8, strip(10, 13): 0.7}, [strip(0, 5), strip(10, 15)])
     # At 0.5: precision 1 up to recall 1/2, then 2/3; 51 of the 101 recall thresholds are at most 0.5.
-    # At 0.75: precision 1 up to recall 1/2, and no mask goes further.
-    expected = {"ap50": (51 + 50 * 2 / 3) / 101, "ap75": 51 / 101, "masks_per_image": 3}
+    # At 0.55 and 0.60 too; above: precision 1 up to recall 1/2, and no mask goes further.
+    low, high = (51 + 50 * 2 / 3) / 101, 51 / 101
+    expected = {"ap": 0.3 * low + 0.7 * high, "ap50": low, "ap75": high, "masks_per_image": 3}
     assert metric.compute() == pytest.approx(expected)
     metric.reset()
     assert math.isnan(metric.compute()["masks_per_image"])
@@ -34,28 +35,32 @@ def test_average_precision_of_three_masks_for_two_objects():
 def test_ap_is_zero_without_predictions_and_nan_without_gt():
     metric = AveragePrecision()
     add(metric, {}, [strip(0, 5)])
-    assert metric.compute() == {"ap50": 0, "ap75": 0, "masks_per_image": 0}
+    assert metric.compute() == {"ap": 0, "ap50": 0, "ap75": 0, "masks_per_image": 0}
     metric.reset()
     add(metric, {strip(0, 5): 0.9}, [])
-    assert metric.compute() == pytest.approx({"ap50": math.nan, "ap75": math.nan, "masks_per_image": 1}, nan_ok=True)
+    assert metric.compute() == pytest.approx(
+        {"ap": math.nan, "ap50": math.nan, "ap75": math.nan, "masks_per_image": 1}, nan_ok=True
+    )
 
 
 def test_a_mask_in_an_image_without_objects_is_a_false_positive():
     metric = AveragePrecision()
     add(metric, {strip(0, 5): 0.5}, [strip(0, 5)], name="a")
     add(metric, {strip(0, 5): 0.6}, [], name="b")
-    assert metric.compute() == pytest.approx({"ap50": 0.5, "ap75": 0.5, "masks_per_image": 1})
+    assert metric.compute() == pytest.approx({"ap": 0.5, "ap50": 0.5, "ap75": 0.5, "masks_per_image": 1})
 
 
 def test_an_unmatched_mask_in_the_ignored_region_counts_for_nothing():
     scores = {}
-    # 6 of the mask's 10 pixels are ignored: enough at 0.5, too few at 0.75
+    # 6 of the mask's 10 pixels are ignored: enough up to 0.60, too few above
     for case, ignore in {"none": None, "empty": strip(0, 0), "region": strip(14, 20)}.items():
         metric = AveragePrecision()
         add(metric, {strip(10, 20): 0.9, strip(0, 5): 0.8}, [strip(0, 5)], ignore)
         scores[case] = metric.compute()
-    assert scores["none"] == scores["empty"] == pytest.approx({"ap50": 0.5, "ap75": 0.5, "masks_per_image": 2})
-    assert scores["region"] == pytest.approx({"ap50": 1, "ap75": 0.5, "masks_per_image": 2})
+    assert (
+        scores["none"] == scores["empty"] == pytest.approx({"ap": 0.5, "ap50": 0.5, "ap75": 0.5, "masks_per_image": 2})
+    )
+    assert scores["region"] == pytest.approx({"ap": 0.65, "ap50": 1, "ap75": 0.5, "masks_per_image": 2})
 
 
 def test_there_is_no_limit_of_a_hundred_masks_as_in_coco():
@@ -74,7 +79,7 @@ def test_equal_scores_rank_by_image_name_and_not_by_process(order, monkeypatch):
         )
     monkeypatch.setattr(distributed, "all_gather", lambda _: [image for m in processes for image in m._images])
     assert processes[0].compute() == processes[1].compute()
-    assert processes[0].compute() == pytest.approx({"ap50": 1, "ap75": 1, "masks_per_image": 1})
+    assert processes[0].compute() == pytest.approx({"ap": 1, "ap50": 1, "ap75": 1, "masks_per_image": 1})
 
 
 def test_pycocotools_prints_nothing(capsys):

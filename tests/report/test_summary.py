@@ -56,7 +56,7 @@ def test_a_run_without_improvement_says_so_and_suggests_settings(checkpoint):
 
 
 def with_head(best_epoch=3, msa=0.4):
-    found = dict.fromkeys(("sa50", "sa75", "ap50", "ap75", "masks_per_image"), 0.5)
+    found = dict.fromkeys(("sa50", "sa75", "ap", "ap50", "ap75", "masks_per_image"), 0.5)
     return {
         "epoch": 4,
         "best_epoch": best_epoch,
