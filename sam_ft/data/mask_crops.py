@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import singledispatch
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,15 +29,8 @@ def _(masks: Tensor, window: Window) -> tuple[Masks, Tensor]:
 
 @crop_masks.register
 def _(masks: IdMasks, window: Window) -> tuple[Masks, Tensor]:
-    layers = tuple(layer[window].clone() for layer in masks.layers)
-    inside, whole = torch.zeros(2, len(masks), dtype=torch.int64)
-    above = max(masks.ids.tolist(), default=0) + 1
-    for number, (part, layer) in enumerate(zip(layers, masks.layers, strict=True)):
-        own = masks.layer_of == number
-        for areas, ids in ((inside, part), (whole, layer)):
-            counts = np.bincount(ids.numpy().view(f"u{ids.itemsize}").ravel(), minlength=above)
-            areas[own] = torch.from_numpy(counts)[masks.ids[own]]
-    return replace(masks, layers=layers), _share(inside, whole)
+    inside = replace(masks, layers=tuple(layer[window].clone() for layer in masks.layers))
+    return inside, _share(inside.areas, masks.areas)
 
 
 @crop_masks.register

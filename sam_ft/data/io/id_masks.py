@@ -1,6 +1,7 @@
 """The masks of an image's objects as a few id maps, which take little memory however many objects there are."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -36,19 +37,28 @@ class IdMasks(TensorFields):
             masks[own] = _equal(layer, ids[own])
         return masks
 
+    @cached_property
+    def areas(self) -> Tensor:
+        """(N,) int64 pixels of each object; on a CPU only."""
+        areas = torch.zeros(len(self), dtype=torch.int64)
+        for number, layer in enumerate(self.layers):
+            own = self.layer_of == number
+            counts = np.bincount(_unsigned(layer).ravel(), minlength=int(self.ids.max()) + 1 if len(self) else 0)
+            areas[own] = torch.from_numpy(counts)[self.ids[own]]
+        return areas
+
     def boxes(self) -> Tensor:
         """(N, 4) as `masks_to_boxes` gives them, without the masks; on a CPU only."""
         boxes = torch.empty(len(self), 4)
         for number, layer in enumerate(self.layers):
             own = torch.nonzero(self.layer_of == number).flatten()
-            unsigned = layer.numpy().view(f"u{layer.itemsize}")
-            boxes[own] = torch.from_numpy(_boxes_of_ids(unsigned)[self.ids[own].numpy()])
+            boxes[own] = torch.from_numpy(_boxes_of_ids(_unsigned(layer))[self.ids[own].numpy()])
         return boxes
 
     def positions(self) -> NDArray[np.int32]:
         """(H, W) the position of the object at each pixel, -1 for none, of masks in a single map; on a CPU only."""
         (layer,) = self.layers
-        values = layer.numpy().view(f"u{layer.itemsize}")
+        values = _unsigned(layer)
         ids = self.ids.numpy()
         if not len(ids):
             return np.full(values.shape, -1, np.int32)
@@ -106,6 +116,11 @@ class IdLayers:
     def union(self) -> NDArray[np.bool_]:
         """(H, W), true where any object is."""
         return np.logical_or.reduce([layer > 0 for layer in self._layers])
+
+
+def _unsigned(layer: Tensor) -> NDArray[np.unsignedinteger]:
+    """The values of a map, whose bits are stored as signed ones."""
+    return layer.numpy().view(f"u{layer.itemsize}")
 
 
 def _signed(dtype: np.dtype) -> np.dtype:
