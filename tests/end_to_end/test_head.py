@@ -81,12 +81,14 @@ def test_a_run_in_tiles_is_scored_on_them_and_its_head_on_whole_images(blobs, tm
     assert "tiles of 40 px" in done.out
     metadata = read_tensors(run / BEST)[1]
     assert metadata["tile"] == 40
-    evaluated = cli("evaluate.py", f"run={run}", "workers=0", "pictures=0", f"output={tmp_path / 'e'}", "auto=true")
-    assert evaluated.code == 0, evaluated.err
-    scores = json.loads((tmp_path / "e/scores.json").read_text())
-    best = metadata["best"]["iou"]
-    assert scores["tuned"]["iou"] == pytest.approx(best, abs=1e-6)
-    assert scores["auto"]["head"]["msa"] == metadata["head_scores"]["msa"]
+    settings = (run / "config.yaml").read_text()
+    for tile in ("40", "auto"):  # auto: that of the training
+        (run / "config.yaml").write_text(settings.replace("tile: 40", f"tile: {tile}"))
+        evaluated = cli("evaluate.py", f"run={run}", "workers=0", "pictures=0", f"output={tmp_path}", "auto=true")
+        assert evaluated.code == 0, evaluated.err
+        scores = json.loads((tmp_path / "scores.json").read_text())
+        assert scores["tuned"]["iou"] == pytest.approx(metadata["best"]["iou"], abs=1e-6)
+        assert scores["auto"]["head"]["msa"] == metadata["head_scores"]["msa"]
 
 
 def test_an_evaluation_scores_what_predict_finds(headed, tmp_path, cli):
