@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pycocotools import mask as coco_mask
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from sam_ft.evaluation.prompted import EncodedImage
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
 from sam_ft.evaluation.without_prompts import pixels
-from sam_ft.instances.search import search_thresholds
+from sam_ft.instances.search import candidates_for, search_thresholds
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.segmentation_accuracy import SegmentationAccuracy
 from sam_ft.task import PromptedSegmentation
@@ -117,7 +118,8 @@ def find_thresholds(images: Sequence[ImageMaps]) -> tuple[WatershedThresholds, f
 
     → the thresholds, the same on all processes, and that mSA
     """
-    return search_thresholds(partial(score_maps, images), WatershedThresholds())
+    areas = distributed.all_gather([int(area) for image in images if image.gt for area in coco_mask.area(image.gt)])
+    return search_thresholds(partial(score_maps, images), candidates_for(areas))
 
 
 def score_maps(images: Sequence[ImageMaps], thresholds: WatershedThresholds) -> float:
