@@ -53,7 +53,7 @@ def score_run(run: Path, split: Split) -> list[list[float]]:
     """The scores of the objects that the head of a run finds in each image."""
     say(str(run))
     predictor = Predictor.from_run(run)
-    task = PromptedSegmentation(predictor.model)
+    task = PromptedSegmentation(predictor.model, precision=load_run(run, ("model",)).precision)
     found = (find_by_head(task, predictor.options, ArrayWindows(pixels(sample)), "") for sample in samples(split))
     return [score(sample, one.masks) for sample, one in zip(samples(split), found, strict=True)]
 
