@@ -19,7 +19,7 @@ from tests.conftest import of
 from tests.support.blobs import Blobs
 from tests.support.cli import SMALL, start
 
-FAST = ["head=instances", "epochs=3", "batch_size=1", "optimizer.head_lr_factor=100"]
+FAST = ["head=instances", "epochs=3", "batch_size=1"]
 BEST = "checkpoints/best.safetensors"
 
 
