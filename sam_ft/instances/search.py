@@ -35,7 +35,8 @@ def search_thresholds(
 
     score: of training images, higher is better · candidates: of `candidates_for`
     rounds: over all thresholds; it ends early if one changes nothing
-    → the thresholds and their score; of equal ones the earlier, and the defaults, if they are candidates, first
+    → the thresholds and their score; of equal ones the earlier, of which the first are the defaults with the smallest
+        area
     """
     best = WatershedThresholds(min_area=int(candidates["min_area"][0]))
     best_score = score(best)
