@@ -7,7 +7,6 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,27 +15,24 @@ from statistics import median
 import numpy as np
 import tifffile
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks import jobs
+from benchmarks.discs import WRITTEN_TILE, disc_ids, draw_discs, write_discs
 from benchmarks.harness import ROOT, Answer, Side, gigabytes, in_turn, machine, peak, ratio, say, seconds, table
 from benchmarks.pictures import save_pair
+from benchmarks.unet import UNet, train_on_discs
 from sam_ft import Predictor
 from sam_ft.data.io.windows import DECODE_LIMIT, ArrayWindows, ImageWindows
 from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.evaluation.found import FoundObjects, find_by_grid, find_by_head
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
-from sam_ft.instances.maps import instance_maps
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
-from sam_ft.models.heads import InstanceHead
 from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
 
 IMAGE_SIDE, CELL = 512, 48  # training images, with a disc in each cell
 UNET_TILE, UNET_WIDTHS, UNET_STEPS = 256, (32, 64, 128), 60
-WRITTEN_TILE = 512  # of the TIFF files
 LARGE_TILE = 1024  # of the large image, whose discs are as much larger
 DEEP, COLORS = 20, 4  # bytes of a pixel while a PNG of 16 bits, or one in color, is decoded
 
@@ -219,17 +215,7 @@ class Ways:
         return len(compress_ids(segment_maps(np.concatenate(list(bands), axis=1), WatershedThresholds())))
 
     def train_unet(self) -> None:
-        """On discs, until the watershed has about as many objects as there are: noise would take it longer."""
-        torch.manual_seed(0)
-        optimizer, criterion = torch.optim.AdamW(self.network.parameters(), lr=2e-3), InstanceHead()
-        for step in range(UNET_STEPS):
-            windows = [(slice(480 * step, 480 * step + UNET_TILE), slice(x, x + UNET_TILE)) for x in (0, 480)]
-            images = torch.from_numpy(np.stack([draw_discs(*window, CELL) for window in windows]))
-            maps = torch.from_numpy(np.stack([instance_maps(disc_ids(*window, CELL)) for window in windows]))
-            loss = criterion.loss(self.network(images[:, None].expand(-1, 3, -1, -1)), maps).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        train_on_discs(self.network, UNET_STEPS, UNET_TILE, CELL)
 
     def parameters(self) -> dict[str, int]:
         models = {"head": self.task.model, "U-Net": self.network}
@@ -251,72 +237,6 @@ class Script:
         sys.argv = ["predict.py", *overrides]
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for Markdown
             runpy.run_path("predict.py", run_name="__main__")
-
-
-class UNet(nn.Module):
-    """Ronneberger et al. 2015, with three levels, group normalization and padding: (B, 3, H, W) uint8 → 3 logits."""
-
-    def __init__(self, widths: tuple[int, ...]) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(block(a, b) for a, b in zip((3, *widths[:-1]), widths, strict=True))
-        pairs = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairs)
-        self.up = nn.ModuleList(block(2 * b, b) for _, b in pairs)
-        self.out = nn.Conv2d(widths[0], 3, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        x, skips = images.float() / 255 - 0.5, []
-        for level, down in enumerate(self.down):
-            x = down(F.max_pool2d(x, 2) if level else x)
-            skips.append(x)
-        for grow, up, skip in zip(self.grow, self.up, skips[-2::-1], strict=True):
-            x = up(torch.cat([grow(x), skip], dim=1))
-        return self.out(x)
-
-
-def block(in_channels: int, out_channels: int) -> nn.Sequential:
-    pairs = ((in_channels, out_channels), (out_channels, out_channels))
-    layers = ((nn.Conv2d(a, b, 3, padding=1, bias=False), nn.GroupNorm(8, b), nn.ReLU()) for a, b in pairs)
-    return nn.Sequential(*(layer for three in layers for layer in three))
-
-
-def draw_discs(rows: slice, columns: slice, cell: int) -> NDArray[np.uint8]:
-    """A window of an endless image with a disc in each cell."""
-    in_disc, size, y, x = discs(rows, columns, cell)
-    light = 90 + 25 * np.sin(y / (8 * cell)) + 25 * np.cos(x / (11 * cell))
-    return (light + in_disc * (60 + 40 * size)).astype(np.uint8)
-
-
-def disc_ids(rows: slice, columns: slice, cell: int) -> NDArray[np.uint16]:
-    """The discs of this window, numbered from 1."""
-    in_disc, _, y, x = discs(rows, columns, cell)
-    row, column = (axis.astype(np.int64) // cell for axis in (y, x))
-    numbers = np.where(in_disc, 1 + row * 10**5 + column, 0)
-    return np.unique(np.append(0, numbers), return_inverse=True)[1][1:].reshape(numbers.shape).astype(np.uint16)
-
-
-def discs(rows: slice, columns: slice, cell: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Whether a pixel is in a disc, the size of the disc of its cell from 0 to 1, and its row and column."""
-    y, x = (axis.astype(np.float32) for axis in np.ogrid[rows, columns])
-    row, column = y // cell, x // cell
-    places = np.random.default_rng(0).random((3, 64, 64), np.float32)
-    down, right, size = places[:, row.astype(int) % 64, column.astype(int) % 64]
-    radius = cell * (0.25 + 0.15 * size)
-    room = cell - 2 * radius
-    offset = (y - row * cell - radius - down * room) ** 2 + (x - column * cell - radius - right * room) ** 2
-    return offset < radius**2, size, y, x
-
-
-def write_discs(path: Path, side: int, cell: int) -> None:
-    """Writes a square image as a TIFF of tiles, of which one is in memory at a time."""
-
-    def tiles() -> Iterator[NDArray[np.uint8]]:
-        for top in range(0, side, WRITTEN_TILE):
-            for left in range(0, side, WRITTEN_TILE):
-                yield draw_discs(slice(top, top + WRITTEN_TILE), slice(left, left + WRITTEN_TILE), cell)
-
-    shape = (WRITTEN_TILE, WRITTEN_TILE)
-    tifffile.imwrite(path, tiles(), shape=(side, side), dtype="uint8", tile=shape, compression="zlib")
 
 
 if __name__ == "__main__":

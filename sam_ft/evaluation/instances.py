@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from sam_ft.data.sources.run_lengths import compress_ids
+from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids
 from sam_ft.evaluation.tiled_maps import maps_to_original
 from sam_ft.instances.watershed import WatershedThresholds, segment_maps
 from sam_ft.metrics.average_precision import AveragePrecision, encode_masks
@@ -67,9 +67,8 @@ class InstanceScorer:
     def update(self, task: PromptedSegmentation, features: Features, batch: Batch) -> None:
         """Adds the images of a batch with its originals. features: of `task.encode`"""
         for image in maps_of_images(task, features, batch):
-            ids = segment_maps(image.maps, self.thresholds)
-            scores = object_scores(ids, image.maps[0])
-            self._scores.add(image.name, compress_ids(ids).rles(), scores, image.gt, image.ignore)
+            masks, scores = find_instances(image.maps, self.thresholds)
+            self._scores.add(image.name, masks.rles(), scores, image.gt, image.ignore)
 
     def compute(self) -> dict[str, float]:
         """See `InstanceScores.compute`."""
@@ -98,6 +97,15 @@ def predict_maps(task: PromptedSegmentation, features: Features, batch: Batch) -
     with task.autocast():
         logits = head(features.embedding, batch.images)
     return head.probabilities(logits.float()).cpu()
+
+
+def find_instances(maps: NDArray[np.float32], thresholds: WatershedThresholds) -> tuple[RunLengthMasks, Tensor]:
+    """The objects in the maps of a whole image, and their scores.
+
+    maps: (3, H, W) from 0 to 1 → n masks that do not overlap, (n,) float32
+    """
+    ids = segment_maps(maps, thresholds)
+    return compress_ids(ids), object_scores(ids, maps[0])
 
 
 def object_scores(ids: NDArray[np.int32], foreground: NDArray[np.float32]) -> Tensor:

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from sam_ft.data.io.windows import Windows
-from sam_ft.data.sources.run_lengths import RunLengthMasks, compress_ids, encode_crop
+from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.data.tiled import tile_extremes
-from sam_ft.evaluation.instances import object_scores, predict_maps
+from sam_ft.evaluation.instances import find_instances, predict_maps
 from sam_ft.evaluation.prompted import EncodedImage, encode_images, images_batch
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.tiled_maps import predict_in_tiles
 from sam_ft.instances.bands import segment_bands
 from sam_ft.instances.parts import ObjectCrop
-from sam_ft.instances.watershed import WatershedThresholds, segment_maps
+from sam_ft.instances.watershed import WatershedThresholds
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils.tiles import TileGrid
@@ -63,9 +63,7 @@ def segment_image(
     encoded: list[EncodedImage] = []
     bands = map_bands(task, image, grid, extremes, encoded)
     if image.size[0] * image.size[1] <= ONE_BLOCK:
-        maps = np.concatenate(list(bands), axis=1)
-        ids = segment_maps(maps, options.thresholds)
-        masks, scores = compress_ids(ids), object_scores(ids, maps[0])
+        masks, scores = find_instances(np.concatenate(list(bands), axis=1), options.thresholds)
     else:
         halo = min(max(grid.tile, HALO[0]), HALO[1])  # training saw no larger objects than a tile
         objects = segment_bands(bands, image.size, options.thresholds, halo, block=max(BLOCK, 2 * halo))

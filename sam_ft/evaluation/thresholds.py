@@ -14,7 +14,7 @@ from sam_ft.data.datasets import Samples, Split
 from sam_ft.data.io.windows import ArrayWindows, Windows
 from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.tiled import crop_sample, image_size_of
-from sam_ft.evaluation.instances import ImageMaps, compress_gt, object_scores
+from sam_ft.evaluation.instances import ImageMaps, compress_gt, find_instances
 from sam_ft.evaluation.prompted import EncodedImage
 from sam_ft.evaluation.refine import refine_with_decoder
 from sam_ft.evaluation.segment import SegmentOptions, image_extremes, map_bands
@@ -137,8 +137,7 @@ def score_refined(
     """As `score_maps`, of what the decoder makes of these objects."""
     accuracy = SegmentationAccuracy()
     for image, tiles in tqdm(images, "refined", leave=False, disable=None if distributed.is_main() else True):
-        ids = segment_maps(image.maps, thresholds)
-        masks, scores = compress_ids(ids), object_scores(ids, image.maps[0])
+        masks, scores = find_instances(image.maps, thresholds)
         refined, _ = refine_with_decoder(
             task, tiles.image, tiles.grid, masks, scores, thresholds.min_area, tiles.extremes, tiles.encoded
         )

@@ -9,7 +9,7 @@ from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.io.windows import ArrayWindows
 from sam_ft.data.map_targets import paint
 from sam_ft.data.tiled import TiledSplit, crop_sample
-from sam_ft.evaluation import instances, segment, thresholds
+from sam_ft.evaluation import instances, thresholds
 from sam_ft.evaluation.instances import ImageMaps, InstanceScorer, compress_gt
 from sam_ft.evaluation.segment import SegmentOptions, segment_image
 from sam_ft.evaluation.thresholds import MAX_IMAGES, CroppedSplit, choose_images, find_thresholds, maps_in_tiles
@@ -71,7 +71,7 @@ def test_maps_of_tiles_are_those_that_a_prediction_finds_objects_in(monkeypatch)
     task, blobs = learning_task(), Blobs([2, 3])
     task.model.attach_head(InstanceHead())
     seen = []
-    monkeypatch.setattr(segment, "segment_maps", lambda maps, thresholds: seen.append(maps) or maps[0].astype(int))
+    monkeypatch.setattr(instances, "segment_maps", lambda maps, thresholds: seen.append(maps) or maps[0].astype(int))
     for index in range(2):
         segment_image(task, ArrayWindows(pixels(blobs[index])), SegmentOptions(tile=40))
     found = [maps for maps, _ in maps_in_tiles(task, blobs, range(2), 40)]
