@@ -18,8 +18,11 @@ class RowBuffer:
         self.stop += band.shape[-2]
 
     def drop(self, row: int) -> None:
-        """Frees the bands whose rows all lie before this one."""
+        """Frees the rows before this one."""
         self._bands = [(start, band) for start, band in self._bands if start + band.shape[-2] > row]
+        if self._bands and self._bands[0][0] < row:
+            start, band = self._bands[0]
+            self._bands[0] = row, band[..., row - start :, :].copy()
 
     def window(self, rows: slice, columns: slice) -> NDArray[Any]:
         """(..., h, w): a copy."""

@@ -128,8 +128,10 @@ def blend_tiles(
         assert band is not None
         if pending is not None:
             band[:, : pending.shape[1]] += pending
-        yield band[:, : end - start]
-        pending = band[:, end - start :].copy()
+        # Copies, so that rows of both are not held twice.
+        complete, pending = band[:, : end - start].copy(), band[:, end - start :].copy()
+        band = None
+        yield complete
 
 
 def _normalized(spans: Sequence[slice], margin: int, length: int) -> list[NDArray[np.float32]]:
