@@ -60,9 +60,10 @@ def return_freed_memory() -> Iterator[None]:
     if not _keeps_freed_memory:
         yield
         return
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the highest that it takes: smaller tensors stay in the heap
-    mallopt(_M_MMAP_MAX, _MAPPED_BLOCKS)
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the highest that it takes: smaller tensors stay in the heap
+    libc.mallopt(_M_MMAP_MAX, _MAPPED_BLOCKS)
+    libc.malloc_trim(0)  # what is free at the heap's end would be taken first
     try:
         yield
     finally:
