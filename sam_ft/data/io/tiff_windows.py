@@ -36,8 +36,6 @@ class TiffWindows:
         self._planar = tiff.axes == "SYX"
         self._stored_bands = 1 if self._planar else tiff.samplesperpixel
         self._raw = tiff.is_final and not tiff.is_tiled
-        self._kept: OrderedDict[tuple[int, int, int], NDArray] = OrderedDict()
-        self._kept_bytes = 0
         if self._raw:
             self.segment = (min(RAW_ROWS, self.size[0]), self.size[1])
         elif tiff.is_tiled:
@@ -51,6 +49,13 @@ class TiffWindows:
                 f"{self.segment[0]} rows, of which one takes {needed / 1e9:.1f} GB; expected at most "
                 f"{limit / 1e9:.1f} GB, so save it as a tiled TIFF"
             )
+
+        # All in one block: between the arrays of windows they would leave a heap of 2.4 GB with holes.
+        planes = self.bands if self._planar else 1
+        segments = planes * math.prod(-(-n // side) for n, side in zip(self.size, self.segment, strict=True))
+        count = min(segments, max(1, KEPT_BYTES // needed))
+        self._kept = np.empty((count, *self.segment, self._stored_bands), self.dtype)
+        self._places: OrderedDict[tuple[int, int, int], int] = OrderedDict()  # of a segment in the block
 
     def read(self, rows: slice, columns: slice) -> NDArray:
         """(h, w, bands) as stored, without the bands that are left out; a white-is-zero page is inverted."""
@@ -75,16 +80,16 @@ class TiffWindows:
         return np.invert(values, out=values) if inverted else values
 
     def _segment(self, plane: int, down: int, across: int) -> NDArray:
-        """(h, w, bands), kept for the next windows as long as there is room."""
+        """(h, w, bands), kept for the next windows as long as there is room; rows below the image are arbitrary."""
         key = (plane, down, across)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        segment = self._kept[key] = self._read_rows(plane, down) if self._raw else self._decode(plane, down, across)
-        self._kept_bytes += segment.nbytes
-        while len(self._kept) > 1 and self._kept_bytes > KEPT_BYTES:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return segment
+        if key not in self._places:
+            segment = self._read_rows(plane, down) if self._raw else self._decode(plane, down, across)
+            full = len(self._places) == len(self._kept)
+            place = self._places.popitem(last=False)[1] if full else len(self._places)
+            self._kept[place, : len(segment)] = segment
+            self._places[key] = place
+        self._places.move_to_end(key)
+        return self._kept[self._places[key]]
 
     def _read_rows(self, plane: int, down: int) -> NDArray:
         """The rows of a part of uncompressed strips, read from their place in the file."""
