@@ -30,7 +30,7 @@ from sam_ft.report.evaluation_files import join_rows, write_rows, write_scores
 from sam_ft.report.objects import draw_worst_and_best
 from sam_ft.report.tables import evaluation_tables
 from sam_ft.task import PromptedSegmentation
-from sam_ft.training.checkpoint import check_has_head, load_partial_weights
+from sam_ft.training.checkpoint import check_has_head, holds_all_weights, load_partial_weights
 from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.precision import compute_dtype
@@ -71,7 +71,7 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
     # Zero-shot first, then the same with the learned weights on top; each with all prompts.
     results: dict[str, dict[str, Evaluation]] = {name: {} for name in prompters}
     amg: dict[str, dict[str, float]] = {}
-    for which in ("zero_shot",) if plan.checkpoint is None else ("zero_shot", "tuned"):
+    for which in choose_weights(plan):
         if which == "tuned" and plan.checkpoint is not None:
             notes = load_partial_weights(model, plan.checkpoint)
         cache = build(plan.cache)
@@ -120,7 +120,18 @@ def score(cfg: DictConfig, plan: EvaluationPlan) -> float:
         log.info("\nwritten to %s: %s", plan.output, ", ".join(written))
     # For scripts: the IoU of the first prompt.
     first = next(iter(results.values()))
-    return float(first.get("tuned", first["zero_shot"]).scores["iou"])
+    return float([*first.values()][-1].scores["iou"])
+
+
+def choose_weights(plan: EvaluationPlan) -> tuple[str, ...]:
+    """Which weights are scored: "zero_shot", "tuned" or both, in this order."""
+    path = plan.checkpoint
+    if path is None:
+        return ("zero_shot",)
+    if distributed.broadcast_from_main(lambda: holds_all_weights(path)):
+        log.info("zero-shot is not scored: %s holds all weights, and those from before training are not there", path)
+        return ("tuned",)
+    return ("zero_shot", "tuned")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.models.build import SPECS
+from sam_ft.models.consumers import describe_readers
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import atomic_path
 
@@ -26,7 +27,7 @@ def main(cfg: DictConfig) -> None:
         check_settings(cfg, str, ("output",))
         check_settings(cfg, bool, ("debug",))
         prompter = build(cfg.train_prompt)
-        result = check_dataset(build(cfg.data), input_side(cfg))
+        result = check_dataset(build(cfg.data), cfg.input_side or model_side(cfg))
         output = Path(cfg.output).expanduser()
         try:
             with atomic_path(output / "report.json") as path:
@@ -35,16 +36,18 @@ def main(cfg: DictConfig) -> None:
         except OSError as error:
             raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another") from None
         print(as_text(result))
+        if (model_type := str((cfg.get("model") or {}).get("model_type"))) in SPECS:
+            print(f"\n{model_type}: {describe_readers(model_type, model_side(cfg))}")
         print(f"\nwritten to {output}: report.json{', samples.png (look at it)' if drawn else ''}")
         if result.count("error"):
             raise SystemExit(DataError.exit_code)
 
 
-def input_side(cfg: DictConfig) -> int:
-    """The configured side, or that of the model, or 1024."""
+def model_side(cfg: DictConfig) -> int:
+    """The input side of the model, 1024 without one."""
     model = cfg.get("model") or {}
     spec = SPECS.get(str(model.get("model_type")))
-    return cfg.input_side or model.get("image_size") or (1024 if spec is None else spec.image_size)
+    return model.get("image_size") or (1024 if spec is None else spec.image_size)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Exports a tuned model in formats that other programs load."""
 
-from sam_ft.export.official import export_official
+from sam_ft.export.official import write_state_dict
 
-__all__ = ["export_official"]
+__all__ = ["write_state_dict"]

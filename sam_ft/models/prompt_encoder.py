@@ -67,7 +67,7 @@ class PromptEncoder(nn.Module):
         """points: (M, K, 2) x, y in the input frame · labels: (M, K), 1 object, 0 background, -1 padding"""
         background, positive = self._type_embedding(0), self._type_embedding(1)
         labels = labels[..., None]
-        embedding = self._embed_coordinates(points)
+        embedding = self.embed_coordinates(points)
         # where instead of indexing by a mask, which would wait for the GPU to count the points
         point_type = torch.where(labels == 1, positive, torch.where(labels == 0, background, 0.0))
         return torch.where(labels == -1, self.not_a_point_embed.weight, embedding + point_type)
@@ -76,13 +76,13 @@ class PromptEncoder(nn.Module):
         """boxes: (M, 4) x0, y0, x1, y1 in the input frame → (M, 2, embed_dim)"""
         corners = torch.cat([self._type_embedding(2), self._type_embedding(3)])
         # A box is two points, its corners, each with its own type embedding.
-        return self._embed_coordinates(boxes.reshape(len(boxes), 2, 2)) + corners
+        return self.embed_coordinates(boxes.reshape(len(boxes), 2, 2)) + corners
 
     def _type_embedding(self, index: int) -> Tensor:
         """(1, embed_dim): added to the position embedding of each point of this type."""
         return self.point_embeddings[index].get_parameter("weight")
 
-    def _embed_coordinates(self, coordinates: Tensor) -> Tensor:
+    def embed_coordinates(self, coordinates: Tensor) -> Tensor:
         # +0.5: SAM puts pixel centers at half integers.
         return self.pe_layer((coordinates.float() + 0.5) / self.input_side)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sam_ft.adapt.lora_layer import is_factor, lora_options
-from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, read_lora_options
+from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, merged_state_dict, read_lora_options
 from sam_ft.models import Sam
 from sam_ft.models.heads import MapHead, head_from_notes, head_notes, in_head
 from sam_ft.training.ema import Ema
@@ -19,6 +19,7 @@ from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError, ConfigError
 
 MERGED = "with the merged updates"  # in the identity of a base, before their digest
+ALL_WEIGHTS = f"random weights {digest_of({})}"  # the base of a file that replaces all weights
 
 
 def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> None:
@@ -32,6 +33,16 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
     lora = lora_options(model)
     own = {**_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **head_notes(model.head)}
     write_tensors(path, tensors, {**own, **metadata})
+
+
+def save_all_weights(model: Sam, path: str | Path, **metadata: object) -> None:
+    """Writes all weights, the base's too, as a partial checkpoint that belongs on random weights.
+
+    Updates of `adapt.Lora` are merged. metadata: as in `save_partial_weights`
+    """
+    tensors = {name: tensor.detach() for name, tensor in merged_state_dict(model).items()}
+    identity = {**_identity(model, ()), "base_sha256": ALL_WEIGHTS}
+    write_tensors(path, tensors, {**metadata, **identity, **head_notes(model.head)})
 
 
 def load_partial_weights(model: Sam, path: str | Path) -> dict:
@@ -107,6 +118,11 @@ def best_weights(model: Sam, path: str | Path) -> Iterator[None]:
     tensors, _ = read_on_all(path)
     with replaced(trained_parameters(model), tensors):
         yield
+
+
+def holds_all_weights(path: str | Path) -> bool:
+    """Whether a partial checkpoint replaces all weights, see `save_all_weights`. Raises: CheckpointError"""
+    return read_tensors(path)[1].get("base_sha256") == ALL_WEIGHTS
 
 
 def check_has_head(path: Path | None) -> None:

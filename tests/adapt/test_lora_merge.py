@@ -5,7 +5,7 @@ from torch import nn
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
 from sam_ft.adapt import Freeze, Lora
-from sam_ft.export import export_official
+from sam_ft.export import write_state_dict
 from sam_ft.models import build_model
 from sam_ft.training.tensor_file import read_tensors, write_tensors
 from sam_ft.utils.errors import CheckpointError
@@ -111,7 +111,7 @@ def test_an_adapted_model_exports_as_the_plain_one_that_its_file_makes(tmp_path)
     load_partial_weights(plain, tmp_path / "best.safetensors")
     exported = []
     for number, one in enumerate((model, plain)):
-        export_official(one, tmp_path / f"{number}.pth")
+        write_state_dict(one, tmp_path / f"{number}.pth")
         exported.append(torch.load(tmp_path / f"{number}.pth", weights_only=True))
     assert exported[0].keys() == exported[1].keys()
     assert all(torch.equal(tensor, exported[1][name]) for name, tensor in exported[0].items())

@@ -169,7 +169,7 @@ def test_parts_of_a_users_own_beside_the_wheel(command, blobs):
     scores = [command("sam-ft", "evaluate", *run, more).out for more in ("trust=[mylab]", "metric=iou_dice")]
     assert scores[0] == scores[1]
     command("sam-ft", "export", "run=outputs/own")
-    assert list(Path(command.place, "outputs/own/export").glob("*.pth"))
+    assert list(Path(command.place, "outputs/own/export").rglob("*.pth"))
     command("python", "-c", "import sam_ft; sam_ft.Predictor.from_run('outputs/own')")
 
 
