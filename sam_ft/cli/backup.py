@@ -8,7 +8,20 @@ from sam_ft.utils.errors import ConfigError
 
 # The files and folders of a run. The checkpoints are moved first and restored last: as long as the directory itself
 # has no best.safetensors, the backup is complete.
-RUN_FILES = ("checkpoints", "train.log", "metrics.jsonl", "samples", "evaluation", "export", "wandb", "config.yaml")
+RUN_FILES = (
+    "checkpoints",
+    "train.log",
+    "metrics.jsonl",
+    "objects.csv",
+    "facts.json",
+    "samples",
+    "report.html",
+    "evaluation",
+    "export",
+    "wandb",
+    "tensorboard",
+    "config.yaml",
+)
 BACKUP = ".overwritten"
 
 

@@ -1,4 +1,4 @@
-"""The console command: sam-ft train | evaluate | predict | check | export, the same as the scripts of a clone."""
+"""The console command: sam-ft train | evaluate | predict and so on, the same as the scripts of a clone."""
 
 import os
 import sys
@@ -17,6 +17,8 @@ COMMANDS = {
     "predict": "sam_ft.recipes.predict",
     "check": "sam_ft.check.__main__",
     "export": "sam_ft.export.__main__",
+    "app": "sam_ft.app.__main__",
+    "report": "sam_ft.report.__main__",
 }
 USAGE = f"sam-ft {'|'.join(COMMANDS)} [SETTING=VALUE ...]; `sam-ft train --help` lists the settings of train"
 

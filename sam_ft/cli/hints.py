@@ -111,7 +111,7 @@ def describe_unknown_setting(name: str, beside: DictConfig) -> str:
     settings = {str(key): value for key, value in OmegaConf.to_container(beside).items() if key != "hydra"}  # type: ignore[union-attr]
     groups, where = config_groups(), ".".join(above)
     close = [".".join([*above, key]) for key in difflib.get_close_matches(last, settings, n=1)]
-    inner = [] if above else [dotted for dotted, _ in dotted_items(settings) if dotted.endswith(f".{last}")]
+    inner = [".".join([*above, dotted]) for dotted, _ in dotted_items(settings) if dotted.endswith(f".{last}")]
     # From the surest hint to the vaguest.
     if name in INSTEAD:
         hint = INSTEAD[name]

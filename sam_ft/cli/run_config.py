@@ -35,6 +35,7 @@ CHANGEABLE = {
     "eval_chunk",
     "eval_batch_size",
     "pictures",
+    "report",
     "logger",
     "overwrite",
     "debug",

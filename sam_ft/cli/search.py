@@ -21,7 +21,7 @@ from optuna.trial import Trial, TrialState
 
 from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import CHANGEABLE
-from sam_ft.cli.sweeps import describe_best_job, read_sweep, sweep_table
+from sam_ft.report.sweep import describe_best_job, read_sweep, sweep_table
 from sam_ft.utils.errors import ConfigError, UserError
 from sam_ft.utils.seeds import derive_seed
 

@@ -24,6 +24,7 @@ def check_train_settings(cfg: DictConfig) -> None:
     check_settings(cfg, int | None, or_null, least=1)
     check_settings(cfg, int, ("seed", "workers", "pictures"), least=0)
     check_settings(cfg, bool, ("overwrite", "activation_checkpointing", "compile", "debug"))
+    check_type("report.names", OmegaConf.select(cfg, "report.names"), bool)
     check_settings(cfg, str, ("run_dir",))
     check_settings(cfg, str | None, ("init",))
     if cfg.train_only not in (None, "head"):

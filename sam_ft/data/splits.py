@@ -24,12 +24,14 @@ EMPTY_SHARE = 3  # images with objects for each without
 class Splits(NamedTuple):
     """Both splits without unusable samples.
 
-    train_images: positions of the training images that hold objects
+    train_images: positions of the training images that hold objects · train_objects, val_objects: their number in all
     """
 
     train: Split
     val: Split
     train_images: list[int]
+    train_objects: int
+    val_objects: int
 
 
 def open_splits(data: Any) -> tuple[Split, Split]:
@@ -54,7 +56,8 @@ def survey_splits(train: Split, val: Split) -> Splits:
     )
     train, val = (without_bad(split, survey) for split, survey in zip((train, val), found, strict=True))
     empty = set(found[0].empty)
-    return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty])
+    train_images = [index for index, name in enumerate(train.names) if name not in empty]
+    return Splits(train, val, train_images, found[0].objects, found[1].objects)
 
 
 def tile_splits(splits: Splits, tile: int | str | None, image_size: int, own_extremes: bool) -> tuple[Splits, int]:
@@ -76,7 +79,8 @@ def tile_splits(splits: Splits, tile: int | str | None, image_size: int, own_ext
     log.info(
         "tiles of %d px: %d for training with %d objects, %d for validation", side, len(train), survey.objects, len(val)
     )
-    return Splits(train, val, [index for index, name in enumerate(train.names) if name not in empty]), side
+    train_images = [index for index, name in enumerate(train.names) if name not in empty]
+    return Splits(train, val, train_images, survey.objects, splits.val_objects), side
 
 
 def add_empty_images(splits: Splits) -> Splits:

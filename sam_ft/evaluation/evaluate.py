@@ -23,6 +23,9 @@ from sam_ft.utils import distributed
 class Evaluation:
     """scores: means over all processes · rows: one per object of this process's share, in order of images.
 
+    A row has the name of the image or tile, the object's rank in it, its label, the longer side of its box in the input
+    frame, its area in the original frame, and its scores.
+
     groups: {"class" or "size": {name: scores}}, see `sam_ft.metrics.AggregatedScores`
     """
 
@@ -71,7 +74,9 @@ def evaluate_prompts(
             image = image_of_tile(name)  # the objects of its tiles count together
             own_scores = metric.update(image, found.masks, found.gt, found.pred_iou, labels, ignore, found.click_ious)
             # (n,) each; one row of every column is an object.
-            columns = {"object": batch.object_index[found.objects], "label": labels, **own_scores}
+            boxes = batch.boxes[found.objects].double()
+            sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1).round(decimals=2)
+            columns = {"object": batch.object_index[found.objects], "label": labels, "input_side": sides, **own_scores}
             values = zip(*(column.tolist() for column in columns.values()), strict=True)
             for position, own in zip(found.objects.tolist(), values, strict=True):
                 own_rows[position] = {"name": name, **dict(zip(columns, own, strict=True))}

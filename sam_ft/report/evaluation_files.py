@@ -3,25 +3,29 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.utils import distributed
 from sam_ft.utils.files import as_json, atomic_path
+
+# Names of files may hold bytes that are no text.
+CSV: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+OBJECT_COLUMNS = ("name", "object", "label", "input_side", "area")  # of an object, whichever model predicts it
 
 Results = Mapping[str, Mapping[str, Evaluation]]  # by prompt, then "zero_shot" and "tuned"
 
 
 def join_rows(results: Results) -> list[dict]:
     """One row per prompt and object of all processes: zero-shot beside tuned, in order of image and object."""
-    keys = ("name", "object", "label", "area")
     rows: dict[tuple, dict] = {}
     for place, (prompt, result) in enumerate(results.items()):
         for which, evaluation in result.items():
             # A key without the model: the row of an object receives its zero-shot and its tuned columns.
             for row in distributed.all_gather(evaluation.rows):
-                common = {"prompt": prompt, **{key: row[key] for key in keys}}
+                common = {"prompt": prompt, **{key: row[key] for key in OBJECT_COLUMNS if key in row}}
                 own = rows.setdefault((place, row["name"], row["object"]), common)
-                own |= {f"{which}_{key}": value for key, value in row.items() if key not in keys}
+                own |= {f"{which}_{key}": value for key, value in row.items() if key not in OBJECT_COLUMNS}
     return [rows[key] for key in sorted(rows)]
 
 
@@ -52,7 +56,7 @@ def write_scores(
 def write_rows(path: Path, rows: Sequence[dict]) -> None:
     """objects.csv, with empty cells where a prompt lacks a column of another one, as those of clicks."""
     columns = list(dict.fromkeys(key for row in rows for key in row))  # all columns in the order of their first row
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", **CSV) as file:
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)

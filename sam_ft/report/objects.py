@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Prompter
+from sam_ft.report.names import shorten
 from sam_ft.report.pictures import DPI, Panel, draw_masks, save_sheet, stretch_contrast
 from sam_ft.task import PromptedSegmentation
 from sam_ft.utils.geometry import masks_to_boxes
@@ -34,12 +35,29 @@ def draw_worst_and_best(
     # No object stands in both parts, unless there is only one.
     count = min(count, len(ranked) // 2) or 1
     parts = {"lowest IoU": ranked[:count], "highest IoU": ranked[max(count, len(ranked) - count) :]}
-    chosen = list(chain(*parts.values()))
+    drawn = draw_objects(task, dataset, prompter, list(chain(*parts.values())), which, chunk)
+    sheet = {}
+    for heading, part in parts.items():
+        pairs = [drawn[row["name"], row["object"]] for row in part]
+        # two objects a line: the sheet stays about square
+        sheet[heading] = [list(chain(*pairs[i : i + 2])) for i in range(0, len(pairs), 2)]
+    save_sheet(path, {heading: lines for heading, lines in sheet.items() if lines}, INCHES)
+
+
+def draw_objects(
+    task: PromptedSegmentation,
+    dataset: EvaluationSet,
+    prompter: Prompter,
+    rows: Sequence[dict],
+    which: str,
+    chunk: int | None,
+) -> dict[tuple[str, int], list[Panel]]:
+    """Ground truth and prediction of some objects, by name of the image and number of the object."""
     places = {name: index for index, name in enumerate(dataset.split.names)}
     drawn: dict[tuple[str, int], list[Panel]] = {}
     # Predicted anew, an image at a time: masks of a whole split would not fit in memory.
-    for name in {row["name"] for row in chosen}:
-        wanted = {row["object"]: row for row in chosen if row["name"] == name}
+    for name in {row["name"] for row in rows}:
+        wanted = {row["object"]: row for row in rows if row["name"] == name}
         batch = dataset.batch([places[name]])
         # Only these objects of the image.
         places_of_wanted = [place for place, own in enumerate(batch.object_index.tolist()) if own in wanted]
@@ -48,13 +66,8 @@ def draw_worst_and_best(
         for found in task.predict(batch, prompter, chunk):
             for index, gt, mask in zip(batch.object_index[found.objects].tolist(), found.gt, found.masks, strict=True):
                 row = wanted[index]
-                drawn[name, index] = _object_panels(image, gt.cpu(), mask.cpu(), row, row[which])
-    sheet = {}
-    for heading, part in parts.items():
-        pairs = [drawn[row["name"], row["object"]] for row in part]
-        # two objects a line: the sheet stays about square
-        sheet[heading] = [list(chain(*pairs[i : i + 2])) for i in range(0, len(pairs), 2)]
-    save_sheet(path, {heading: lines for heading, lines in sheet.items() if lines}, INCHES)
+                drawn[name, index] = _object_panels(image, gt.cpu(), mask.cpu(), row, row.get(which, float("nan")))
+    return drawn
 
 
 def _object_panels(image: Tensor, gt: Tensor, predicted: Tensor, row: dict, iou: float) -> list[Panel]:
@@ -69,7 +82,7 @@ def _object_panels(image: Tensor, gt: Tensor, predicted: Tensor, row: dict, iou:
     )
     cut, gt, predicted = (_enlarged(part[:, rows, columns]) for part in (image, gt[None], predicted[None]))
     return [
-        (f"{row['name']} object {row['object']}: ground truth", draw_masks(cut, gt, alpha=0.2)),
+        (f"{shorten(row['name'], 13)} object {row['object']}: ground truth", draw_masks(cut, gt, alpha=0.2)),
         (f"prediction, IoU {iou:.3f}", draw_masks(cut, predicted, alpha=0.2)),
     ]
 

@@ -11,25 +11,29 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from sam_ft.report.names import shorten
 from sam_ft.types import Prompts
 from sam_ft.utils.files import atomic_path
 from sam_ft.utils.geometry import masks_to_boxes
 
 Panel = tuple[str, Tensor]  # title, (3, H, W) uint8
 DPI = 110
+TITLE_CHARACTERS = 16  # that fit into an inch at size 7
 
 # without its gray, which is invisible on a gray image
 COLORS = [tuple(round(255 * c) for c in colormaps["tab10"](i)[:3]) for i in range(10) if i != 7]
 _POINT_COLORS = {1: (40, 200, 40), 0: (230, 40, 40)}  # object, background; padding is not drawn
 
 
-def stretch_contrast(image: Tensor) -> Tensor:
+def stretch_contrast(image: Tensor, reference: Tensor | None = None) -> Tensor:
     """Brightens a dark image (3, H, W) uint8 for display only; the model reads the original.
 
     If 99 % of all values are below 100, as in fluorescence microscopy, the range between the 1st and the 99th
     percentile of all channels together is stretched to 0..255.
+
+    reference: the whole image, or some of its pixels, where `image` is a part of it
     """
-    low, high = np.percentile(image.numpy(), (1, 99))
+    low, high = np.percentile((image if reference is None else reference).numpy(), (1, 99))
     if high >= 100:
         return image
     return ((image - low) * (255 / max(1.0, high - low))).clamp(0, 255).round().to(torch.uint8)
@@ -93,7 +97,7 @@ def mask_outlines(masks: Tensor) -> Tensor:
 
 
 def save_sheet(path: Path, sections: Mapping[str, Sequence[Sequence[Panel]]], inches: float = 3.0) -> None:
-    """Writes a PNG of rows of titled panels.
+    """Writes a PNG of rows of titled panels; a title that is wider than its panel loses its middle.
 
     sections: {heading: rows}; the heading may be empty · inches: side of a panel
     """
@@ -111,6 +115,6 @@ def save_sheet(path: Path, sections: Mapping[str, Sequence[Sequence[Panel]]], in
                 axis.axis("off")
             for axis, (title, picture) in zip(line, row, strict=False):
                 axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
-                axis.set_title(title, fontsize=8)
+                axis.set_title(shorten(title, int(TITLE_CHARACTERS * inches)), fontsize=7)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

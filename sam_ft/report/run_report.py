@@ -1,4 +1,4 @@
-"""The report of a training run: metrics.jsonl and the tracker, log lines and tables, progress bar and pictures."""
+"""The report of a training run: metrics.jsonl and the trackers, log lines and tables, progress bar and pictures."""
 
 import logging
 import time
@@ -13,8 +13,11 @@ from tqdm import tqdm
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.loader import TrainingLoader
 from sam_ft.evaluation.evaluate import Evaluation
+from sam_ft.models.build import SPECS
+from sam_ft.models.consumers import describe_readers
 from sam_ft.models.heads import SemanticHead
 from sam_ft.prompts import Prompter
+from sam_ft.report.object_scores import ObjectRows
 from sam_ft.report.samples import SamplePictures
 from sam_ft.report.summary import training_summary
 from sam_ft.report.tables import mix_table, parameter_table
@@ -31,7 +34,7 @@ log = logging.getLogger("sam_ft")
 
 
 class RunReport:
-    """Reports the events of a run in the log, metrics.jsonl, the tracker and samples/*.png.
+    """Reports the events of a run in the log, metrics.jsonl, the trackers and samples/*.png.
 
     Settings: `log_every`, steps whose numbers leave the device together; fewer make a GPU wait more often.
     """
@@ -40,7 +43,7 @@ class RunReport:
         self,
         directory: Path,
         cfg: DictConfig,
-        tracker: Tracker | None,
+        trackers: Mapping[str, Tracker],
         task: PromptedSegmentation,
         val_set: EvaluationSet,
         prompter: Prompter,
@@ -48,7 +51,9 @@ class RunReport:
         self._cfg = cfg
         head = task.model.head
         self._class_names = head.channel_names if isinstance(head, SemanticHead) else []
-        self._pictures = SamplePictures(directory, val_set, task, cfg.pictures, prompter, cfg.eval_chunk)
+        named = cfg.report.names
+        self._pictures = SamplePictures(directory, val_set, task, cfg.pictures, prompter, cfg.eval_chunk, named)
+        self._rows = ObjectRows(directory / "objects.csv")
         # Steps whose numbers are still on the device.
         self._pending: list[tuple[int, float, StepResult]] = []
         # Of the present epoch: its number, the sum of its losses over objects, and its numbers once it is trained.
@@ -57,8 +62,10 @@ class RunReport:
         reset_peak()
         model = task.model
         log.info("%s at %d px on %s\n%s", model.model_type, model.image_size, model.device, parameter_table(model))
-        # Last, since it starts the tracker, which may contact a server.
-        self._run_log = RunLog(directory, tracker, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+        if model.model_type in SPECS:
+            log.info("%s", describe_readers(model.model_type, model.image_size))
+        # Last, since it starts the trackers, which may contact a server.
+        self._run_log = RunLog(directory, trackers, OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
     def __enter__(self) -> "RunReport":
         return self
@@ -80,8 +87,9 @@ class RunReport:
             log.info("this run has already done %d epochs; more of them: epochs=N", state.epoch)
         self._run_log.rewind(state.step)
 
-    def log_zero_shot(self, state: TrainState, prompt: str) -> None:
+    def log_zero_shot(self, state: TrainState, found: Evaluation, prompt: str) -> None:
         """Logs the scores of the model before its first step. prompt: the choice of eval_prompt"""
+        self._rows.write_zero_shot(prompt, found)
         log.info("zero-shot, scored with prompt@eval_prompt=%s: %s", prompt, _short(state.zero_shot))
         self._run_log.rewind(-1)  # removes all lines, of a start that ended before its first epoch
         self._run_log.log(0, {"epoch": 0, **_validation(state.zero_shot, state.zero_shot_classes)})
@@ -134,6 +142,7 @@ class RunReport:
     def log_epoch(self, state: TrainState, found: Evaluation, improved: bool) -> None:
         """Logs an epoch that has been validated, and draws pictures if it is the best so far."""
         if improved:
+            self._rows.write_tuned(found)
             # None but on the main process.
             for picture in self._pictures.draw(state.epoch):
                 self._run_log.picture(state.step, "predictions", picture)
@@ -149,6 +158,8 @@ class RunReport:
         if state.best_epoch:
             rows[1.0] = state.unmixed
         log.info("mix of epoch %d with zero-shot\n%s", state.mix_epoch, mix_table(rows, monitor, state.mix or 0.0))
+        if state.mix is not None and state.mix in scored:
+            self._rows.write_tuned(scored[state.mix])
         scores = {f"{share:g}": found[monitor] for share, found in rows.items()}
         self._run_log.log(state.step, {"epoch": state.epoch, **_prefixed(f"mix_{monitor}", scores)})
 

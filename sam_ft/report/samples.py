@@ -11,6 +11,7 @@ from torch import Tensor
 from sam_ft.data.datasets import EvaluationSet
 from sam_ft.data.transforms import resize_image
 from sam_ft.prompts import Prompter, scale_prompts
+from sam_ft.report.names import shorten
 from sam_ft.report.pictures import Panel, draw_prompts, paint_masks, save_sheet, stretch_contrast
 from sam_ft.task import PredictedChunk, PromptedSegmentation
 from sam_ft.types import Size
@@ -56,6 +57,8 @@ class SamplePictures:
     """samples/*.png of a run: prompt | ground truth | zero-shot | tuned, for the first `count` images with objects.
 
     Only the main process draws; the others do not wait for it until they next meet.
+
+    named: False leaves the names of the images out
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class SamplePictures:
         count: int,
         prompter: Prompter,
         chunk: int | None,
+        named: bool = True,
     ) -> None:
         self._folder = directory / "samples"
         self._dataset = dataset
@@ -73,6 +77,7 @@ class SamplePictures:
         self._count = count if distributed.is_main() else 0
         self._prompter = prompter
         self._chunk = chunk
+        self._named = named
         self._zero_shot: dict[int, list[Panel]] = {}
 
     def draw_zero_shot(self) -> None:
@@ -80,7 +85,7 @@ class SamplePictures:
         for index in self._choose():
             drawing, name = self._draw(index), self._dataset.split.names[index]
             self._zero_shot[index] = [
-                (f"{name}: prompt", drawing.prompts),
+                (f"{shorten(name, 36)}: prompt" if self._named else "prompt", drawing.prompts),
                 drawing.gt_panel(),
                 drawing.predicted_panel("zero-shot"),
             ]

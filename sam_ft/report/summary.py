@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sam_ft.report.tables import group_table, head_table, is_head_score, score_table
+from sam_ft.report.score_rows import is_head_score
+from sam_ft.report.tables import group_table, head_table, score_table
 
 NO_HEAD = (
     "The result predicts masks from prompts, such as boxes. It finds no objects by itself; for that, train with "

@@ -37,13 +37,25 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     Raises:
         CheckpointError: the file is missing, damaged, of another program or of another version.
     """
+    tensors, metadata = _read(path, with_tensors=True)
+    if metadata.pop("tensors_sha256", None) != digest_of(tensors):
+        raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
+    return tensors, metadata
+
+
+def read_metadata(path: str | Path) -> dict:
+    """The metadata of such a file alone, without a look at its tensors. Raises: CheckpointError, as above"""
+    return _read(path, with_tensors=False)[1]
+
+
+def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Tensor], dict]:
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
     except (SafetensorError, ValueError, OSError) as error:
         size = path.stat().st_size
         raise CheckpointError(
@@ -54,8 +66,6 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         raise CheckpointError(f"{path}: a safetensors file, but not a partial checkpoint of this project")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path}: {describe_version(version)}")
-    if metadata.pop("tensors_sha256", None) != digest_of(tensors):
-        raise CheckpointError(f"{path}: its tensors do not match their checksum: the file is damaged")
     return tensors, metadata
 
 

@@ -41,7 +41,7 @@ class Data:
 
 
 def test_images_without_objects_are_validated_and_not_trained_on():
-    train, val, trainable = survey_splits(*open_splits(Data(train=Surveyed([2, 0, 1, 0, 3]), val=Surveyed([1, 0]))))
+    train, val, trainable, *_ = survey_splits(*open_splits(Data(train=Surveyed([2, 0, 1, 0, 3]), val=Surveyed([1, 0]))))
     assert (len(train), len(val)) == (5, 2)
     assert trainable == [0, 2, 4]
 
@@ -49,12 +49,12 @@ def test_images_without_objects_are_validated_and_not_trained_on():
 def test_tiles_without_objects_are_validated_and_not_trained_on():
     splits = survey_splits(*open_splits(Data(train=Surveyed([1, 2]), val=Surveyed([1, 0]))))
     assert tile_splits(splits, None, 64, False) == (splits, 72)
-    (train, val, trainable), side = tile_splits(splits, 32, 64, False)
+    (train, val, trainable, *_), side = tile_splits(splits, 32, 64, False)
     assert side == 32
     assert trainable == [index for index in range(len(train)) if len(train[index].masks)]
     assert 0 < len(trainable) < len(train)
     assert sum(len(val[index].masks) for index in range(len(val))) == 1  # once
-    (whole, _, trainable), side = tile_splits(splits, "auto", 64, False)
+    (whole, _, trainable, *_), side = tile_splits(splits, "auto", 64, False)
     assert (whole.names, trainable, side) == (["blobs_0", "blobs_1"], [0, 1], 72)
 
 
@@ -68,7 +68,7 @@ def test_images_without_objects_train_a_head_at_most_one_for_three():
 
 def test_bad_images_are_left_out_of_both_splits():
     data = Data(train=Surveyed([2, 0, 1, 3], bad=["blobs_0"]), val=Surveyed([1, 4], bad=["blobs_1"]))
-    train, val, trainable = survey_splits(*open_splits(data))
+    train, val, trainable, *_ = survey_splits(*open_splits(data))
     assert train.names == ["blobs_1", "blobs_2", "blobs_3"]
     assert trainable == [1, 2]  # positions in the split without the bad image
     assert val.names == ["blobs_0"]

@@ -6,7 +6,7 @@ from sam_ft.data.datasets import EvaluationSet
 from sam_ft.prompts import Box
 from sam_ft.report import objects
 from sam_ft.report.objects import draw_worst_and_best
-from sam_ft.report.pictures import draw_masks, save_sheet
+from sam_ft.report.pictures import TITLE_CHARACTERS, draw_masks, save_sheet
 from sam_ft.task import PromptedSegmentation
 from tests.support.blobs import Blobs
 from tests.support.tiny import tiny_sam
@@ -26,6 +26,16 @@ def test_the_interior_of_a_small_object_is_visible_inside_its_outline():
     assert tinted.sum() == (5 * times) ** 2
     blue = torch.tensor(draw_masks(image, mask[None])[:, 20, 30].tolist())[:, None, None]
     assert (gt == blue).all(dim=0).sum() == 4 * (5 * times - 1)  # a line of one pixel round a square
+
+
+def test_a_long_name_leaves_room_for_the_number_of_the_object():
+    mask = torch.zeros(60, 60, dtype=torch.bool)
+    mask[20:25, 30:35] = True
+    row = {"name": "2023_plate_B07_png.rf.0123456789abcdef0123456789abcdef", "object": 103}
+    (title, _), _ = objects._object_panels(torch.zeros(3, 60, 60, dtype=torch.uint8), mask, mask, row, iou=1.0)
+    assert title.startswith("2023_p")
+    assert title.endswith("abcdef object 103: ground truth")
+    assert len(title) <= TITLE_CHARACTERS * objects.INCHES  # or `save_sheet` shortens it once more
 
 
 def sheet(tmp_path, monkeypatch, counts, count):

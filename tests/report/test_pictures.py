@@ -1,6 +1,8 @@
+import numpy as np
 import torch
+from PIL import Image
 
-from sam_ft.report.pictures import draw_masks, draw_prompts, stretch_contrast
+from sam_ft.report.pictures import draw_masks, draw_prompts, save_sheet, stretch_contrast
 from sam_ft.types import Prompts
 
 
@@ -65,3 +67,18 @@ def test_points_of_the_object_are_green_and_of_the_background_red_and_padding_is
     assert green[10, 10] > red[10, 10]
     assert red[10, 30] > green[10, 30]
     assert not drawn[:, 25:].any()
+
+
+ROBOFLOW = "2023_03_14_plate_B07_field_12_png.rf.0123456789abcdef0123456789abcdef"
+
+
+def test_long_titles_of_panels_beside_each_other_do_not_meet(tmp_path):
+    """Ink of a title stays inside its panel: there is a gap of white between two panels."""
+    panel = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    save_sheet(tmp_path / "sheet.png", {"": [[(f"{ROBOFLOW}: prompt", panel), (f"{ROBOFLOW}: gt", panel)]]}, 2.4)
+    with Image.open(tmp_path / "sheet.png") as file:
+        sheet = np.asarray(file.convert("L"))
+    titles = sheet[:20]  # above the panels
+    assert (titles < 128).any()
+    middle = titles.shape[1] // 2
+    assert (titles[:, middle - 4 : middle + 4] > 200).all()

@@ -27,10 +27,18 @@ class Loader:
 
 
 def report_in(tmp_path, log_every=2, epochs=3):
-    rest = {"pictures": 0, "eval_chunk": None, "monitor": "iou", "patience": 2, "prune_after": 1, "mix": [0.5]}
+    rest = {
+        "pictures": 0,
+        "eval_chunk": None,
+        "monitor": "iou",
+        "patience": 2,
+        "prune_after": 1,
+        "mix": [0.5],
+        "report": {"names": True},
+    }
     cfg = OmegaConf.create({"epochs": epochs, "log_every": log_every, **rest})
     task = learning_task()
-    return RunReport(tmp_path, cfg, None, task, EvaluationSet(Blobs([1]), 64), Box())
+    return RunReport(tmp_path, cfg, {}, task, EvaluationSet(Blobs([1]), 64), Box())
 
 
 def result(loss, objects=2, norm=1.0):
@@ -92,7 +100,7 @@ def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
     weights.write_bytes(bytes(1000))
     state = TrainState.start(2, evaluation(0.5))
     with report_in(tmp_path, epochs=2) as report:
-        report.log_zero_shot(state, "box")
+        report.log_zero_shot(state, evaluation(0.5), "box")
         for epoch, iou in ((1, 0.6), (2, 0.55)):
             for _ in report.steps(epoch, Loader(1), 0.0):
                 state.step += 1

@@ -1,4 +1,4 @@
-from sam_ft.cli.sweeps import describe_best_job, sweep_table
+from sam_ft.report.sweep import describe_best_job, sweep_table
 
 SAME = ["name=losses", "epochs=2"]
 
