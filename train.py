@@ -30,6 +30,8 @@ from sam_ft.evaluation.head_scores import score_head
 from sam_ft.models import Sam
 from sam_ft.models.compiled import compile_parts
 from sam_ft.models.heads import SemanticHead
+from sam_ft.report.facts import write_facts
+from sam_ft.report.finished import report_finished_run
 from sam_ft.report.run_report import RunReport
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import best_weights, save_partial_weights
@@ -139,7 +141,9 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
 
     # best: the partial checkpoint, for use; last: the training state, to resume from
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
-    with RunReport(directory, cfg, build(cfg.logger), task, val_set, eval_prompter) as report:
+    trackers = {name: build(one) for name, one in cfg.logger.items()}
+    with RunReport(directory, cfg, trackers, task, val_set, eval_prompter) as report:
+        write_facts(directory, model, splits, tiles, tile if tile_option else None)
         fill(val_set, val_set.all_views, title="val")
         # Before `last` is loaded: the model still has its base weights, also in a run that resumes.
         report.draw_zero_shot()
@@ -148,8 +152,9 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             state.check_mix(best_path)
             report.log_resume(state)
         else:  # zero-shot is the score to beat
-            state = TrainState.start(cfg.epochs * train_loader.steps, validate("zero-shot"))
-            report.log_zero_shot(state, choice_of("prompt@eval_prompt"))
+            scored = validate("zero-shot")
+            state = TrainState.start(cfg.epochs * train_loader.steps, scored)
+            report.log_zero_shot(state, scored, choice_of("prompt@eval_prompt"))
             save_best(cfg, model, best_path, state, tile)
 
         cost.explain(cache, train_set, len(tiles.train_images))
@@ -203,6 +208,7 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
             with best_weights(model, best_path):
                 save_best(cfg, model, best_path, state, tile)
         report.finish(state, best_path)
+        report_finished_run(directory, cfg, task, val_set, eval_prompter, best_path)
     return state
 
 

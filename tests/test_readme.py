@@ -41,12 +41,14 @@ OTHER_COMMANDS = {
     'pip install "./sam-ft[demo]"': "installs",
     "pip install hydra-submitit-launcher": "installs a plugin for clusters",
     'pip install "sam-ft[optuna]"': "installs; .ci/run does it with the extra of the tests",
+    'pip install "sam-ft[onnx]"': "installs; .ci/run does it with the extra of the tests",
     "pytest": "this is it",
     "git clone <your fork>": "needs a network",
     "git clone <URL of the repository> sam-ft": "needs a network",
     "cd sam-ft": "a step of the two above",
     "python -m venv .venv": "makes an environment",
     "source .venv/bin/activate": "a step of the one above",
+    "ssh -L 8765:127.0.0.1:8765 HOST": "needs another machine",
     'host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)': "needs SLURM",
     "python -m benchmarks.gallery outputs/nuclei docs/nuclei.png --images 8055957570d7 573a657d5e5f 353ab00e964f": (
         "needs the images of nuclei, which are not part of the project"
@@ -55,6 +57,8 @@ OTHER_COMMANDS = {
 # Python blocks whose imports and names are checked, but which are not run, by a line of theirs.
 NOT_RUN = {
     "from segment_anything import SamPredictor, sam_model_registry": "a run of vit_b; tests/end_to_end/test_export.py",
+    "from transformers import SamModel, SamProcessor": "a run of vit_b; tests/export/test_huggingface.py",
+    "import onnxruntime": "needs the files of an export; tests/export/test_onnx.py",
     'model = build_model("vit_b")  # official weights, downloaded once': "downloads weights",
     "import sam_ft": "trains with real settings; they are checked as those of a command",
     "def test_a_missing_file_is_refused(messages, tmp_path):": "shows a test",
@@ -103,6 +107,8 @@ def test_pages_are_read_and_every_block_has_a_language():
         "predict.py",
         "sam_ft.check",
         "sam_ft.export",
+        "sam_ft.report",
+        "sam_ft.app",
     }
     assert {block.language for block in BLOCKS} == {"bash", "python", "yaml", "text"}
     text = "".join(block.text for block in BLOCKS if block.language in ("text", "yaml"))

@@ -1,7 +1,7 @@
 """Masks of objects in an image of any size from their prompts, each decoded in the tile that shows it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,18 @@ class EncodedImage(NamedTuple):
     input_size: Size
 
 
+def encode_window(
+    task: PromptedSegmentation, image: Windows, window: Window, extremes: Tensor | None = None
+) -> EncodedImage:
+    """The features of a part of an image."""
+    pixels, side = image.read(*window), task.model.image_size
+    height, width = resized_size((pixels.shape[1], pixels.shape[2]), side)
+    padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    padded[0, :, :height, :width] = resize_image(pixels, (height, width))
+    batch = images_batch(padded, [(height, width)], extremes)
+    return EncodedImage(encode_images(task, batch.to(task.model.device)), (height, width))
+
+
 def decode_prompts(
     task: PromptedSegmentation,
     image: Windows,
@@ -49,11 +61,13 @@ def decode_prompts(
     prompts: Prompts,
     extremes: Tensor | None = None,
     encoded: Sequence[EncodedImage] = (),
+    encode: Callable[[PromptedSegmentation, Windows, Window, Tensor | None], EncodedImage] = encode_window,
 ) -> Iterator[DecodedObject]:
     """Decodes N prompts, each in the tile that shows it whole; those that no tile does, each in a window around it.
 
     prompts: boxes, or points with labels, or both, in pixels of the image
     extremes: (2,) of the tiles, see `Sample.extremes` · encoded: the tiles, if they were encoded before
+    encode: gives the features of windows that are not among them
     → tile by tile; objects whose mask is empty are left out
     """
     windows = list(grid)
@@ -69,20 +83,8 @@ def decode_prompts(
     for place in places.unique().tolist():
         members = torch.nonzero(places == place).flatten()
         known = place < len(encoded)  # windows around objects come after the tiles
-        own = encoded[place] if known else encode_window(task, image, windows[place], extremes)
+        own = encoded[place] if known else encode(task, image, windows[place], extremes)
         yield from _decode_window(task, own, windows[place], prompts, members)
-
-
-def encode_window(
-    task: PromptedSegmentation, image: Windows, window: Window, extremes: Tensor | None = None
-) -> EncodedImage:
-    """The features of a part of an image."""
-    pixels, side = image.read(*window), task.model.image_size
-    height, width = resized_size((pixels.shape[1], pixels.shape[2]), side)
-    padded = torch.zeros(1, 3, side, side, dtype=torch.uint8)
-    padded[0, :, :height, :width] = resize_image(pixels, (height, width))
-    batch = images_batch(padded, [(height, width)], extremes)
-    return EncodedImage(encode_images(task, batch.to(task.model.device)), (height, width))
 
 
 def images_batch(images: Tensor, sizes: Sequence[Size], extremes: Tensor | None = None) -> Batch:

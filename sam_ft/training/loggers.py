@@ -2,8 +2,14 @@
 
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from sam_ft.utils.files import as_json
 
 log = logging.getLogger("sam_ft")
 
@@ -11,19 +17,20 @@ FINISH_SECONDS = 60.0  # limit of a tracker's remaining uploads at the end of a 
 
 
 class Tracker(Protocol):
-    """A service that receives metrics and pictures, such as Weights & Biases. Any method may raise any exception."""
+    """A service that receives metrics and pictures, such as Weights & Biases. Any method may raise any exception.
+
+    `start` comes first, then `rewind`, once: the run goes on after this step, or starts anew with -1.
+    """
 
     def start(self, directory: Path, name: str, settings: dict) -> None: ...
+
+    def rewind(self, step: int) -> None: ...
 
     def log(self, step: int, values: dict) -> None: ...
 
     def picture(self, step: int, title: str, path: Path) -> None: ...
 
     def finish(self, failed: bool) -> None: ...
-
-
-def no_tracker() -> None:
-    """The tracker of `logger=none`."""
 
 
 class Wandb:
@@ -90,6 +97,9 @@ class Wandb:
             ),
         )
 
+    def rewind(self, step: int) -> None:
+        """Does nothing: a run that goes on is a new run of W&B."""
+
     def log(self, step: int, values: dict) -> None:
         self._run.log(values, step=step)
 
@@ -104,3 +114,40 @@ class Wandb:
             self._run.finish(exit_code=int(failed))
         except TimeoutError:
             log.warning("wandb: upload not finished; `wandb sync %s` later", Path(self._run.dir).parent)
+
+
+class TensorBoard:
+    """TensorBoard: an event file in the run directory at each start. Nothing is sent.
+
+    pictures: also write pictures
+
+    Raises: ValueError when the package is not installed.
+    """
+
+    def __init__(self, pictures: bool = True) -> None:
+        if find_spec("tensorboard") is None:
+            raise ValueError('needs the package tensorboard; pip install "sam-ft[tensorboard]"')
+        self.pictures = pictures
+
+    def start(self, directory: Path, name: str, settings: dict) -> None:
+        self._folder, self._settings = directory / "tensorboard", settings
+
+    def rewind(self, step: int) -> None:
+        """Opens an event file, which hides the values of earlier ones after `step`."""
+        from torch.utils.tensorboard import SummaryWriter  # here, because it takes a second to import
+
+        self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
+        self._writer.add_text("settings", f"```\n{as_json(self._settings, indent=2)}\n```", max(0, step))
+
+    def log(self, step: int, values: dict) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # a run that is killed goes on from the last epoch, whose values must be there
+
+    def picture(self, step: int, title: str, path: Path) -> None:
+        if self.pictures:
+            with Image.open(path) as image:
+                self._writer.add_image(title, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def finish(self, failed: bool) -> None:
+        self._writer.close()

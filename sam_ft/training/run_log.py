@@ -1,11 +1,11 @@
-"""The log of a run's numbers: always a local file, optionally a tracker, which never stops the training."""
+"""The log of a run's numbers: always a local file, optionally trackers, which never stop the training."""
 
 import errno
 import json
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sam_ft.training.loggers import Tracker
@@ -16,16 +16,18 @@ log = logging.getLogger("sam_ft")
 
 
 class RunLog:
-    """Writes metrics.jsonl, one JSON object per line, and calls the tracker; on the main process only.
+    """Writes metrics.jsonl, one JSON object per line, and calls the trackers; on the main process only.
 
-    Any exception of the tracker becomes one warning, and the run continues without it; so does a full disk.
+    Any exception of a tracker becomes one warning, and the run continues without it; so does a full disk.
+
+    trackers: by the choice of `logger`
     """
 
-    def __init__(self, directory: Path, tracker: Tracker | None, settings: dict):
+    def __init__(self, directory: Path, trackers: Mapping[str, Tracker], settings: dict):
         self._path = directory / "metrics.jsonl"
         self._file_warned = False
-        # None on the other processes: every method below does nothing then.
-        self._tracker = tracker if distributed.is_main() else None
+        # Empty on the other processes: every method below does nothing then.
+        self._trackers = dict(trackers) if distributed.is_main() else {}
         self._track(lambda tracker: tracker.start(directory, directory.name, settings))
 
     def log(self, step: int, values: dict) -> None:
@@ -40,12 +42,13 @@ class RunLog:
 
     def finish(self, failed: bool = False) -> None:
         self._track(lambda tracker: tracker.finish(failed))
-        self._tracker = None  # finish only once
+        self._trackers = {}  # finish only once
 
     def rewind(self, step: int) -> None:
         """Removes lines after `step`, which a resumed run writes again, and an incomplete line."""
         if distributed.is_main() and self._path.exists():
             self._to_file(lambda: _keep_lines(self._path, step))
+        self._track(lambda tracker: tracker.rewind(step))
 
     def _to_file(self, write: Callable[[], None]) -> None:
         try:
@@ -56,13 +59,12 @@ class RunLog:
             self._file_warned = True
 
     def _track(self, call: Callable[[Tracker], None]) -> None:
-        if self._tracker is None:
-            return
-        try:
-            call(self._tracker)
-        except Exception as error:  # a tracker may raise any type, and must not end the run
-            log.warning("logger: %s: %s; the run continues with metrics.jsonl only", type(error).__name__, error)
-            self._tracker = None
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            except Exception as error:  # a tracker may raise any type, and must not end the run
+                log.warning("logger=%s: %s: %s; the run continues without it", name, type(error).__name__, error)
+                del self._trackers[name]
 
 
 def _append(path: Path, line: bytes) -> None:

@@ -119,6 +119,7 @@ def test_a_head_alone_leaves_the_masks_of_prompts_as_they_are(run, blobs, tmp_pa
     boxes = [[4, 4, 30, 30], [10, 12, 40, 50]]
     there, here = (Predictor.from_run(path).predict(image, boxes=boxes) for path in (run, directory))
     assert all(np.array_equal(one, other) for one, other in zip(there, here, strict=True))
+    assert "The head alone was trained" in (directory / "report.html").read_text()
     scored = [row for row in rows(directory) if "val/msa" in row]
     assert len({row["val/iou"] for row in scored}) == 1
     assert max(row["val/msa"] for row in scored) > 0

@@ -12,11 +12,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sam_ft import Predictor, build_model
+from sam_ft.report.object_scores import read_object_scores
 from sam_ft.training.checkpoint import save_partial_weights, save_training_state
 from sam_ft.training.tensor_file import read_tensors
 from tests.conftest import of
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL, start, torchrun
+from tests.training.test_loggers import scalars, written
 
 
 def lines(directory):
@@ -29,7 +31,8 @@ def validated(directory):
 
 
 def test_a_run_leaves_its_config_log_numbers_and_a_small_file(run):
-    assert {"config.yaml", "train.log", "metrics.jsonl", "checkpoints"} <= {path.name for path in run.iterdir()}
+    files = {"config.yaml", "train.log", "metrics.jsonl", "objects.csv", "facts.json", "report.html", "checkpoints"}
+    assert files <= {path.name for path in run.iterdir()}
     cfg = OmegaConf.load(run / "config.yaml")
     assert cfg.model.image_size == 64
     best = load_file(run / "checkpoints/best.safetensors")
@@ -107,6 +110,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cl
         return [{k: v for k, v in line.items() if k not in timed} for line in lines(tmp_path / name)]
 
     assert untimed("whole") == untimed("halves")
+    whole, halves = ((tmp_path / name / "objects.csv").read_text() for name in ("whole", "halves"))
+    assert whole == halves
 
 
 def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(run, blobs, tmp_path, cli):
@@ -195,6 +200,8 @@ def test_the_last_epoch_is_mixed_if_none_beats_zero_shot(blobs, tmp_path, cli):
     base, last = read_tensors(run / file)[0], load_file(run / "checkpoints/last.safetensors")
     for name, tensor in weights.items():
         assert torch.equal(tensor, base[name].lerp(last[f"model.{name}"], 0.1)), name
+    objects = read_object_scores(mixed / "objects.csv")
+    assert objects.columns["tuned_iou"].mean() == pytest.approx(metadata["best"]["iou"])
     # Started again, it reports the same and mixes no mix.
     assert "mix=0.1 of epoch 1" in continued(run, blobs, mixed, cli, *FAR_TOO_FAST, "mix=[0.1,0.3]")
     assert lines(mixed)[-1] == row
@@ -302,7 +309,8 @@ def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(mess
     messages.line(done.out, "No epoch", "zero-shot", "iou")
     messages.line(done.out, "mix: ", "zero-shot")
     messages.line(done.out, "early")
-    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["zero_shot.png"]
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {"zero_shot.png", "objects"}
+    assert "did not help" in (tmp_path / "report.html").read_text()
     kept = load_file(tmp_path / "checkpoints/best.safetensors")
     base = build_model("lite_medsam", image_size=64).state_dict()
     assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
@@ -319,8 +327,9 @@ def test_classes_have_a_table_of_their_own_at_the_end_and_when_the_run_is_asked_
         assert "  absent: stone\n" in done.out
 
 
-def test_pictures_and_wandb_offline(blobs, tmp_path, cli):
-    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "logger=wandb", "pictures=2"]
+def test_pictures_and_several_trackers_at_once(blobs, tmp_path, cli):
+    arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "pictures=2"]
+    arguments += ["logger=[wandb,tensorboard]", "logger.wandb.project=blobs", "logger.tensorboard.pictures=false"]
     done = cli("train.py", *arguments)
     assert done.code == 0, done.err
     assert "wandb: offline" in done.out
@@ -328,6 +337,7 @@ def test_pictures_and_wandb_offline(blobs, tmp_path, cli):
     assert picture.shape[0] > 300
     assert np.asarray(Image.open(tmp_path / "samples/zero_shot.png")).shape[0] > 300
     assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert scalars(tmp_path) == written(tmp_path)
 
 
 @pytest.fixture
@@ -348,7 +358,7 @@ def test_evaluate_scores_both_as_training_did(run, evaluated):
             assert scores[which][name] == line[f"val/{name}"], (which, name)
     rows = (evaluated / "objects.csv").read_text().splitlines()
     assert len(rows) == 1 + 9
-    assert rows[0].startswith("prompt,name,object,label,area,zero_shot_iou,zero_shot_dice")
+    assert rows[0].startswith("prompt,name,object,label,input_side,area,zero_shot_iou,zero_shot_dice")
     assert (evaluated / "worst_and_best.png").stat().st_size > 1000
 
 
@@ -411,6 +421,8 @@ def test_two_processes_reach_the_score_of_one(run, blobs, tmp_path):
     assert [line["val/objects"] for line in two] == [line["val/objects"] for line in one]
     assert [line["val/iou"] for line in two] == pytest.approx([line["val/iou"] for line in one], abs=2e-3)
     assert two[0] == pytest.approx(one[0], abs=1e-6)
+    assert len(read_object_scores(tmp_path / "objects.csv")) == 9  # of both processes
+    assert "2 processes" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -427,6 +439,7 @@ def test_a_sweep_of_four_jobs_leaves_four_directories_and_four_scores(blobs, tmp
     assert len({job["zero_shot"]["iou"] for job in jobs}) == 1
     for job in range(4):
         assert (tmp_path / f"sweep/{job}/checkpoints/best.safetensors").exists()
+        assert (tmp_path / f"sweep/{job}/report.html").exists()
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from sam_ft.evaluation.evaluate import evaluate_prompts
 from sam_ft.metrics import BoundaryIou, SegmentationMetrics
 from sam_ft.prompts import Box, Clicks, Mixed, Point
 from sam_ft.task import PromptedSegmentation
+from sam_ft.utils.geometry import masks_to_boxes
 from tests.support.blobs import Blobs, CompactBlobs
 from tests.support.reference import segment_anything, small_sam
 from tests.support.tiny import SPEC, tiny_sam
@@ -113,12 +114,17 @@ def test_rows_hold_every_score_of_each_object_and_groups_their_means(pair):
     batches = evaluation_loader(EvaluationSet(Blobs(COUNTS), 64), 2, workers=0)
     task, metric = PromptedSegmentation(pair[0]), SegmentationMetrics([BoundaryIou()])
     result = evaluate_prompts(task, batches, Box(), metric, classes={1: "disc", 2: "ring"})
-    columns = ["name", "object", "label", "area", "iou", "dice", "precision", "recall", "pred_iou", "boundary_iou"]
-    columns.append("predicted_area")
+    columns = ["name", "object", "label", "input_side", "area", "iou", "dice", "precision", "recall", "pred_iou"]
+    columns += ["boundary_iou", "predicted_area"]
     assert all(list(row) == columns for row in result.rows)
     assert [row["area"] for row in result.rows if row["name"] == "blobs_3"] == Blobs(COUNTS)[3].masks.sum(
         (1, 2)
     ).tolist()
+    sample = Blobs(COUNTS)[3]
+    boxes = masks_to_boxes(sample.masks)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1) * 64 / max(sample.size)
+    found = [row["input_side"] for row in result.rows if row["name"] == "blobs_3"]
+    assert found == pytest.approx(sides.tolist(), rel=0.02)
     for row in result.rows:
         assert row["predicted_area"] * row["precision"] == pytest.approx(row["area"] * row["recall"])
     for name in ("iou", "dice", "precision", "recall", "boundary_iou"):

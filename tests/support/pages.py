@@ -17,6 +17,8 @@ SCRIPTS = {
     "predict": "predict.py",
     "check": "sam_ft.check",
     "export": "sam_ft.export",
+    "app": "sam_ft.app",
+    "report": "sam_ft.report",
 }
 # an optional launcher, then the console command, the module or a script of the clone
 COMMAND = re.compile(
@@ -89,15 +91,16 @@ def settings(span: str) -> list[tuple[str, str]]:
 def existing_settings() -> set[str]:
     """Names of all settings: of the scripts, of the groups, and of every choice in conf/."""
     names = set()
-    for script in ("train", "evaluate", "predict", "check", "export"):
+    for script in ("train", "evaluate", "predict", "check", "export", "report", "app"):
         main = yaml.safe_load((ROOT / f"conf/{script}.yaml").read_text())
         groups = {key for entry in main.pop("defaults") if isinstance(entry, dict) for key in entry}
-        names |= main.keys() | groups
+        names |= _flat(main) | groups
     for path in (ROOT / "conf").glob("*/*.yaml"):
         content, group = yaml.safe_load(path.read_text()) or {}, path.parent.name
         if path.name == "demo.yaml":
             content = content[group]
-        mounts = [name for name, folder in GROUP_OF.items() if folder == group] or [group]
+        package = re.match(r"# @package (\w+\.\w+)\n", path.read_text())
+        mounts = [package[1]] if package else [name for name, folder in GROUP_OF.items() if folder == group] or [group]
         names |= {f"{mount}.{name}" for mount in mounts for name in _flat(content)}
     return names
 

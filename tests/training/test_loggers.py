@@ -1,5 +1,6 @@
-"""W&B in trouble leaves metrics.jsonl complete and neither stops nor delays training."""
+"""W&B in trouble leaves metrics.jsonl complete and neither stops nor delays training; TensorBoard has its values."""
 
+import io
 import json
 import os
 import pty
@@ -7,10 +8,13 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.cli import ROOT
+from sam_ft.training.loggers import TensorBoard
+from sam_ft.training.run_log import RunLog
+from tests.support.cli import ROOT, SMALL
 
 START = """
 import logging, os, pathlib, sys, time
@@ -18,7 +22,7 @@ logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stre
 from sam_ft.training import loggers, run_log
 {before}
 directory = pathlib.Path(sys.argv[1])
-run = run_log.RunLog(directory, loggers.Wandb({options}), {{"lr": 1}})
+run = run_log.RunLog(directory, {{"wandb": loggers.Wandb({options})}}, {{"lr": 1}})
 run.log(1, {{"loss": 0.5}})
 run.picture(1, "predictions", directory / "picture.png")
 {after}
@@ -127,3 +131,73 @@ def test_a_server_lost_during_the_run_does_not_keep_the_process_alive(tmp_path):
     assert "wandb: online" in out
     (warning,) = warnings(out)
     assert "upload not finished; `wandb sync" in warning
+
+
+def events(directory):
+    """The event files of a run as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(directory / "tensorboard"), size_guidance={"scalars": 0})
+    return found.Reload()
+
+
+def scalars(directory):
+    """{(name, step): value}"""
+    found = events(directory)
+    return {(name, one.step): one.value for name in found.Tags()["scalars"] for one in found.Scalars(name)}
+
+
+def written(directory):
+    """The same of metrics.jsonl, in the precision of TensorBoard."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return {
+        (name, line["step"]): float(np.float32(value))
+        for line in lines
+        for name, value in line.items()
+        if name != "step"
+    }
+
+
+def log_to_tensorboard(directory, resumed_at, steps, **options):
+    run = RunLog(directory, {"tensorboard": TensorBoard(**options)}, {"lr": 0.1, "loss": {"terms": ["bce"]}})
+    run.rewind(resumed_at)
+    for step in steps:
+        run.log(step, {"epoch": step // 3, "train/loss": 1 / (1 + step) + resumed_at})
+    return run
+
+
+def test_tensorboard_reads_the_values_of_metrics_jsonl(tmp_path):
+    log_to_tensorboard(tmp_path, -1, range(6)).finish()
+    assert len(scalars(tmp_path)) == 12
+    assert scalars(tmp_path) == written(tmp_path)
+
+
+@pytest.mark.parametrize("resumed_at", [-1, 2, 5])
+def test_a_run_that_goes_on_hides_the_steps_that_it_logs_again(tmp_path, resumed_at):
+    log_to_tensorboard(tmp_path, -1, range(6))  # killed: not finished
+    log_to_tensorboard(tmp_path, resumed_at, range(resumed_at + 1, 5)).finish()
+    assert max(step for _, step in scalars(tmp_path)) == max(4, resumed_at)
+    assert scalars(tmp_path) == written(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_pictures_and_settings_are_in_the_events(tmp_path, wanted):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    run = log_to_tensorboard(tmp_path, -1, range(2), pictures=wanted)
+    run.picture(1, "predictions", tmp_path / "picture.png")
+    run.finish()
+    found = events(tmp_path)
+    (text,) = found.Tensors("settings/text_summary")
+    assert json.loads(text.tensor_proto.string_val[0].decode().strip("`\n")) == {"lr": 0.1, "loss": {"terms": ["bce"]}}
+    assert found.Tags()["images"] == (["predictions"] if wanted else [])
+    if wanted:
+        (image,) = found.Images("predictions")
+        assert image.step == 1
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(image.encoded_image_string))), pixels)
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(messages, cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("sam_ft.training.loggers.find_spec", lambda name: None)
+    done = cli("train.py", *SMALL[:2], "logger=tensorboard", f"run_dir={tmp_path}")
+    messages.refused(done, 2, 'pip install "sam-ft[tensorboard]"')
