@@ -3,7 +3,6 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -15,11 +14,10 @@ from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.evaluation.automatic import generate_masks
 from sam_ft.evaluation.classes import segment_classes
 from sam_ft.evaluation.prompted import decode_prompts, encode_window
-from sam_ft.evaluation.segment import ONE_BLOCK, SegmentOptions, image_extremes, segment_image
+from sam_ft.evaluation.segment import SegmentOptions, image_extremes, segment_image
 from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Prompts
-from sam_ft.utils.cpu_kernels import return_freed_memory
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.tiles import TileGrid
 
@@ -42,11 +40,9 @@ FindObjects = Callable[[Windows, str], FoundObjects]
 
 def find_by_head(task: PromptedSegmentation, options: SegmentOptions, image: Windows, file: str) -> FoundObjects:
     """Those of a semantic head with their classes; those of a head for instances are all of one class, 1."""
-    large = image.size[0] * image.size[1] > ONE_BLOCK
-    with return_freed_memory() if large else nullcontext():
-        if isinstance(task.model.head, SemanticHead):
-            return FoundObjects(*segment_classes(task, image, options.tile))
-        masks, scores = segment_image(task, image, options)
+    if isinstance(task.model.head, SemanticHead):
+        return FoundObjects(*segment_classes(task, image, options.tile))
+    masks, scores = segment_image(task, image, options)
     return FoundObjects(masks, scores, torch.ones(len(masks), dtype=torch.int64))
 
 

@@ -6,8 +6,7 @@ values up to rounding. Some fast forms need that no gradient is recorded, see `p
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4  # from glibc's malloc.h
-_MAPPED_BLOCKS = 65536  # glibc's own limit of them
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # from glibc's malloc.h
 
 # 64 rows of a map that is 256 wide with 256 channels take 16 MB. Without bands TinyViT takes a third longer, or the
 # same after `keep_freed_memory`, and twice the memory.
@@ -40,7 +38,6 @@ def keep_freed_memory() -> None:
     By default every tensor above 32 MB is mapped anew and its pages zeroed again, at each step. Does nothing but on
     Linux with glibc. The process holds on to its peak memory, which it would need again a moment later anyway.
     """
-    global _keeps_freed_memory
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
@@ -48,26 +45,6 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
-    _keeps_freed_memory = True
-
-
-_keeps_freed_memory = False
-
-
-@contextmanager
-def return_freed_memory() -> Iterator[None]:
-    """Suspends `keep_freed_memory` for arrays of many sizes, which would leave a heap of 4 GB with 2 GB in use."""
-    if not _keeps_freed_memory:
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the highest that it takes: smaller tensors stay in the heap
-    libc.mallopt(_M_MMAP_MAX, _MAPPED_BLOCKS)
-    libc.malloc_trim(0)  # what is free at the heap's end would be taken first
-    try:
-        yield
-    finally:
-        keep_freed_memory()
 
 
 def areas(masks: Tensor) -> Tensor:
