@@ -72,8 +72,8 @@ class DecoderGraph(nn.Module):
         decoder, encoder = self.model.mask_decoder, self.model.prompt_encoder
         sparse = self._embed_points(point_coords, point_labels)
         dense = self._embed_mask(mask_input, has_mask_input)
-        index, tokens = torch.zeros(1, dtype=torch.int64), range(decoder.num_mask_tokens)
-        found = decoder.candidates(image_embeddings, encoder.dense_pe(), sparse, dense, index, tokens)
+        index = torch.zeros(1, dtype=torch.int64)
+        found = decoder(image_embeddings, encoder.dense_pe(), sparse, dense, index, multimask=None)
         # Token 0 predicts the mask, or for a single click, which is ambiguous, the best of tokens 1 to 3.
         single = (point_labels != PADDING).sum().eq(1) & (point_labels < TOP_LEFT).all() & (has_mask_input <= 0)
         chosen = torch.where(single, 1 + found.pred_iou[:, 1:].argmax(dim=1), 0)

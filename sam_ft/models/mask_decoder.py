@@ -43,33 +43,23 @@ class MaskDecoder(nn.Module):
         sparse: Tensor,
         dense: Tensor,
         image_index: Tensor,
-        multimask: bool,
+        multimask: bool | None,
     ) -> Prediction:
         """Decodes the objects of all images at once; M and B may be 0.
 
         embedding: (B, dim, s, s) · image_pe: (1, dim, s, s) · sparse: (M, K, dim) · dense: (M, dim, s, s)
         image_index: (M,) int64 in [0, B)
-        → logits (M, C, 4s, 4s) and pred_iou (M, C), float32; C is 3 if multimask else 1
+        → logits (M, C, 4s, 4s) and pred_iou (M, C), float32; C is 3 if multimask else 1; if it is None, 4: the single
+            mask, then these three
         """
-        # Only the heads of the returned masks run: the others must get no gradient, not even zeros.
-        mask_ids = range(1, self.num_mask_tokens) if multimask else range(1)
-        return self.candidates(embedding, image_pe, sparse, dense, image_index, mask_ids)
-
-    def candidates(
-        self,
-        embedding: Tensor,
-        image_pe: Tensor,
-        sparse: Tensor,
-        dense: Tensor,
-        image_index: Tensor,
-        mask_ids: range,
-    ) -> Prediction:
-        """The masks of some of the mask tokens, see `forward`."""
         # Tokens of each object: 1 for the IoU, 4 for the masks, then its prompts: (M, 5 + K, dim).
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([output_tokens.expand(len(sparse), -1, -1), sparse], dim=1)
         # Each object gets its own copy of its image's embedding, with its mask prompt added: (M, s², dim).
         image = _pixels(embedding).contiguous()[image_index] + _pixels(dense)
+        # Only the heads of the returned masks run: the others must get no gradient, not even zeros.
+        every = range(self.num_mask_tokens)
+        mask_ids = every if multimask is None else every[1:] if multimask else every[:1]
         tokens, image = self.transformer(image, _pixels(image_pe).contiguous(), tokens, num_outputs=1 + mask_ids.stop)
 
         # The hypernetworks turn each mask token into weights of the dim / 8 upscaled channels: (M, C, dim / 8).

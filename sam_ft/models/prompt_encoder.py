@@ -83,6 +83,7 @@ class PromptEncoder(nn.Module):
         return self.point_embeddings[index].get_parameter("weight")
 
     def embed_coordinates(self, coordinates: Tensor) -> Tensor:
+        """The position embedding of points (..., 2) x, y in the input frame, without that of their type: (..., dim)."""
         # +0.5: SAM puts pixel centers at half integers.
         return self.pe_layer((coordinates.float() + 0.5) / self.input_side)
 
