@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from sam_ft.data.io import fingerprint
 from sam_ft.data.sources import file_split
 from tests.conftest import of
-from tests.end_to_end.test_train import lines, validated
 from tests.support.cli import ROOT, SMALL, start, torchrun
+from tests.support.run_files import metrics_lines, validated
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def entries(home):
 
 
 def losses(directory):
-    return [line["train/loss"] for line in lines(directory) if "train/loss" in line]
+    return [line["train/loss"] for line in metrics_lines(directory) if "train/loss" in line]
 
 
 def encoded(text):
