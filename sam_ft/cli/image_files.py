@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sam_ft.data.sources.layout import SUFFIXES
 from sam_ft.data.sources.names import join_names
-from sam_ft.data.sources.pairing import SUFFIXES
 from sam_ft.data.sources.prompt_file import PromptFile
 from sam_ft.utils.errors import DataError
 

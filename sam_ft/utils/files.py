@@ -1,5 +1,6 @@
 """The project's cache folder, atomic writes, JSON and checksums."""
 
+import codecs
 import hashlib
 import json
 import math
@@ -39,6 +40,30 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_text(path: Path) -> str:
+    """A text file of any common encoding: UTF-16 and UTF-8 by their mark or their bytes, else Windows' cp1252.
+
+    Raises: OSError
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    if b"\0" in data[:1000]:  # every second byte of Latin letters in UTF-16 without a mark
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def expand_user(path: str | Path) -> Path:
+    """The path with the home folder for `~`; a name such as ~cells, which is no user's, stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 @contextmanager

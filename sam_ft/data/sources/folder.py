@@ -1,35 +1,42 @@
 """A folder of images and a folder of masks."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.layout import Layout
 from sam_ft.data.sources.names import join_names, printable
 from sam_ft.data.sources.pairing import (
     SampleFiles,
     check_val_fraction,
-    files_by_stem,
     find_pairs,
+    names_in_lists,
+    read_layout,
     read_list,
     split_by_hash,
 )
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import expand_user
 from sam_ft.utils.tiles import check_tile
 
 LEAK_ADVICE = "a score on training images is meaningless, so keep each image in one split"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # common names of splits
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # those that are read
 
 
 class Folder:
-    """Images and masks of the same names, split into "train" and "val".
+    """Images and masks of corresponding names, split into "train" and "val".
 
-    The split is the first of these: the sub-folders train/ and val/, each with its own image and mask folder; the lists
-    train.txt and val.txt; a fraction by a seeded hash of each name, so new images move no others. Files in neither list
-    are not used.
+    The split is the first of these: the sub-folders train/ and val/, each with its own image and mask folder, or in the
+    image folder and in the mask folder; the lists train.txt and val.txt; a fraction by a seeded hash of each name, so
+    new images move no others. "valid" and "validation" are val, and "training" is train. Files in neither list are not
+    used.
 
     root: `~` is the home folder · image_folder, mask_folder: below root, or below root/train and root/val
+    image_prefix ... recursive: see `Layout`
     objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
     """
 
@@ -38,6 +45,12 @@ class Folder:
         root: str | Path,
         image_folder: str = "images",
         mask_folder: str = "masks",
+        image_prefix: str = "",
+        image_suffix: str = "",
+        mask_prefix: str = "",
+        mask_suffix: str = "",
+        pair_by: str = "name",
+        recursive: bool = False,
         objects: str = "whole",
         classes: Mapping[str, int | Sequence[int]] | None = None,
         components_per_class: bool = False,
@@ -50,9 +63,9 @@ class Folder:
         seed: int = 0,
         tile: int | str | None = None,
     ) -> None:
-        self.root = Path(root).expanduser()
-        self.image_folder = image_folder
-        self.mask_folder = mask_folder
+        self.root = expand_user(root)
+        affixes = (image_prefix, image_suffix, mask_prefix, mask_suffix)
+        self.layout = Layout(image_folder, mask_folder, *affixes, pair_by, recursive)
         self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
         check_tile("data.tile", tile)
         self.tile = tile
@@ -77,45 +90,56 @@ class Folder:
 
     def _items(self, split: str, issues: list[Issue] | None = None) -> list[SampleFiles]:
         # Folders first, then lists, then the hash.
-        if self._has_both("train", "val"):
-            return find_pairs(self.root / split, self.image_folder, self.mask_folder, None, issues)
-        if self._has_both("train.txt", "val.txt"):
-            # Names with an image or a mask: `find_pairs` reports those that lack the other.
-            known = {*files_by_stem(self.root, self.image_folder), *files_by_stem(self.root, self.mask_folder)}
-            lists = {which: read_list(self.root / f"{which}.txt", known, issues) for which in ("train", "val")}
-            shared = sorted({*lists["train"]} & {*lists["val"]})
-            if issues is not None:
-                both = "is in train.txt and in val.txt"
-                issues += [Issue(str(self.root), name, both, LEAK_ADVICE, kind="name") for name in shared]
-                neither = "is in neither train.txt nor val.txt, and is not used"
-                left = sorted(known - {*lists["train"], *lists["val"]})
-                issues += [Issue(str(self.root), printable(name), neither, level="note", kind="name") for name in left]
-            elif shared:
-                raise DataError(
-                    f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {join_names(shared)}; "
-                    f"{LEAK_ADVICE}"
-                )
-            return find_pairs(self.root, self.image_folder, self.mask_folder, lists[split], issues)
+        if folders := self._both(self.root):
+            return find_pairs(self.root / folders[split], self.layout, None, issues)
+        below = [self.root / self.layout.image_folder, self.root / self.layout.mask_folder]
+        if not self.layout.one_folder and all(map(Path.is_dir, below)) and (folders := self._both(below[0])):
+            own = [f"{folder}/{folders[split]}" for folder in (self.layout.image_folder, self.layout.mask_folder)]
+            layout = replace(self.layout, image_folder=own[0], mask_folder=own[1])
+            return find_pairs(self.root, layout, None, issues)
+        if lists := self._both(self.root, ".txt"):
+            return find_pairs(self.root, self.layout, self._names_in_list(lists, split, issues), issues)
         # All pairs, of both splits; the hash chooses.
-        pairs = find_pairs(self.root, self.image_folder, self.mask_folder, None, issues)
+        pairs = find_pairs(self.root, self.layout, None, issues)
         choose = "name the images in train.txt and val.txt"
         return split_by_hash(pairs, split, self.val_fraction, self.seed, (self.root, choose))
 
-    def _has_both(self, train: str, val: str) -> bool:
-        """Whether both exist. Raises: DataError when only one does."""
-        existing = [name for name in (train, val) if (self.root / name).exists()]
-        # Otherwise a mistyped name would fall through to the split by hash.
-        if len(existing) == 1:
-            missing = val if existing == [train] else train
-            others = sorted(
-                path.name
-                for path in self.root.iterdir()
-                if path.stem.lower() in SPLIT_NAMES and path.name != existing[0]
+    def _names_in_list(self, files: Mapping[str, str], split: str, issues: list[Issue] | None) -> list[str]:
+        """The names of a split. Raises: DataError for unknown names, and for names in both lists."""
+        known = names_in_lists(read_layout(self.root, self.layout))
+        lists = {which: read_list(self.root / file, known, issues) for which, file in files.items()}
+        shared = sorted({*lists["train"]} & {*lists["val"]})
+        if issues is not None:
+            both = "is in train.txt and in val.txt"
+            issues += [Issue(str(self.root), name, both, LEAK_ADVICE, kind="name") for name in shared]
+            neither = "is in neither train.txt nor val.txt, and is not used"
+            left = sorted({*known.values()} - {*lists["train"], *lists["val"]})
+            issues += [Issue(str(self.root), printable(name), neither, level="note", kind="name") for name in left]
+        elif shared:
+            raise DataError(
+                f"{self.root}: {len(shared)} names are in train.txt and in val.txt: {join_names(shared)}; {LEAK_ADVICE}"
             )
-            found = (
+        return lists[split]
+
+    def _both(self, folder: Path, suffix: str = "") -> dict[str, str]:
+        """{split: its folder or list}; empty where there is none. Raises: DataError when only one exists."""
+        existing = {
+            split: [name + suffix for name in names if (folder / (name + suffix)).exists()]
+            for split, names in SPLITS.items()
+        }
+        if several := next((names for names in existing.values() if len(names) > 1), None):
+            raise DataError(f"{folder}: has {' and '.join(several)}, which mean the same split; keep one of them")
+        found = {split: names[0] for split, names in existing.items() if names}
+        # Otherwise a mistyped name would fall through to the split by hash.
+        if len(found) == 1:
+            ((split, own),) = found.items()
+            missing = {"train": "val", "val": "train"}[split] + suffix
+            others = sorted(path.name for path in folder.iterdir() if path.stem.lower() in SPLIT_NAMES)
+            others = [name for name in others if name != own]
+            hint = (
                 f"; it also has {join_names(others)}: rename the one that holds this split to {missing}"
                 if others
                 else ""
             )
-            raise DataError(f"{self.root}: has {existing[0]} but no {missing}; expected both or neither{found}")
-        return len(existing) == 2
+            raise DataError(f"{folder}: has {own} but no {missing}; expected both or neither{hint}")
+        return found

@@ -1,22 +1,25 @@
 """Pairs images with masks and splits them by name; no file is decoded."""
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.layout import SUFFIXES, Files, Layout, find_files, nfc, stem_of
 from sam_ft.data.sources.names import is_utf8, join_names, printable
+from sam_ft.data.sources.proposals import other_files, propose_layout, unread_hints
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import read_text
 from sam_ft.utils.seeds import derive_seed
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 @dataclass(frozen=True)
 class SampleFiles:
     """The files of one sample: an image and its masks.
 
-    name: of the sample; in a folder the stem of both files, with one mask per image
+    name: of the sample; in a folder the name that the image shares with its masks
     labels: one per mask, for all of its objects; empty where the masks hold the labels
     """
 
@@ -27,111 +30,113 @@ class SampleFiles:
 
 
 def find_pairs(
-    root: Path,
-    image_folder: str,
-    mask_folder: str,
-    only: Sequence[str] | None = None,
-    issues: list[Issue] | None = None,
+    root: Path, layout: Layout, only: Sequence[str] | None = None, issues: list[Issue] | None = None
 ) -> list[SampleFiles]:
-    """Pairs the files of two folders by stem, sorted by name.
+    """Pairs the images and masks below a folder, sorted by name.
 
     only: the names to pair; other files are not used. Without it every file needs its partner.
     issues: receives files that do not pair; without it they raise
     Raises: DataError that lists all missing, surplus and ambiguous partners together.
     """
-    images, masks = files_by_stem(root, image_folder), files_by_stem(root, mask_folder)
-    # Sorted, so that positions are the same on every machine.
-    names = sorted(images.keys() | masks.keys()) if only is None else sorted(only)
+    files = read_layout(root, layout)
+    names = files.names if only is None else sorted(only)
     problems = [
-        (f"without a mask in {mask_folder}/", [n for n in names if n not in masks]),
-        (f"without an image in {image_folder}/", [n for n in names if n not in images]),
-        ("with several files of that name", [f.name for n in names for f in _ambiguous(images, masks, n)]),
+        (f"without a mask in {layout.mask_folder}/", [n for n in names if n not in files.masks]),
+        (f"without an image in {layout.image_folder}/", [n for n in names if n not in files.images]),
+        ("with several files of that name", [file.name for n in names for file in files.ambiguous(n)]),
         # names become seeds, lines of a log and cells of a table
         ("whose name is not valid UTF-8", [printable(n) for n in names if not is_utf8(n)]),
     ]
     found = [f"{len(which)} {problem}: {join_names(which)}" for problem, which in problems if which]
+    hints = "; ".join(_hints(root, layout, files)) if found or not names else ""
     if issues is not None:
-        issues += _pairing_issues(root, image_folder, mask_folder, images, masks, names)
-        names = [n for n in names if len(images.get(n, ())) == len(masks.get(n, ())) == 1 and is_utf8(n)]
+        issues += _pairing_issues(root, layout, files, names)
+        if hints:
+            issues.insert(0, Issue(str(root), "", "images and masks do not pair up", hints, kind="data set"))
+        names = [name for name in names if name in set(files.pairs) and is_utf8(name)]
     elif found:
         raise DataError(
-            f"{root}: images and masks do not pair up by name. " + "; ".join(found) + ". "
-            "Each image needs one mask of the same name, whatever the suffix; rename, add or remove files"
+            f"{root}: images and masks do not pair up by name. {'; '.join(found)}. "
+            + (f"{hints[0].upper()}{hints[1:]}. " if hints else "")
+            + "Each image needs one mask of the same name, whatever the suffix; rename, add or remove files"
         )
     if not names:
-        raise DataError(f"{root / image_folder}: holds no images; expected files of {', '.join(SUFFIXES)}")
-    return [SampleFiles(name, images[name][0], (masks[name][0],)) for name in names]
+        advice = f"; {hints}" if hints and issues is None else ""
+        raise DataError(
+            f"{root / layout.image_folder}: holds no images; expected files of {', '.join(SUFFIXES)}{advice}"
+        )
+    return [SampleFiles(name, files.images[name][0], tuple(files.masks[name])) for name in names]
 
 
-def _pairing_issues(
-    root: Path,
-    image_folder: str,
-    mask_folder: str,
-    images: dict[str, list[Path]],
-    masks: dict[str, list[Path]],
-    names: Sequence[str],
-) -> list[Issue]:
+def read_layout(root: Path, layout: Layout) -> Files:
+    """`find_files`, whose error also proposes another layout."""
+    try:
+        return find_files(root, layout)
+    except DataError as error:
+        proposal = propose_layout(root, layout)
+        raise DataError("; ".join([str(error), *([proposal] if proposal else other_files(root))])) from None
+
+
+def _hints(root: Path, layout: Layout, files: Files) -> list[str]:
+    """The remedies for files that do not pair."""
+    proposal = propose_layout(root, layout)
+    return [*([proposal] if proposal else []), *unread_hints(files.unread)]
+
+
+def _pairing_issues(root: Path, layout: Layout, files: Files, names: Sequence[str]) -> list[Issue]:
     """One issue for each file that `find_pairs` refuses, and a note for each file that it does not read."""
     issues = []
     # The same checks from both sides: each image needs a mask, each mask an image.
-    sides = ((image_folder, images, "mask", mask_folder, masks), (mask_folder, masks, "image", image_folder, images))
+    sides = (
+        (layout.image_folder, files.images, "mask", layout.mask_folder, files.masks),
+        (layout.mask_folder, files.masks, "image", layout.image_folder, files.images),
+    )
     for folder, own, partner, other_folder, others in sides:
         location = str(root / folder)
         for name in names:
-            files = [printable(file.name) for file in own.get(name, ())]
-            if files and name not in others:
+            shown = [printable(file.name) for file in own.get(name, ())]
+            if shown and name not in others:
                 advice = f"add one of the same name, whatever its suffix, to {other_folder}/, or remove the file"
-                issues.append(Issue(location, files[0], f"has no {partner}", advice))
-            if len(files) > 1:
-                problem = "several files have this name; expected one"
-                issues += [Issue(location, file, problem, "rename or remove the others") for file in files]
-            if files and not is_utf8(name):
-                issues.append(Issue(location, files[0], "has a name that is not valid UTF-8", "rename it"))
-        for path in sorted((root / folder).iterdir()):
-            if not path.name.startswith(".") and path.suffix.lower() not in SUFFIXES:
-                problem = (
-                    "is a folder, and is not read" if path.is_dir() else "is no image by its suffix, and is not read"
-                )
-                issues.append(Issue(location, printable(path.name), problem, level="note"))
+                issues.append(Issue(location, shown[0], f"has no {partner}", advice))
+            problem = "several files have this name; expected one"
+            clashing = [file for file in files.ambiguous(name) if file in own.get(name, ())]
+            issues += [Issue(location, printable(f.name), problem, "rename or remove the others") for f in clashing]
+            if shown and not is_utf8(name):
+                issues.append(Issue(location, shown[0], "has a name that is not valid UTF-8", "rename it"))
+    for path, problem in files.unread.items():
+        issues.append(Issue(str(path.parent), printable(path.name), problem, level="note"))
     return issues
 
 
-def files_by_stem(root: Path, folder: str) -> dict[str, list[Path]]:
-    """{stem: image files} directly in a folder, without hidden files."""
-    if not (root / folder).is_dir():
-        existing = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-        if root.name == folder:
-            raise DataError(f"{root}: has no folder {folder}/; give the folder above it: data.root={root.parent}")
-        raise DataError(
-            f"{root}: has no folder {folder}/; the folders there are: {join_names(existing) or 'none'}. "
-            "Name yours with data.image_folder and data.mask_folder"
-        )
-    files: dict[str, list[Path]] = {}
-    for path in sorted((root / folder).iterdir()):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
-    return files
+def names_in_lists(files: Files) -> dict[str, str]:
+    """{name, or name of its image file: name of the sample}; `find_pairs` reports those that lack image or mask."""
+    by_file = {}
+    for name, images in files.images.items():
+        folder = name.rpartition("/")[0]
+        for text in (text for image in images for text in (nfc(image.name), stem_of(image.name))):
+            by_file[f"{folder}/{text}" if folder else text] = name
+    return {**by_file, **{name: name for name in files.names}}
 
 
-def read_list(path: Path, known: set[str], issues: list[Issue] | None = None) -> list[str]:
-    """The names in a text file, one per line, with or without suffix.
+def read_list(path: Path, known: Mapping[str, str], issues: list[Issue] | None = None) -> list[str]:
+    """The names in a text file, one per line: names of samples, or paths of images, also of another machine.
 
-    issues: receives names that cannot be used; without it they raise
+    known: see `names_in_lists` · issues: receives names that cannot be used; without it they raise
     Raises: DataError that lists the unknown and the repeated names.
     """
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    # A suffix is cut only from names that are unknown with it: stems may hold a dot.
-    names = [line if line in known or Path(line).suffix.lower() not in SUFFIXES else Path(line).stem for line in lines]
-    unknown = [name for name in names if name not in known]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    lines = [nfc(line.strip()) for line in read_text(path).splitlines() if line.strip()]
+    found = [_known_name(line, known) for line in lines]
+    names = [name for name in found if name is not None]
+    unknown = [line for line, name in zip(lines, found, strict=True) if name is None]
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if issues is not None:
         missing, twice = "has neither an image nor a mask", "is listed more than once"
         issues += [Issue(str(path), name, missing, "correct or remove the line", kind="name") for name in unknown]
         issues += [Issue(str(path), name, twice, "remove the other lines", kind="name") for name in repeated]
-        names = [name for name in dict.fromkeys(names) if name in known]
+        names = list(dict.fromkeys(names))
     elif unknown:
         raise DataError(
-            f"{path}: {len(unknown)} of {len(names)} names have neither an image nor a mask: {join_names(unknown)}; "
+            f"{path}: {len(unknown)} of {len(lines)} names have neither an image nor a mask: {join_names(unknown)}; "
             "expected file names of the image folder, one per line"
         )
     elif repeated:
@@ -141,6 +146,24 @@ def read_list(path: Path, known: set[str], issues: list[Issue] | None = None) ->
     if not names:
         raise DataError(f"{path}: is empty; expected file names of the image folder, one per line")
     return names
+
+
+def _known_name(line: str, known: Mapping[str, str]) -> str | None:
+    """The name that a line means: all of it, or the end of a path, with or without suffix.
+
+    Of a line with an image and its mask, the first of both counts.
+    """
+    for text in (line, re.split(r"[\s,;]", line)[0]):
+        parts = text.replace("\\", "/").split("/")
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            if tail in known:
+                return known[tail]
+            # A suffix is cut only from names that are unknown with it: stems may hold a dot.
+            stem = "/".join([*parts[start:-1], stem_of(parts[-1])])
+            if parts[-1].lower().endswith(SUFFIXES) and stem in known:
+                return known[stem]
+    return None
 
 
 def check_val_fraction(val_fraction: float) -> None:
@@ -157,21 +180,23 @@ def split_by_hash(
 ) -> list[SampleFiles]:
     """The items of "train" or "val" by a seeded hash of each name, so new items move no others.
 
+    Of two items or more each split gets at least one: that of the smallest hash for val, of the largest for train.
+
     where: the file or folder, and advice for choosing the split by hand, for the error
-    Raises: DataError when one split is empty; with a fraction of 1 only "val" must have items.
+    Raises: DataError when a single item leaves one split empty; with a fraction of 1 only "val" must have items.
     """
     # The hash is uniform in [0, 2^63): below the fraction of it lies val.
-    chosen = [item for item in items if (derive_seed(seed, item.name) < val_fraction * 2**63) == (split == "val")]
+    seeds = [derive_seed(seed, item.name) for item in items]
+    count = sum(own < val_fraction * 2**63 for own in seeds)
+    if val_fraction < 1 and len(items) > 1:
+        count = min(max(count, 1), len(items) - 1)
+    val = set(sorted(range(len(items)), key=seeds.__getitem__)[:count])
+    chosen = [item for place, item in enumerate(items) if (place in val) == (split == "val")]
     if not chosen or (len(chosen) == len(items) and val_fraction < 1):
         empty = split if not chosen else {"train": "val", "val": "train"}[split]
         root, advice = where
         raise DataError(
             f"{root}: data.val_fraction={val_fraction} leaves {empty} without any of the {len(items)} images; change "
-            f"data.val_fraction or data.seed, or {advice}"
+            f"data.val_fraction, add images, or {advice}"
         )
     return chosen
-
-
-def _ambiguous(images: dict[str, list[Path]], masks: dict[str, list[Path]], name: str) -> list[Path]:
-    both = (images.get(name, []), masks.get(name, []))
-    return [file for files in both if len(files) > 1 for file in files]

@@ -88,12 +88,12 @@ def test_half_a_split_is_refused(messages, tmp_path, there, missing):
 
 
 def test_folders_that_may_be_the_other_half_are_named(messages, tmp_path):
-    for name in ("train", "valid", "test", "docs"):
+    for name in ("train", "dev", "test", "docs"):
         make(tmp_path / "set" / name, "a")
-    messages.refusal(lambda: Folder(tmp_path / "set").split("train"), "test, valid", " val")
+    messages.refusal(lambda: Folder(tmp_path / "set").split("train"), "dev, test", " val")
     (make(tmp_path / "lists", "a") / "val.txt").write_text("a\n")
-    (tmp_path / "lists" / "Training.txt").write_text("a\n")
-    messages.refusal(lambda: Folder(tmp_path / "lists").split("train"), "Training.txt", "train.txt")
+    (tmp_path / "lists" / "Testing.txt").write_text("a\n")
+    messages.refusal(lambda: Folder(tmp_path / "lists").split("train"), "Testing.txt", "train.txt")
 
 
 def test_lists_split_and_other_files_are_let_be(tmp_path):
@@ -106,6 +106,55 @@ def test_lists_split_and_other_files_are_let_be(tmp_path):
     assert folder.split("val").names == ["b", "d"]
 
 
+ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_lists_of_any_common_encoding_are_read(tmp_path, encoding):
+    make(tmp_path, ["müller_1", "b", "façade"])
+    (tmp_path / "train.txt").write_text("müller_1.png\r\nfaçade\r\n", encoding=encoding)
+    (tmp_path / "val.txt").write_text("b\n", encoding=encoding)
+    assert Folder(tmp_path).split("train").names == ["façade", "müller_1"]
+    assert Folder(tmp_path).split("val").names == ["b"]
+
+
+@pytest.mark.parametrize(
+    "line", ["/home/u/set/images/a.png", r"C:\data\images\a.png", "./images/a.jpg ./masks/a.png", "a.png,1"]
+)
+def test_lists_may_hold_paths_of_another_machine(tmp_path, line):
+    make(tmp_path, "abc")
+    (tmp_path / "train.txt").write_text(f"{line}\nb\n")
+    (tmp_path / "val.txt").write_text("c\n")
+    assert Folder(tmp_path).split("train").names == ["a", "b"]
+
+
+def test_a_path_in_a_list_does_not_mean_a_file_of_another_sub_folder(messages, tmp_path):
+    make(tmp_path, ["p/a", "q/a", "q/b"])
+    (tmp_path / "train.txt").write_text("/data/images/p/a.png\n")
+    (tmp_path / "val.txt").write_text("q/b.png\n")
+    assert Folder(tmp_path, recursive=True).split("train").names == ["p/a"]
+    (tmp_path / "val.txt").write_text("b.png\n")
+    messages.refusal(lambda: Folder(tmp_path, recursive=True).split("train"), "val.txt: 1 of 1", "b.png")
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+@pytest.mark.parametrize("above", [True, False], ids=["val/images", "images/val"])
+def test_folders_of_the_splits_may_have_other_common_names(tmp_path, val, above):
+    for split, names in {"train": "abc", val: "xy"}.items():
+        for side in ("images", "masks"):
+            folder = tmp_path / split / side if above else tmp_path / side / split
+            for name in names:
+                save(folder / f"{name}.png", MASK)
+    assert Folder(tmp_path).split("train").names == ["a", "b", "c"]
+    assert Folder(tmp_path).split("val").names == ["x", "y"]
+
+
+def test_two_folders_of_one_split_are_refused(messages, tmp_path):
+    for name in ("train", "val", "valid"):
+        make(tmp_path / name, "ab")
+    messages.refusal(lambda: Folder(tmp_path).split("val"), "val and valid")
+
+
 def test_lists_that_do_not_fit_are_refused(messages, tmp_path):
     make(tmp_path)
 
@@ -114,7 +163,7 @@ def test_lists_that_do_not_fit_are_refused(messages, tmp_path):
         (tmp_path / "val.txt").write_text(val)
         messages.refusal(lambda: Folder(tmp_path).split("train"), *facts)
 
-    refused("a\nq\nimages/b\n", "b\n", "train.txt: 2 of 3 ", ": q, images/b;")
+    refused("a\nq\nimages/k.png\n", "b\n", "train.txt: 2 of 3 ", ": q, images/k.png;")
     refused("a\nb\nc\n", "d\nb.png\na\n", "2 names", "train.txt", "val.txt", ": a, b;")
     refused("a\na.png\n", "b\n", "train.txt: 1 ", ": a")
     refused("a\n", "\n", "val.txt: ")
@@ -139,12 +188,21 @@ def test_the_split_takes_about_its_share_and_depends_on_the_seed(tmp_path, monke
     assert 40 < len(set(first) & set(other)) < 130
 
 
-def test_a_split_that_leaves_one_side_empty_is_refused(messages, tmp_path):
-    make(tmp_path, "ab")
-    facts = ["data.val_fraction=0.001", " val ", "2 images"]
-    message = messages.refusal(lambda: Folder(tmp_path, val_fraction=0.001).split("train"), *facts)
-    assert message == messages.refusal(lambda: Folder(tmp_path, val_fraction=0.001).split("val"))
-    messages.refusal(lambda: Folder(tmp_path, val_fraction=0.999).split("val"), "data.val_fraction=0.999", " train ")
+@pytest.mark.parametrize("count", [2, 3, 6])
+@pytest.mark.parametrize("val_fraction", [0.001, 0.2, 0.999])
+@pytest.mark.parametrize("seed", range(4))
+def test_each_split_has_an_image_where_there_are_two(tmp_path, count, val_fraction, seed):
+    data = Folder(make(tmp_path, "abcdef"[:count]), val_fraction=val_fraction, seed=seed)
+    train, val = data.split("train").names, data.split("val").names
+    assert sorted(train + val) == list("abcdef"[:count])
+    assert train
+    assert val
+
+
+def test_a_single_image_cannot_be_split(messages, tmp_path):
+    data = Folder(make(tmp_path, "a"))
+    facts = ["data.val_fraction=0.2", " 1 images"]
+    assert messages.refusal(lambda: data.split("train"), *facts) == messages.refusal(lambda: data.split("val"))
 
 
 def test_a_folder_that_is_only_to_be_scored_has_all_images_in_val(messages, tmp_path):
