@@ -7,6 +7,8 @@ from typing import Any, TypeGuard
 from sam_ft.utils.errors import ConfigError
 
 Code = int | Sequence[int]  # an id, or a color [red, green, blue]
+Codes = Code | Sequence[Code]  # one or several of them
+OTHERS = ("error", "background", "ignore")
 
 
 @dataclass(frozen=True)
@@ -14,36 +16,47 @@ class ClassMap:
     """The codes of all classes: either ids or colors.
 
     names, codes: one per class; a code is an id, or a color as red * 65536 + green * 256 + blue
-    ignored: the code of pixels to ignore, or None
+    ignored, background: the codes of pixels to ignore, and of those without a class
+    other: how pixels of other codes count: "error", "background" or "ignore"
     """
 
     names: tuple[str, ...]
     codes: tuple[int, ...]
     are_colors: bool
-    ignored: int | None
+    ignored: tuple[int, ...] = ()
+    background: tuple[int, ...] = (0,)
+    other: str = "error"
 
     @classmethod
-    def from_config(cls, classes: Mapping[str, Code], ignore_index: Code | None = None) -> "ClassMap":
+    def from_config(
+        cls,
+        classes: Mapping[str, Code],
+        ignore_index: Codes | None = None,
+        background: Codes | None = None,
+        other: str = "error",
+    ) -> "ClassMap":
         """Raises: ConfigError when `classes` maps no names, mixes ids and colors, or has a repeated or invalid code."""
         _check_mapping(classes)
-        # By the option that holds each code, for the errors below; the code to ignore is checked with the others.
-        given = {f"data.classes.{name}": code for name, code in classes.items()}
-        if ignore_index is not None:
-            given["data.ignore_index"] = ignore_index
         if not classes:
             raise ConfigError("data.classes is empty; expected names with ids or colors, such as '{crop: 1, weed: 2}'")
-        kinds = {_is_color(code) for code in given.values()}
-        if len(kinds) > 1:
+        are_colors = _is_color(next(iter(classes.values())))
+        # By the option that holds each code, for the errors below; all of them are checked together.
+        of_classes = {f"data.classes.{name}": code for name, code in classes.items()}
+        of_ignored = _by_option("data.ignore_index", ignore_index, are_colors)
+        of_background = _by_option("data.background", background, are_colors)
+        given = {**of_classes, **of_ignored, **of_background}
+        if {_is_color(code) for code in given.values()} != {are_colors}:
             raise ConfigError(
                 f"{', '.join(f'{key}={code}' for key, code in given.items())}: ids and colors are mixed; "
                 "expected all of them to be ids, or all of them colors [red, green, blue]"
             )
-        codes = {key: _pack_code(key, code) for key, code in given.items()}
+        codes = {key: pack_code(key, code) for key, code in given.items()}
         for key, code in codes.items():
             if twin := [other for other in codes if other != key and codes[other] == code]:
                 raise ConfigError(f"{key} and {twin[0]} are both {given[key]}; expected a different value for each")
-        ignored = codes.pop("data.ignore_index", None)
-        return cls(tuple(map(str, classes)), tuple(codes.values()), kinds == {True}, ignored)
+        ignored, none = (tuple(codes[key] for key in part) for part in (of_ignored, of_background))
+        own = tuple(codes[key] for key in of_classes)
+        return cls(tuple(map(str, classes)), own, are_colors, ignored, none if of_background else (0,), other)
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -52,7 +65,7 @@ class ClassMap:
 
     def format_code(self, code: int) -> str:
         """A code as data.classes has it."""
-        # unpacks what `_pack_code` packed
+        # unpacks what `pack_code` packed
         return str([code >> 16, code >> 8 & 255, code & 255] if self.are_colors else code)
 
     def __str__(self) -> str:
@@ -81,11 +94,26 @@ def _check_mapping(classes: Any) -> None:
     )
 
 
+def _by_option(option: str, value: Codes | None, are_colors: bool) -> dict[str, Code]:
+    """{option, with a place where it has several values: one code}"""
+    values = list_codes(value, are_colors)
+    return {option: values[0]} if len(values) == 1 else {f"{option}.{place}": code for place, code in enumerate(values)}
+
+
+def list_codes(value: Codes | None, are_colors: bool) -> list[Code]:
+    """The codes of an option that may have one or several: of colors, [1, 2, 3] is one; of ids it is three."""
+    if value is None:
+        return []
+    if not _is_color(value):
+        return [value]
+    return [value] if are_colors and all(type(part) is int for part in value) else list(value)
+
+
 def _is_color(code: Any) -> TypeGuard[Sequence[int]]:
     return isinstance(code, Sequence) and not isinstance(code, str)
 
 
-def _pack_code(key: str, code: Code) -> int:
+def pack_code(key: str, code: Code) -> int:
     if _is_color(code):
         if len(code) == 3 and all(type(part) is int and 0 <= part <= 255 for part in code):
             # 24 bits, so that a mask of colors becomes one of integers.

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from sam_ft.data.io.arrays import ARRAYS, read_array
 from sam_ft.data.io.tiff import (
     can_decompress,
     check_page,
@@ -46,6 +47,9 @@ class Header:
 def read_header(path: Path, page: int | None = None) -> Header:
     """The header, without decoding the pixels. Raises: DataError when it cannot be read."""
     with errors_as_data_error(path):
+        if path.suffix.lower() in ARRAYS:
+            values = read_array(path)
+            return _header(values.shape[:2], values.dtype, 1)
         if is_tiff(path):
             with open_tiff_page(path, page) as tiff:
                 # Pillow converts all other pages, such as palettes, to 8 bits.
@@ -70,6 +74,8 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
     """
     dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
     with errors_as_data_error(path):
+        if path.suffix.lower() in ARRAYS:
+            return read_array(path)
         if is_tiff(path):
             with open_tiff_page(path, page) as tiff:
                 if has_plain_values(tiff) and can_decompress(path, tiff):

@@ -8,15 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_ft.data.io.masks import (
-    IgnoreMask,
-    read_binary_mask,
-    read_class_codes,
-    read_class_mask,
-    read_instance_mask,
-    read_mask,
-    unique_values,
-)
+from sam_ft.data.io.classes import list_codes
+from sam_ft.data.io.mask_values import IgnoreMask, unique_values
+from sam_ft.data.io.masks import read_binary_mask, read_class_codes, read_class_mask, read_instance_mask, read_mask
 from sam_ft.data.io.rules import Rules
 from sam_ft.utils.errors import ConfigError, DataError
 
@@ -49,11 +43,11 @@ class ObjectMap:
 def read_objects(path: Path, rules: Rules) -> ObjectMap:
     """Reads a mask file. Raises: DataError, see `masks`."""
     if rules.objects == "instances":
-        ids, ignored = read_instance_mask(path, rules.ignored_id, rules.page)
+        ids, ignored = read_instance_mask(path, rules.ignore_index, rules.page, rules.background)
         return ObjectMap(ids, None, ignored)
     if rules.objects == "classes":
         return _read_classes(path, rules)
-    mask, ignored, lossy = read_binary_mask(path, rules.ignored_id, rules.page)
+    mask, ignored, lossy = read_binary_mask(path, rules.ignore_index, rules.page, rules.background)
     # "whole": the mask is its own id image, with the single id 1.
     ids = label_components(mask, rules.min_area) if rules.objects == "components" else mask.astype(np.uint8)
     return ObjectMap(ids, None, ignored, lossy)
@@ -118,7 +112,7 @@ def missing_classes_error(masks: Sequence[Path], rules: Rules) -> ConfigError:
     except DataError:  # colors, or an unreadable file, which raises again
         codes, colors = [read_class_codes(path, True, rules.page) for path in first], True
     found = sorted({code for mask in codes for code in unique_values(mask) if code})
-    named = [code for code in found if colors or code != rules.ignored_id]
+    named = [code for code in found if colors or code not in list_codes(rules.ignore_index, False)]
     ignore = ""
     # 255 beside small ids, as in PASCAL VOC and Cityscapes, is void.
     if not colors and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:

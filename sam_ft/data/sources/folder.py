@@ -55,7 +55,9 @@ class Folder:
         classes: Mapping[str, int | Sequence[int]] | None = None,
         components_per_class: bool = False,
         min_area: int = 16,
-        ignore_index: int | Sequence[int] | None = None,
+        ignore_index: int | Sequence[int | Sequence[int]] | None = None,
+        background: int | Sequence[int | Sequence[int]] | None = None,
+        other: str = "error",
         intensity: str = "percentile",
         page: int | None = None,
         on_bad: str = "stop",
@@ -66,7 +68,18 @@ class Folder:
         self.root = expand_user(root)
         affixes = (image_prefix, image_suffix, mask_prefix, mask_suffix)
         self.layout = Layout(image_folder, mask_folder, *affixes, pair_by, recursive)
-        self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
+        self.rules = Rules(
+            objects=objects,
+            classes=classes,
+            components_per_class=components_per_class,
+            min_area=min_area,
+            ignore_index=ignore_index,
+            background=background,
+            other=other,
+            intensity=intensity,
+            page=page,
+            on_bad=on_bad,
+        )
         check_tile("data.tile", tile)
         self.tile = tile
         self.val_fraction = val_fraction

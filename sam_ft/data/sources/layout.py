@@ -20,8 +20,8 @@ NUMBER = r"(?:[ _.-]*\(?\d+\)?)?"  # of one mask of several, after mask_suffix: 
 class Layout:
     """The options of `Folder` that decide which file is the mask of which image.
 
-    image_prefix ... mask_suffix: around the name that an image and its masks share, before the suffix of the file; a `*`
-        in mask_suffix is any text, and a number may follow a mask_suffix without it
+    image_prefix ... mask_suffix: around the name that an image and its masks share, before the suffix of the file; a
+        `*` in mask_suffix is any text, and a number may follow a mask_suffix without it
     pair_by: "name", or "folder": one image, and as its masks all files of its own sub-folder
     recursive: also reads sub-folders; names then carry the path
     """
@@ -118,8 +118,8 @@ def _sides(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[dict[st
     if not (layout.mask_prefix or layout.mask_suffix or layout.image_prefix or layout.image_suffix):
         raise DataError(
             f"{root / layout.image_folder}: is the folder of the images and of the masks, so each file would be its "
-            "own mask; name two folders with data.image_folder and data.mask_folder, or say how the names of masks end, as "
-            "data.mask_suffix=_mask"
+            "own mask; name two folders with data.image_folder and data.mask_folder, or give the end of the masks' "
+            "names, as data.mask_suffix=_mask"
         )
     found = dict(_walk(root, layout.image_folder, layout, MASK_SUFFIXES, unread, None))
     keys = {_stem(key) for key in found}

@@ -159,7 +159,7 @@ def _common(images: list[str], masks: list[str], one_folder: bool) -> Iterator[A
 
 
 def _affixes_of_all(images: list[str], masks: list[str]) -> Affixes:
-    """frame_1, frame_2 and mask_1, mask_2 → frame_ and mask_: the text that all of a side have, where the sides differ."""
+    """frame_1, frame_2 and mask_1, mask_2 → frame_ and mask_: the text of all names of a side, where sides differ."""
     first, second = _common_start(images), _common_start(masks)
     last, end = _common_start(s[::-1] for s in images)[::-1], _common_start(s[::-1] for s in masks)[::-1]
     # The text that both sides have in common belongs to the name, but for a separator.

@@ -43,7 +43,9 @@ class Table:
         classes: Mapping[str, int | Sequence[int]] | None = None,
         components_per_class: bool = False,
         min_area: int = 16,
-        ignore_index: int | Sequence[int] | None = None,
+        ignore_index: int | Sequence[int | Sequence[int]] | None = None,
+        background: int | Sequence[int | Sequence[int]] | None = None,
+        other: str = "error",
         intensity: str = "percentile",
         page: int | None = None,
         on_bad: str = "stop",
@@ -70,7 +72,18 @@ class Table:
         if has_labels:
             # The classes then name labels of the table, and not values in the masks.
             self.label_ids, classes = _label_ids(self.rows, classes), None
-        self.rules = Rules(objects, classes, components_per_class, min_area, ignore_index, intensity, page, on_bad)
+        self.rules = Rules(
+            objects=objects,
+            classes=classes,
+            components_per_class=components_per_class,
+            min_area=min_area,
+            ignore_index=ignore_index,
+            background=background,
+            other=other,
+            intensity=intensity,
+            page=page,
+            on_bad=on_bad,
+        )
 
     def split(self, name: str) -> FileSplit:
         """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""

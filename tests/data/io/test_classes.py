@@ -1,5 +1,6 @@
 """Masks that hold several classes, by id or by color."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -117,6 +118,54 @@ def test_void_and_instances_go_together(tmp_path):
     assert torch.equal(dense(sample.masks)[0], ~sample.ignore)
 
 
+@pytest.mark.parametrize("colors", [False, True])
+def test_several_values_may_be_ignored(tmp_path, colors):
+    with_void = np.where(np.arange(6) == 5, 9, IDS).astype(np.uint8)  # the last column
+    given = (colored(with_void), {"crop": [0, 128, 0]}) if colors else (with_void, {"crop": 1})
+    ignore = [list(COLOURS[code]) for code in (2, 3, 9)] if colors else [2, 3, 9]
+    sample = folder(tmp_path, *given, ignore_index=ignore)[0]
+    assert sample.labels.tolist() == [1]
+    assert torch.equal(sample.ignore, torch.from_numpy(np.isin(with_void, (2, 3, 9))))
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_other_values_are_background_or_ignored(tmp_path, colors):
+    given = (colored(IDS), {"weed": [128, 0, 0]}) if colors else (IDS, {"weed": 2})
+    for other, ignored in (("background", None), ("ignore", np.isin(IDS, (1, 3)))):
+        sample = folder(tmp_path / other, *given, other=other)[0]
+        assert torch.equal(dense(sample.masks), torch.from_numpy(IDS == 2)[None])
+        assert (sample.ignore is None) == (ignored is None)
+        assert ignored is None or torch.equal(sample.ignore, torch.from_numpy(ignored))
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_the_background_of_classes_may_have_another_value(messages, tmp_path, colors):
+    turned = np.where(IDS == 0, 9, IDS).astype(np.uint8)
+    given, background = ((colored(turned), BY_COLOUR), list(COLOURS[9])) if colors else ((turned, BY_ID), 9)
+    sample = folder(tmp_path, *given, background=background)[0]
+    assert torch.equal(dense(sample.masks), torch.from_numpy(np.stack([IDS == 1, IDS == 2, IDS == 3])))
+    assert sample.ignore is None
+    # 0 and black are then values like others
+    split = folder(tmp_path / "zero", *((colored(IDS), BY_COLOUR) if colors else (IDS, BY_ID)), background=background)
+    messages.refusal(lambda: split[0], "(12 pixels)", "data.other=background")
+
+
+def test_blended_edges_are_named_as_such(messages, tmp_path):
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    cv2.circle(rgb, (20, 20), 12, (0, 128, 0), -1)
+    cv2.circle(rgb, (45, 45), 12, (128, 0, 0), -1)
+    classes = {"crop": [0, 128, 0], "weed": [128, 0, 0]}
+    for number, mask in enumerate((cv2.resize(rgb, (90, 90)), cv2.GaussianBlur(rgb, (3, 3), 0))):
+        for name in "ab":
+            save(tmp_path / f"{number}/images/{name}.png", np.zeros(mask.shape, np.uint8))
+            save(tmp_path / f"{number}/masks/{name}.png", mask)
+        data = Folder(tmp_path / str(number), objects="classes", classes=classes, val_fraction=0.5)
+        messages.refusal(lambda data=data: data.split("val")[0], "edges", "nearest-neighbor", "data.other=ignore")
+    sample = Folder(tmp_path / "1", objects="classes", classes=classes, other="ignore", val_fraction=1).split("val")[0]
+    assert sample.labels.tolist() == [1, 2]
+    assert sample.ignore.any()
+
+
 def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(messages, tmp_path):
     split = folder(tmp_path, IDS, {"crop": 1})
     facts = (f"masks/{split.names[0]}.png: ", "2 (6 pixel", "3 (1 pixel", "data.classes", "crop 1", "data.ignore_index")
@@ -192,7 +241,8 @@ def test_what_is_no_table_is_refused_with_what_to_write(messages, tmp_path, clas
     [
         ({}, None, ["data.classes"]),
         ({"a": 1, "b": [1, 2, 3]}, None, ["data.classes"]),
-        ({"a": 1}, [1, 2, 3], ["data.classes"]),
+        ({"a": 1}, [3, [1, 2, 3]], ["data.classes"]),
+        ({"a": 1}, [1, 2, 3], ["data.classes.a", "data.ignore_index.0", " 1"]),
         ({"a": [1, 2, 3]}, 255, ["data.classes"]),
         ({"a": 1, "b": 1}, None, ["data.classes.a", "data.classes.b", " 1"]),
         ({"a": 1, "b": 255}, 255, ["data.classes.b", "data.ignore_index", " 255"]),
@@ -218,7 +268,10 @@ def test_options_for_classes_need_classes(messages, tmp_path):
 
     refused("data.classes ", "data.objects=classes", "data.objects=whole", classes=BY_ID)
     refused("data.components_per_class", "data.objects=classes", objects="components", components_per_class=True)
-    refused("data.ignore_index=[1, 2, 3];", "instances", objects="instances", ignore_index=[1, 2, 3])
+    refused("data.other", "data.objects=classes", objects="components", other="ignore")
+    refused("data.ignore_index=[[1, 2, 3]];", "whole", ignore_index=[[1, 2, 3]])
+    refused("data.background=[1, [2, 3, 4]]", "components", objects="components", background=[1, [2, 3, 4]])
+    refused("data.other=drop", "error, background, ignore", objects="classes", classes=BY_ID, other="drop")
     refused("data.page=-1;", page=-1)
     refused("data.on_bad=drop", "stop, skip", on_bad="drop")
     refused("data.intensity=auto", "percentile, range, dtype", intensity="auto")

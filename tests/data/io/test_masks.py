@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -145,8 +147,160 @@ def test_a_mask_with_colors_is_refused(messages, tmp_path):
 
 
 def test_a_mask_of_fractions_is_refused(messages, tmp_path):
-    with messages.raises(DataError, "m.tif: ", "float32"):
-        read_binary_mask(save(tmp_path / "m.tif", GREY.astype(np.float32)))
+    with messages.raises(DataError, "m.tif: ", "float32", " 0.25;"):
+        read_binary_mask(save(tmp_path / "m.tif", GREY.astype(np.float32) / 20))
+    with messages.raises(DataError, "m.tif: ", "float32", " nan;"):
+        read_instance_mask(save(tmp_path / "m.tif", np.full((3, 4), np.nan, np.float32)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_whole_floats_are_read_as_ids(tmp_path, dtype):
+    ids = np.array([[0, 1, 2], [7, 300, 2048]])
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, ids.astype(dtype))
+    found, _ = read_instance_mask(path)
+    assert found.tolist() == ids.tolist()
+    tifffile.imwrite(path, (DISC > 0).astype(dtype))
+    assert np.array_equal(read_binary_mask(path)[0], DISC > 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.uint32])
+def test_the_largest_number_of_a_type_is_white(tmp_path, dtype):
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, np.where(DISC > 0, np.iinfo(dtype).max, 0).astype(dtype))
+    mask, ignored, lossy = read_binary_mask(path)
+    assert np.array_equal(mask, DISC > 0)
+    assert (ignored, lossy) == (None, False)
+
+
+def test_gray_edges_of_16_bits_are_cut_at_half(tmp_path):
+    blurred = cv2.GaussianBlur(DISC, (5, 5), 0)
+    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", blurred.astype(np.uint16) * 257))
+    assert lossy
+    assert np.array_equal(mask, blurred > 127)
+
+
+def test_ids_beside_65535_are_not_taken_for_black_and_white(tmp_path):
+    with pytest.raises(DataError, match=r"m\.png: .*0, 1, 65535"):
+        read_binary_mask(save(tmp_path / "m.png", np.array([[0, 1, 65535]], np.uint16)))
+
+
+@pytest.mark.parametrize("background", [255, [255], [255, 7]])
+def test_the_background_of_a_binary_mask_may_have_another_value(tmp_path, background):
+    mask, ignored, _ = read_binary_mask(save(tmp_path / "m.png", 255 - DISC), background=background)
+    assert np.array_equal(mask, DISC > 0)
+    assert ignored is None
+
+
+def test_a_trimap_is_read(tmp_path):
+    trimap = np.where(DISC > 0, 1, 2).astype(np.uint8)  # 1 the object, 2 the background, 3 its border
+    trimap[cv2.dilate(DISC, np.ones((5, 5))) != DISC] = 3
+    mask, ignored, _ = read_binary_mask(save(tmp_path / "m.png", trimap), ignore_index=3, background=2)
+    assert np.array_equal(mask, DISC > 0)
+    assert np.array_equal(ignored, trimap == 3)
+
+
+@pytest.mark.parametrize(("dtype", "background"), [(np.uint8, 255), (np.uint16, 65535), (np.int32, -1)])
+def test_ids_from_0_have_another_background(tmp_path, dtype, background):
+    ids = np.array([[0, 0, 1], [2, 2, 1], [3, 3, 3]], np.int64)
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, np.where(ids == 3, background, ids).astype(dtype))
+    found, _ = read_instance_mask(path, background=background)
+    for number, value in enumerate([found[0, 0], 1, 2, 0]):
+        assert np.array_equal(found == value, ids == number)
+    assert found[0, 0] not in (0, 1, 2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_each_color_is_an_instance(tmp_path, suffix):
+    ids = np.kron(np.array([[0, 1, 2], [0, 3, 9]]), np.ones((4, 4), np.int64))
+    colors = np.random.default_rng(0).integers(1, 256, (10, 3), np.uint8)
+    colors[0] = 0
+    path = save(tmp_path / f"m.{suffix}", colors[ids])
+    found, ignored = read_instance_mask(path)
+    assert ignored is None
+    assert len(np.unique(found)) == 5
+    assert all(len(np.unique(found[ids == one])) == 1 for one in np.unique(ids))
+    assert (found[ids == 0] == 0).all()
+    found, ignored = read_instance_mask(
+        path, ignore_index=colors[9].tolist(), background=[[0, 0, 0], colors[1].tolist()]
+    )
+    assert np.array_equal(found > 0, np.isin(ids, (2, 3)))
+    assert np.array_equal(ignored, ids == 9)
+
+
+def test_an_id_to_ignore_is_no_color(messages, tmp_path):
+    path = save(tmp_path / "m.png", np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8))
+    messages.refusal(lambda: read_instance_mask(path, ignore_index=255), "m.png: ", "data.ignore_index=255", "color")
+
+
+def test_colors_with_blended_edges_are_no_instances(messages, tmp_path):
+    rgb = np.dstack([DISC, DISC // 2, DISC // 3])
+    path = save(tmp_path / "m.png", cv2.GaussianBlur(rgb, (5, 5), 0))
+    messages.refusal(lambda: read_instance_mask(path), "m.png: ", "edges", "nearest-neighbor")
+    photo = save(tmp_path / "p.png", np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8))
+    messages.refusal(lambda: read_instance_mask(photo), "p.png: ", "picture")
+
+
+def test_many_small_instances_of_a_color_each_are_no_blended_edges(tmp_path):
+    colors = np.random.default_rng(0).integers(1, 256, (48, 64, 3), np.uint8)
+    mask = np.zeros((96 * 4, 128 * 4, 3), np.uint8)
+    mask[::8, ::8] = mask[1::8, ::8] = mask[::8, 1::8] = colors  # of three pixels
+    found, _ = read_instance_mask(save(tmp_path / "m.png", mask))
+    assert len(np.unique(found)) == len(np.unique(colors.reshape(-1, 3), axis=0)) + 1
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.int64, np.float64])
+def test_arrays_are_masks(tmp_path, suffix, dtype):
+    path = tmp_path / f"m.{suffix}"
+    values = (DISC > 0).astype(dtype)
+    np.save(path, values) if suffix == "npy" else np.savez_compressed(path, img=np.zeros((3, 4, 5)), masks=values)
+    assert np.array_equal(read_binary_mask(path)[0], DISC > 0)
+    assert np.array_equal(read_instance_mask(path)[0], DISC > 0)
+
+
+def test_an_array_may_have_further_axes_of_length_one_and_any_order(tmp_path):
+    np.save(tmp_path / "m.npy", np.asfortranarray(DISC)[None])
+    assert np.array_equal(read_binary_mask(tmp_path / "m.npy")[0], DISC > 0)
+    np.savez(tmp_path / "m.npz", DISC[..., None])
+    assert np.array_equal(read_binary_mask(tmp_path / "m.npz")[0], DISC > 0)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_pickle_is_never_loaded(messages, tmp_path, suffix):
+    class Harm:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "harmed"),))
+
+    path = tmp_path / f"a_seg.{suffix}"
+    content = np.array({"masks": DISC, "harm": Harm()}, dtype=object)
+    np.save(path, content, allow_pickle=True) if suffix == "npy" else np.savez(path, masks=content)
+    messages.refusal(lambda: read_instance_mask(path), f"a_seg.{suffix}: ", "_cp_masks")
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_arrays_that_are_no_masks_are_refused(messages, tmp_path, monkeypatch):
+    def refused(values, *facts):
+        np.save(tmp_path / "m.npy", values)
+        messages.refusal(lambda: read_instance_mask(tmp_path / "m.npy"), "m.npy: ", *facts)
+
+    refused(np.zeros((3, 6, 8), np.uint8), "(3, 6, 8)", "(H, W)")
+    refused(np.zeros(8, np.uint8), "(8,)")
+    refused(np.array([["a"]]), "<U1")
+    np.savez(tmp_path / "m.npz", a=DISC, b=DISC)
+    messages.refusal(lambda: read_instance_mask(tmp_path / "m.npz"), "m.npz: ", "a, b", "masks")
+    (tmp_path / "m.npy").write_bytes(b"no array")
+    messages.refusal(lambda: read_instance_mask(tmp_path / "m.npy"), "m.npy: ")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    refused(np.zeros((6, 8), np.uint8), "too large")
+
+
+def test_a_forged_shape_allocates_nothing(messages, tmp_path):
+    head = b"{'descr': '<u2', 'fortran_order': False, 'shape': (900000, 900000), }"
+    head = head.ljust(117) + b"\n"
+    (tmp_path / "m.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    messages.refusal(lambda: read_instance_mask(tmp_path / "m.npy"), "m.npy: ", "too large", "900000")
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

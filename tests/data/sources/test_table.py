@@ -54,8 +54,9 @@ def test_without_a_split_column_a_share_is_drawn_as_in_a_folder(messages, tmp_pa
         own = Table(table, val_fraction=0.5, seed=seed).split("val")
         folder = Folder(tmp_path, val_fraction=0.5, seed=seed).split("val")
         assert own.names == folder.names
-    facts = ["table.csv: ", "data.val_fraction=0.0001", " val ", "10 images"]
-    messages.refusal(lambda: Table(table, val_fraction=0.0001).split("train"), *facts)
+    assert len(Table(table, val_fraction=0.0001).split("val")) == 1
+    facts = ["table.csv: ", "data.val_fraction=1", " train ", "10 images"]
+    messages.refusal(lambda: Table(table, val_fraction=1).split("train"), *facts)
 
 
 @pytest.mark.parametrize(
