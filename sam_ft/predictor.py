@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from sam_ft.data.io.images import check_reading, read_image
+from sam_ft.data.io.images import READING, check_reading, read_image
 from sam_ft.data.io.windows import ArrayWindows, ImageWindows
 from sam_ft.data.transforms import resize_image
 from sam_ft.evaluation.found import find_by_head
@@ -32,7 +32,7 @@ class Predictor:
 
     precision: "float32" gives the masks of SamPredictor; "bfloat16", or "auto" on a GPU that supports it, is faster
         there and changes pixels at the edges
-    intensity, page: how images given by their path are read, see `read_image`
+    intensity ... channels: how images given by their path are read, see `read_image`
     options: of `segment`, by default those that a run stored, or `SegmentOptions()`
     """
 
@@ -42,11 +42,13 @@ class Predictor:
         precision: str = "float32",
         intensity: str = "percentile",
         page: int | None = None,
+        projection: str | None = None,
+        channels: Sequence[int] | None = None,
         options: SegmentOptions | None = None,
     ) -> None:
-        check_reading(intensity, page)
+        check_reading(intensity, page, projection, channels)
         self.model = model.eval()
-        self._reading: dict[str, Any] = {"intensity": intensity, "page": page}
+        self._reading: dict[str, Any] = dict(zip(READING, (intensity, page, projection, channels), strict=True))
         self.options = options or SegmentOptions()
         self._task = PromptedSegmentation(model, precision=precision)
         self._image: NDArray | None = None

@@ -17,6 +17,7 @@ from sam_ft.cli.config import run_directory
 from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import check_same_run, make_paths_absolute, read_run_config, write_run_config
 from sam_ft.cli.setting_checks import check_train_settings
+from sam_ft.data.io.images import READING
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
 
@@ -24,7 +25,7 @@ from sam_ft.utils.errors import ConfigError
 class Run(NamedTuple):
     """A run's directory, the parts of its configuration that may be built, its precision, and how it read images.
 
-    reading: the arguments `intensity` and `page` of `sam_ft.read_image`, where they were set
+    reading: the options of `sam_ft.read_image`, where they were set
     """
 
     directory: Path
@@ -89,7 +90,7 @@ def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] =
     check_allowlist(chosen, path, trust)
     data, reading = settings.get("data"), {}
     if isinstance(data, dict) and str(data.get("_target_")).startswith("sam_ft."):  # in others they may mean anything
-        reading = {key: data[key] for key in ("intensity", "page") if key in data}
+        reading = {key: data[key] for key in READING if key in data}
     return Run(directory, OmegaConf.create(chosen), settings.get("precision"), reading)
 
 

@@ -248,7 +248,7 @@ def test_a_part_that_is_missing_is_named(messages, tmp_path, model):
 
 
 def test_how_images_were_read_is_known_where_the_data_are_of_the_project(tmp_path):
-    for package, reading in (("sam_ft", {"intensity": "range", "page": 2}), ("mylab", {})):
-        data = {"_target_": f"{package}.data.Folder", "intensity": "range", "page": 2, "root": "/cells"}
-        write(tmp_path, metric=METRIC, data=data)
+    options = {"intensity": "range", "page": 2, "projection": None, "channels": [0, 2]}
+    for package, reading in (("sam_ft", options), ("mylab", {})):
+        write(tmp_path, metric=METRIC, data={"_target_": f"{package}.data.Folder", **options, "root": "/cells"})
         assert load_run(tmp_path, ["metric"]).reading == reading

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import yaml
 from PIL import Image
 
 from sam_ft import Predictor
@@ -280,3 +281,30 @@ def test_the_masks_of_tiles_are_near_those_of_whole_images(predict, head_run, im
     tiled = tifffile.imread(tmp_path / "out/labels/a.tif") > 0
     assert (whole & tiled).sum() / (whole | tiled).sum() > 0.7
     assert not torch.equal(torch.from_numpy(whole), torch.from_numpy(tiled))
+
+
+def test_channels_and_slices_are_read_as_in_training(predict, head_run, tmp_path):
+    pixels = draw(50, 3)[0]
+    run = shutil.copytree(head_run, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"] |= {"channels": [1], "page": 2, "projection": None}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    stack = np.zeros((3, 2, *pixels.shape), np.uint8)
+    stack[2, 1] = pixels
+    for folder in ("plain", "stack"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(pixels).save(tmp_path / "plain/a.png")
+    tifffile.imwrite(tmp_path / "stack/a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    plain = predict(output="plain_out", images=tmp_path / "plain")
+    assert plain.code == 0, plain.err
+    done = predict(output="stack_out", images=tmp_path / "stack", run=run)
+    assert done.code == 0, done.err
+    labels = [tifffile.imread(tmp_path / out / "labels/a.tif") for out in ("plain_out", "stack_out")]
+    assert labels[0].any()
+    assert np.array_equal(*labels)
+    assert np.array_equal(
+        *(
+            Predictor.from_run(one).segment(path)[0]
+            for one, path in ((head_run, tmp_path / "plain/a.png"), (run, tmp_path / "stack/a.tif"))
+        )
+    )

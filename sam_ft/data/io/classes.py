@@ -104,9 +104,10 @@ def list_codes(value: Codes | None, are_colors: bool) -> list[Code]:
     """The codes of an option that may have one or several: of colors, [1, 2, 3] is one; of ids it is three."""
     if value is None:
         return []
-    if not _is_color(value):
+    if not isinstance(value, Sequence):
         return [value]
-    return [value] if are_colors and all(type(part) is int for part in value) else list(value)
+    values: list[Any] = list(value)
+    return [values] if are_colors and all(type(part) is int for part in values) else values
 
 
 def _is_color(code: Any) -> TypeGuard[Sequence[int]]:

@@ -9,7 +9,7 @@ it returns the upper half.
 import os
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from sam_ft.data.io.arrays import ARRAYS, read_array
-from sam_ft.data.io.tiff import (
-    can_decompress,
-    check_page,
-    has_plain_values,
-    is_tiff,
-    open_tiff_page,
-    read_tiff_values,
-    tiff_orientation,
-)
+from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_orientation
+from sam_ft.data.io.tiff_planes import Page, check_channels, check_page, open_tiff
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
 
@@ -44,18 +37,20 @@ class Header:
     orientation: int
 
 
-def read_header(path: Path, page: int | None = None) -> Header:
+def read_header(path: Path, page: Page = None, channels: Sequence[int] | None = None) -> Header:
     """The header, without decoding the pixels. Raises: DataError when it cannot be read."""
     with errors_as_data_error(path):
         if path.suffix.lower() in ARRAYS:
             values = read_array(path)
             return _header(values.shape[:2], values.dtype, 1)
         if is_tiff(path):
-            with open_tiff_page(path, page) as tiff:
+            with open_tiff(path, page, channels) as planes:
+                tiff = planes.first
                 # Pillow converts all other pages, such as palettes, to 8 bits.
                 dtype = np.dtype(tiff.dtype if has_plain_values(tiff) else np.uint8)
                 return _header((tiff.imagelength, tiff.imagewidth), dtype, tiff_orientation(tiff))
         with open_with_pillow(path, page) as image:
+            check_channels(path, len(_color_mode(image)), channels)
             # Pillow's getexif decodes a PNG in full, since EXIF data may come last; the base class takes only what
             # came before the pixels.
             early = image.format == "PNG" and not _has_chunks_after_pixels(path)
@@ -65,10 +60,11 @@ def read_header(path: Path, page: int | None = None) -> Header:
             return _header((image.height, image.width), dtype, exif.get(ExifTags.Base.Orientation))
 
 
-def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
+def decode(path: Path, page: Page = None, channels: Sequence[int] | None = None) -> Image.Image | NDArray:
     """All pixels of a file, turned upright by its EXIF orientation.
 
-    page: of a file with several pages, counted from 0; ignored for a single page
+    page: of a file with several pages, counted from 0, or their projection; ignored for a single page
+    channels: that are read, in this order; the result is then an array (H, W, channels)
     → a Pillow image where a value has 8 bits and colors may need conversion; otherwise values, (H, W) or (H, W, bands)
     with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
     """
@@ -77,19 +73,41 @@ def decode(path: Path, page: int | None = None) -> Image.Image | NDArray:
         if path.suffix.lower() in ARRAYS:
             return read_array(path)
         if is_tiff(path):
-            with open_tiff_page(path, page) as tiff:
+            with open_tiff(path, page, channels) as planes:
+                tiff = planes.first
                 if has_plain_values(tiff) and can_decompress(path, tiff):
-                    return apply_orientation(read_tiff_values(tiff), tiff_orientation(tiff))
+                    values = planes.read() if channels is None else np.atleast_3d(planes.read())
+                    return apply_orientation(values, tiff_orientation(tiff))
                 dtype = np.dtype(tiff.dtype)
         with open_with_pillow(path, page) as image:
             image.load()  # `verify` passes truncated files
             if is_deep_png(path):
-                return apply_orientation(_decode_deep_png(path), image.getexif().get(ExifTags.Base.Orientation))
+                values = _pick(path, _decode_deep_png(path), channels)
+                return apply_orientation(values, image.getexif().get(ExifTags.Base.Orientation))
             # Pillow turns its own images; arrays are turned by `apply_orientation`.
             image = ImageOps.exif_transpose(image)
             if image.mode == "F" or image.mode.startswith("I"):
-                return np.array(image).astype(dtype)  # a TIFF's short or unsigned integers arrive as long signed ones
-            return image
+                # a TIFF's short or unsigned integers arrive as long signed ones
+                return _pick(path, np.array(image).astype(dtype), channels)
+            return image if channels is None else _pick(path, np.array(image.convert(_color_mode(image))), channels)
+
+
+def _pick(path: Path, values: NDArray, channels: Sequence[int] | None) -> NDArray:
+    """(H, W, channels) where some are chosen."""
+    if channels is None:
+        return values
+    values = np.atleast_3d(values)
+    check_channels(path, values.shape[-1], channels)
+    return values[..., list(channels)]
+
+
+def _color_mode(image: Image.Image) -> str:
+    """The mode of its plain values: L, LA, RGB or RGBA."""
+    if image.mode in ("1", "L", "F") or image.mode.startswith("I"):
+        return "L"
+    if image.mode in ("LA", "RGBA"):
+        return image.mode
+    return "RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB"
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def any_number_of_pixels() -> Iterator[None]:
 
 
 @contextmanager
-def open_with_pillow(path: Path, page: int | None) -> Iterator[Image.Image]:
+def open_with_pillow(path: Path, page: Page) -> Iterator[Image.Image]:
     """The header of an image, or of the chosen page; the pixels are read when they are used."""
     with Image.open(path) as image:
         pages = getattr(image, "n_frames", 1)

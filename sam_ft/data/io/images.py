@@ -13,9 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from sam_ft.data.io.decoding import decode, read_header
+from sam_ft.data.io.tiff_planes import PROJECTIONS, Page
 from sam_ft.types import Size
 from sam_ft.utils.errors import ConfigError, DataError
 
+READING = ("intensity", "page", "projection", "channels")  # the options of `read_image`
 INTENSITIES = {  # how values other than unsigned 8 bits are scaled
     "percentile": "each image's own 0.5 and 99.5 percentile become 0 and 255",
     "range": "each image's own smallest and largest value become 0 and 255",
@@ -23,44 +25,80 @@ INTENSITIES = {  # how values other than unsigned 8 bits are scaled
 }
 
 
-def read_image(path: str | Path, intensity: str = "percentile", page: int | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: str | Path,
+    intensity: str = "percentile",
+    page: int | None = None,
+    projection: str | None = None,
+    channels: Sequence[int] | None = None,
+) -> NDArray[np.uint8]:
     """An image of any color mode as RGB, without alpha, upright by its EXIF orientation: as training reads it.
 
     intensity: how values other than unsigned 8 bits are scaled, with one scale for all channels of an image:
         "percentile", "range" or "dtype", see `INTENSITIES`
-    page: of a file with several pages, counted from 0
+    page: of a file with several pages, counted from 0; of a stack whose metadata name the axes, a slice
+    projection: instead of a page, the "max" or "mean" of all of them
+    channels: one to three of the file's channels, counted from 0: one as gray, two as red and green, three as RGB; each
+        of more than 8 bits is then scaled by itself
 
     → (H, W, 3) uint8
 
     Raises:
         DataError: the file cannot be decoded in full, or its values cannot be scaled.
-        ConfigError: `intensity` or `page` has another value.
+        ConfigError: an option has another value.
     """
     path = Path(path)
-    check_reading(intensity, page)
-    picture = decode(path, page)
+    check_reading(intensity, page, projection, channels)
+    picture = decode(path, projection or page, channels)
     if isinstance(picture, Image.Image):
         return to_rgb(path, picture)
-    values = without_alpha(picture)
-    if values.dtype != np.uint8:
-        check_finite(path, int(np.count_nonzero(~np.isfinite(values))))
-        own = float(values.min()), float(values.max())
-        limits = intensity_limits(path, intensity, values.dtype, own, lambda q: np.percentile(values, q).tolist())
-        return np.repeat(scale_to_8_bits(values, *limits), 3 // values.shape[-1], axis=-1)
-    return np.repeat(values, 3 // values.shape[-1], axis=-1)
+    if channels is None:
+        return as_rgb(_to_8_bits(path, without_alpha(picture), intensity))
+    return as_rgb(np.dstack([_to_8_bits(path, band, intensity) for band in np.moveaxis(picture, -1, 0)]))
 
 
-def check_reading(intensity: str, page: int | None) -> None:
-    """Refuses other values of these two options of `read_image`. Raises: ConfigError"""
+def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:
+    """Values of any shape, with one scale for all of them."""
+    if values.dtype == np.uint8:
+        return values
+    check_finite(path, int(np.count_nonzero(~np.isfinite(values))))
+    own = float(values.min()), float(values.max())
+    limits = intensity_limits(path, intensity, values.dtype, own, lambda q: np.percentile(values, q).tolist())
+    return scale_to_8_bits(values, *limits)
+
+
+def as_rgb(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) of one band, which is gray, of two, which are red and green, or of three."""
+    bands = values.shape[-1]
+    return np.dstack([values, np.zeros_like(values[..., :1])]) if bands == 2 else np.repeat(values, 3 // bands, axis=-1)
+
+
+def check_reading(
+    intensity: str, page: int | None, projection: str | None = None, channels: Sequence[int] | None = None
+) -> None:
+    """Refuses other values of these options of `read_image`. Raises: ConfigError"""
     if intensity not in INTENSITIES:
         raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
     if page is not None and (type(page) is not int or page < 0):  # true is an int to Python
         raise ConfigError(f"data.page={page}; expected a page counted from 0, or null")
+    if projection is not None and projection not in PROJECTIONS:
+        raise ConfigError(
+            f"data.projection={projection} is not known; expected one of {', '.join(PROJECTIONS)}, or null"
+        )
+    if projection is not None and page is not None:
+        raise ConfigError(
+            f"data.page={page} and data.projection={projection} exclude each other; set one of them to null"
+        )
+    if channels is None:
+        return
+    numbers = list(channels) if isinstance(channels, Sequence) and not isinstance(channels, str) else []
+    if not 1 <= len(numbers) <= 3 or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ConfigError(f"data.channels={channels}; expected one to three channels counted from 0, as [0,2], or null")
 
 
-def read_size(path: Path, page: int | None = None) -> Size:
+def read_size(path: Path, page: Page = None, channels: Sequence[int] | None = None) -> Size:
     """The size of `read_image`, without decoding the pixels."""
-    return read_header(path, page).size
+    return read_header(path, page, channels).size
 
 
 def image_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -49,7 +49,7 @@ def unique_values(values: NDArray[np.integer]) -> list[int]:
     return np.unique(values).tolist()
 
 
-def pack_colors(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+def pack_colors(rgb: NDArray[np.integer]) -> NDArray[np.int32]:
     """(H, W, 3) → (H, W): red * 65536 + green * 256 + blue, as in `ClassMap`."""
     return rgb.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
 

@@ -18,13 +18,14 @@ from sam_ft.data.io.mask_values import (
     sort_values,
     unique_values,
 )
+from sam_ft.data.io.tiff_planes import Page
 from sam_ft.utils.errors import DataError
 
 UNSUPPORTED_MODES = tuple(f"Pillow mode {mode}" for mode in ("CMYK", "YCbCr", "LAB", "HSV", "PA"))
 JPEG_ERROR = 15  # largest change of black and white areas by JPEG; it is 5 at quality 10
 
 
-def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
+def read_mask(path: Path, page: Page = None) -> NDArray[np.integer]:
     """The stored values of a mask; of a palette its indices, not its colors.
 
     → (H, W) integers. Raises: DataError when the file cannot be decoded in full, has colors, or has fractions.
@@ -39,7 +40,7 @@ def read_mask(path: Path, page: int | None = None) -> NDArray[np.integer]:
     return values
 
 
-def _decode_mask(path: Path, page: int | None) -> NDArray[np.integer]:
+def _decode_mask(path: Path, page: Page) -> NDArray[np.integer]:
     """(H, W) integers, or (H, W, 3) where the mask has colors."""
     mask = decode(path, page)
     values = np.array(mask)
@@ -71,7 +72,7 @@ def _whole_numbers(path: Path, values: NDArray[np.floating]) -> NDArray[np.integ
 
 
 def read_binary_mask(
-    path: Path, ignore_index: Codes | None = None, page: int | None = None, background: Codes | None = None
+    path: Path, ignore_index: Codes | None = None, page: Page = None, background: Codes | None = None
 ) -> tuple[NDArray[np.bool_], IgnoreMask, bool]:
     """A mask of 0 and 1, 255 or the largest number of its type, or a lossy one near 0 and 255, thresholded at 127.
 
@@ -117,7 +118,7 @@ def _eight_bits(values: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def read_instance_mask(
-    path: Path, ignore_index: Codes | None = None, page: int | None = None, background: Codes | None = None
+    path: Path, ignore_index: Codes | None = None, page: Page = None, background: Codes | None = None
 ) -> tuple[NDArray[np.integer], IgnoreMask]:
     """An image of instance ids, 0 for the background, or of a color for each instance and black for the background.
 
@@ -135,7 +136,7 @@ def read_instance_mask(
     return values if values.itemsize == 1 else values.astype(np.uint16, copy=False), ignored
 
 
-def read_class_mask(path: Path, classes: ClassMap, page: int | None = None) -> tuple[NDArray[np.integer], IgnoreMask]:
+def read_class_mask(path: Path, classes: ClassMap, page: Page = None) -> tuple[NDArray[np.integer], IgnoreMask]:
     """A mask in which each value, or each color, is a class.
 
     → (H, W) the position of the class in `classes`, from 1, and 0 for the background; the ignore mask
@@ -175,7 +176,7 @@ def _describe_unknown(codes: NDArray[np.integer], unknown: NDArray[np.bool_], cl
     )
 
 
-def read_class_codes(path: Path, colors: bool, page: int | None = None) -> NDArray[np.integer]:
+def read_class_codes(path: Path, colors: bool, page: Page = None) -> NDArray[np.integer]:
     """(H, W): ids of a class mask, or its colors as red * 65536 + green * 256 + blue, so black is 0."""
     _refuse_jpeg(path, "classes in it are lost; save the mask as PNG")
     if not colors:
@@ -184,7 +185,7 @@ def read_class_codes(path: Path, colors: bool, page: int | None = None) -> NDArr
         raise DataError(
             f"{path}: the mask has more than 8 bits per value; expected colors of 8 bits, as in data.classes"
         )
-    return pack_colors(read_image(path, page=page))
+    return pack_colors(read_image(path, page=page if isinstance(page, int) else None))
 
 
 def _is_jpeg(path: Path) -> bool:

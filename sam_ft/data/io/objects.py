@@ -1,6 +1,5 @@
 """Separates a mask into objects."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,13 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_ft.data.io.classes import list_codes
 from sam_ft.data.io.mask_values import IgnoreMask, unique_values
-from sam_ft.data.io.masks import read_binary_mask, read_class_codes, read_class_mask, read_instance_mask, read_mask
+from sam_ft.data.io.masks import read_binary_mask, read_class_mask, read_instance_mask
 from sam_ft.data.io.rules import Rules
-from sam_ft.utils.errors import ConfigError, DataError
-
-INSPECTED_MASKS = 5  # masks whose values an error about missing data.classes lists
 
 
 @dataclass(frozen=True)
@@ -43,18 +38,18 @@ class ObjectMap:
 def read_objects(path: Path, rules: Rules) -> ObjectMap:
     """Reads a mask file. Raises: DataError, see `masks`."""
     if rules.objects == "instances":
-        ids, ignored = read_instance_mask(path, rules.ignore_index, rules.page, rules.background)
+        ids, ignored = read_instance_mask(path, rules.ignore_index, rules.slices, rules.background)
         return ObjectMap(ids, None, ignored)
     if rules.objects == "classes":
         return _read_classes(path, rules)
-    mask, ignored, lossy = read_binary_mask(path, rules.ignore_index, rules.page, rules.background)
+    mask, ignored, lossy = read_binary_mask(path, rules.ignore_index, rules.slices, rules.background)
     # "whole": the mask is its own id image, with the single id 1.
     ids = label_components(mask, rules.min_area) if rules.objects == "components" else mask.astype(np.uint8)
     return ObjectMap(ids, None, ignored, lossy)
 
 
 def _read_classes(path: Path, rules: Rules) -> ObjectMap:
-    places, ignored = read_class_mask(path, rules.class_map, rules.page)
+    places, ignored = read_class_mask(path, rules.class_map, rules.slices)
     labels = np.array([0, *rules.class_map.labels])
     if not rules.components_per_class:
         return ObjectMap(places, labels, ignored)
@@ -102,27 +97,3 @@ def ids_to_masks(ids: NDArray[np.integer]) -> tuple[NDArray[np.bool_], NDArray[n
     # one comparison in the type of the ids: five times as fast as writing each object pixel once
     masks = ids == labels.astype(ids.dtype)[:, None, None]
     return masks, labels.astype(np.int64)
-
-
-def missing_classes_error(masks: Sequence[Path], rules: Rules) -> ConfigError:
-    """The error about missing data.classes; it lists the values of the first masks as an option to copy and edit."""
-    first = masks[:INSPECTED_MASKS]
-    try:
-        codes, colors = [read_mask(path, rules.page) for path in first], False
-    except DataError:  # colors, or an unreadable file, which raises again
-        codes, colors = [read_class_codes(path, True, rules.page) for path in first], True
-    found = sorted({code for mask in codes for code in unique_values(mask) if code})
-    named = [code for code in found if colors or code not in list_codes(rules.ignore_index, False)]
-    ignore = ""
-    # 255 beside small ids, as in PASCAL VOC and Cityscapes, is void.
-    if not colors and rules.ignore_index is None and 255 in found and 254 not in found and len(found) > 1:
-        named.remove(255)
-        ignore = " data.ignore_index=255 (255 is nearly always void; if here it is a class, name it like the others)"
-    shown = [[code >> 16, code >> 8 & 255, code & 255] if colors else code for code in named[:30]]
-    names = range(1, len(shown) + 1) if colors else shown
-    line = ", ".join(f"class_{name}: {code}" for name, code in zip(names, shown, strict=True))
-    what = "colors but black" if colors else "ids but 0"
-    return ConfigError(
-        f"data.objects=classes needs data.classes. The first {len(first)} masks hold {len(found)} {what}; "
-        f"name them, and 0 or black too if it is a class: 'data.classes={{{line}}}'{ignore}"
-    )

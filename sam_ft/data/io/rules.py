@@ -1,16 +1,17 @@
 """Options for reading samples from files, shared by all sources of image and mask files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from sam_ft.data.io.classes import OTHERS, ClassMap, Code, Codes, list_codes, pack_code
-from sam_ft.data.io.images import INTENSITIES
+from sam_ft.data.io.images import READING, check_reading
+from sam_ft.data.io.tiff_planes import Page
 from sam_ft.utils.errors import ConfigError
 
 _KNOWN = {
     "objects": ("whole", "components", "instances", "classes"),
-    "intensity": tuple(INTENSITIES),
     "on_bad": ("stop", "skip"),
     "other": OTHERS,
 }
@@ -29,7 +30,7 @@ class Rules:
     ignore_index: one or several values, or colors where masks have colors, whose pixels count in no loss and no score
     background: the values or colors of the background, instead of 0 and black
     other: with "classes", how pixels of other values count: "error", "background" or "ignore"
-    intensity: see `images.INTENSITIES` · page: of files with several pages, counted from 0
+    intensity ... channels: see `images.read_image`
     on_bad: "stop" at files that cannot be used, or "skip" them, see `FileSplit.survey`
     """
 
@@ -42,6 +43,8 @@ class Rules:
     other: str = "error"
     intensity: str = "percentile"
     page: int | None = None
+    projection: str | None = None
+    channels: Sequence[int] | None = None
     on_bad: str = "stop"
 
     def __post_init__(self) -> None:
@@ -55,8 +58,7 @@ class Rules:
                     "leave it out, or change data.objects"
                 )
         check_min_area(self.min_area)
-        if self.page is not None and self.page < 0:
-            raise ConfigError(f"data.page={self.page}; pages are counted from 0")
+        check_reading(**self.reading)
         if self.objects != "classes":
             for key in ("ignore_index", "background"):
                 self._check_codes(key, getattr(self, key))
@@ -73,6 +75,16 @@ class Rules:
                 )
             for code in list_codes(value, are_colors=True):
                 pack_code(f"data.{key}", code)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options of `images.read_image`."""
+        return {key: getattr(self, key) for key in READING}
+
+    @property
+    def slices(self) -> Page:
+        """The page or the projection, of images and masks alike."""
+        return self.projection or self.page
 
     @cached_property
     def class_map(self) -> ClassMap:

@@ -1,14 +1,11 @@
-"""Reads TIFFs with tifffile: pages, bands, and values without loss of bits."""
+"""Reads pages of TIFFs with tifffile, without loss of bits."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from sam_ft.utils.errors import DataError
 
@@ -23,37 +20,6 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # odd metadata does no
 def is_tiff(path: Path) -> bool:
     with open(path, "rb") as file:
         return file.read(4) in MAGIC_NUMBERS
-
-
-@contextmanager
-def open_tiff_page(path: Path, page: int | None) -> Iterator[tifffile.TiffPage]:
-    """The header of the chosen page.
-
-    Raises: DataError for an unsupported number of bands; Pillow's error for more pixels than its limit.
-    """
-    with tifffile.TiffFile(path) as file:
-        pages = len(file.pages)
-        # Only the header is read; `read_tiff_values` reads the pixels.
-        tiff = file.pages[check_page(path, pages, page) if pages > 1 else 0]
-        assert isinstance(tiff, tifffile.TiffPage)
-        bands, pixels = tiff.samplesperpixel, tiff.imagelength * tiff.imagewidth
-        if not (bands in (1, 3, 4) or (bands == 2 and tiff.extrasamples[:1] and tiff.extrasamples[0] in ALPHA)):
-            raise DataError(f"{path}: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel")
-        if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError(f"{pixels} pixels exceed the limit of {Image.MAX_IMAGE_PIXELS}")
-        yield tiff
-
-
-def check_page(path: Path, pages: int, page: int | None) -> int:
-    """The chosen page. Raises: DataError when none was chosen, or it does not exist."""
-    if page is None:
-        raise DataError(
-            f"{path}: holds {pages} pages; expected one. Save one page as a file of its own, or choose the same page "
-            "of all files with data.page, counted from 0"
-        )
-    if page >= pages:
-        raise DataError(f"{path}: holds {pages} pages, so data.page={page} does not exist; pages are counted from 0")
-    return page
 
 
 def has_plain_values(tiff: tifffile.TiffPage) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sam_ft.data.io.decoding import (
     SIDEWAYS,
+    Header,
     any_number_of_pixels,
     apply_orientation,
     decode,
@@ -23,6 +24,7 @@ from sam_ft.data.io.decoding import (
     read_header,
 )
 from sam_ft.data.io.images import (
+    as_rgb,
     check_finite,
     check_reading,
     image_tensor,
@@ -32,7 +34,8 @@ from sam_ft.data.io.images import (
     without_alpha,
 )
 from sam_ft.data.io.percentiles import percentiles_in_passes
-from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, open_tiff_page, tiff_orientation
+from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_orientation
+from sam_ft.data.io.tiff_planes import Page, TiffPlanes, open_tiff
 from sam_ft.data.io.tiff_windows import TiffWindows
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
@@ -69,31 +72,45 @@ class ImageWindows:
     codecs that tifffile lacks, the whole image is decoded at the first window and kept, where that takes at most
     `limit` bytes.
 
-    intensity, page: see `read_image`; percentiles are those of the whole image, found without holding it
+    intensity ... channels: see `read_image`; percentiles are those of the whole image, found without holding it. An
+        image of several pages is decoded as a whole.
 
     Raises:
         DataError: the file cannot be read, or decoding it takes more memory.
-        ConfigError: `intensity` or `page` has another value.
+        ConfigError: an option has another value.
     """
 
     def __init__(
-        self, path: str | Path, intensity: str = "percentile", page: int | None = None, limit: int = DECODE_LIMIT
+        self,
+        path: str | Path,
+        intensity: str = "percentile",
+        page: int | None = None,
+        projection: str | None = None,
+        channels: Sequence[int] | None = None,
+        limit: int = DECODE_LIMIT,
     ) -> None:
-        check_reading(intensity, page)
+        check_reading(intensity, page, projection, channels)
         self.path = Path(path)
         self.intensity = intensity
-        self.page = page
+        self.page: Page = projection or page
+        self.channels = channels
         self._tiff: TiffWindows | None = None
+        self._samples: list[int] | None = None  # of those in the windows, where the file has others
         with ExitStack() as opened, errors_as_data_error(self.path), any_number_of_pixels():
-            header = read_header(self.path, page)
+            header = read_header(self.path, self.page, channels)
             self.size: Size = header.size
+            planes = None
             if is_tiff(self.path):
-                tiff = opened.enter_context(open_tiff_page(self.path, page))
-                if has_plain_values(tiff) and can_decompress(self.path, tiff):
-                    self._orientation = tiff_orientation(tiff)
-                    self._tiff = TiffWindows(tiff, 3 if tiff.samplesperpixel >= 3 else 1, limit)
+                planes = opened.enter_context(open_tiff(self.path, self.page, channels))
+                plain = has_plain_values(planes.first) and can_decompress(self.path, planes.first)
+                if plain and planes.single:
+                    self._orientation = tiff_orientation(planes.first)
+                    bands = planes.first.samplesperpixel
+                    self._samples = None if planes.samples is None else list(planes.samples)
+                    bands = bands if self._samples else 3 if bands >= 3 else 1
+                    self._tiff = TiffWindows(planes.first, bands, limit)
             if self._tiff is None:
-                self._check_memory(header.orientation, limit)
+                self._check_memory(header, planes, limit)
             self._opened = opened.pop_all()  # stays open, unless an error was raised
 
     def __enter__(self) -> "ImageWindows":
@@ -123,8 +140,9 @@ class ImageWindows:
             return image_tensor(to_rgb(self.path, picture.crop(box)))
         values = self._values(rows, columns)
         if values.dtype != np.uint8:
-            values = scale_to_8_bits(values, *self._limits)
-        return image_tensor(np.repeat(values, 3 // values.shape[-1], axis=-1))
+            parts = zip(self._scaled_together(values), self._limits, strict=True)
+            values = np.dstack([scale_to_8_bits(part, *limits) for part, limits in parts])
+        return image_tensor(as_rgb(values))
 
     @property
     def values(self) -> "ImageValues":
@@ -132,7 +150,7 @@ class ImageWindows:
         return ImageValues(self)
 
     def read_values(self, rows: slice, columns: slice) -> Tensor:
-        """(C, h, w) of the upright image, C = 1 or 3: the values before they are scaled to 8 bits, without alpha."""
+        """(C, h, w) of the upright image, C = 1 to 3: the values before they are scaled to 8 bits, without alpha."""
         if self._tiff is None and isinstance(self._decoded, Image.Image):
             return self.read(rows, columns)[: 1 if self._decoded.mode in ("1", "L", "LA") else 3]
         values = self._values(rows, columns)
@@ -142,8 +160,8 @@ class ImageWindows:
     def _decoded(self) -> Image.Image | NDArray:
         """The whole image, upright, without alpha, where it has no segments."""
         with any_number_of_pixels():
-            image = decode(self.path, self.page)
-        return image if isinstance(image, Image.Image) else without_alpha(image)
+            image = decode(self.path, self.page, self.channels)
+        return image if isinstance(image, Image.Image) or self.channels is not None else without_alpha(image)
 
     def _values(self, rows: slice, columns: slice) -> NDArray:
         """(h, w, bands) of the upright image, with all bits."""
@@ -151,7 +169,12 @@ class ImageWindows:
             return np.asarray(self._decoded)[rows, columns]
         stored_rows, stored_columns = _stored_window(rows, columns, self.size, self._orientation)
         with errors_as_data_error(self.path):
-            return apply_orientation(self._tiff.read(stored_rows, stored_columns), self._orientation)
+            values = apply_orientation(self._tiff.read(stored_rows, stored_columns), self._orientation)
+        return values if self._samples is None else values[..., self._samples]
+
+    def _scaled_together(self, values: NDArray) -> list[NDArray]:
+        """(h, w, bands) in the parts that have one scale: chosen channels each by themselves."""
+        return [values] if self.channels is None else np.split(values, values.shape[-1], axis=-1)
 
     def _stored_bands(self) -> Iterator[NDArray]:
         """All values as they are stored, some rows at a time."""
@@ -165,13 +188,19 @@ class ImageWindows:
         for start in range(0, source.size[0], step):
             with errors_as_data_error(self.path):
                 part = source.read(slice(start, min(start + step, source.size[0])), slice(0, source.size[1]))
-            yield part
+            yield part if self._samples is None else part[..., self._samples]
 
     @cached_property
-    def _limits(self) -> tuple[float, float]:
-        """The values that become 0 and 255: those of the whole image."""
+    def _limits(self) -> list[tuple[float, float]]:
+        """The values of the whole image that become 0 and 255, of all bands or of each channel."""
+        return [self._limits_of(number) for number in range(1 if self.channels is None else len(self.channels))]
+
+    def _limits_of(self, number: int) -> tuple[float, float]:
+        def stored() -> Iterator[NDArray]:
+            return (self._scaled_together(values)[number] for values in self._stored_bands())
+
         bad, count, low, high = 0, 0, np.inf, -np.inf
-        for values in self._stored_bands():
+        for values in stored():
             bad += int(np.count_nonzero(~np.isfinite(values)))
             count += values.size
             low, high, dtype = min(low, values.min()), max(high, values.max()), values.dtype
@@ -181,24 +210,30 @@ class ImageWindows:
             self.intensity,
             dtype,
             (float(low), float(high)),
-            lambda percents: percentiles_in_passes(self._stored_bands, dtype, count, percents),
+            lambda percents: percentiles_in_passes(stored, dtype, count, percents),
         )
 
-    def _check_memory(self, orientation: int, limit: int) -> None:
+    def _check_memory(self, header: Header, planes: TiffPlanes | None, limit: int) -> None:
         """Refuses an image that must be decoded as a whole and takes too much memory for that. Raises: DataError"""
         size = self.size
-        with open_with_pillow(self.path, self.page) as image:
-            mode, kind = image.mode, image.format
-        # Bytes of a pixel while it is decoded: Pillow keeps all colors in four.
-        pixel = 20 if is_deep_png(self.path) else 12 if mode == "F" or mode.startswith("I") else 4
-        if mode in ("1", "L", "P"):
-            pixel = 1
-        needed = size[0] * size[1] * pixel * (2 if orientation > 1 else 1)
+        if planes is not None and not planes.single:
+            kind, pixel = "several pages of a TIFF", planes.bytes_per_pixel
+        else:
+            with open_with_pillow(self.path, self.page) as image:
+                mode, kind = image.mode, str(image.format)
+            # Bytes of a pixel while it is decoded: Pillow keeps all colors in four.
+            pixel = 20 if is_deep_png(self.path) else 12 if mode == "F" or mode.startswith("I") else 4
+            if mode in ("1", "L", "P"):
+                pixel = 1
+        needed = size[0] * size[1] * pixel * (2 if header.orientation > 1 else 1)
         if needed > limit:
-            plain = " of gray or RGB values without compression" if kind == "TIFF" else ""
+            advice = "save it as a tiled TIFF" + (
+                " of gray or RGB values without compression" if kind == "TIFF" else ""
+            )
             raise DataError(
                 f"{self.path}: is {size[1]} wide and {size[0]} high, and decoding {kind} as a whole takes "
-                f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so save it as a tiled TIFF{plain}"
+                f"{needed / 1e9:.1f} GB; expected at most {limit / 1e9:.1f} GB, so "
+                f"{advice if planes is None or planes.single else 'choose one page, or cut it into tiles'}"
             )
 
 

@@ -15,7 +15,8 @@ from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.id_masks import IdLayers
 from sam_ft.data.io.images import INTENSITIES, image_tensor, read_image, read_size
 from sam_ft.data.io.masks import IgnoreMask
-from sam_ft.data.io.objects import ObjectMap, missing_classes_error, read_objects
+from sam_ft.data.io.missing_classes import missing_classes_error
+from sam_ft.data.io.objects import ObjectMap, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_survey import (
     can_skip,
@@ -64,31 +65,31 @@ class FileSplit:
         Raises: DataError when a file cannot be read, or a mask is of another size or kind.
         """
         item = self.items[index]
-        image = read_image(item.image, self.rules.intensity, self.rules.page)
+        image = read_image(item.image, **self.rules.reading)
         size = (image.shape[0], image.shape[1])
         return self._sample(item, image_tensor(image), self._collect(read_masks(item, self.rules, size)), size)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
         item = self.items[index]
-        size = read_size(item.image, self.rules.page)
+        size = read_size(item.image, self.rules.slices, self.rules.channels)
         objects = self._collect(read_masks(item, self.rules, size))
         return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), objects, size)
 
     def size(self, index: int) -> Size:
         """(H, W) of an image, by its header."""
-        return read_size(self.items[index].image, self.rules.page)
+        return read_size(self.items[index].image, self.rules.slices, self.rules.channels)
 
     def fingerprint(self, index: int) -> str | None:
         """Changes whenever the image of a sample may have changed."""
-        return fingerprint(self.items[index].image, self.rules.intensity, self.rules.page)
+        return fingerprint(self.items[index].image, *self.rules.reading.values())
 
     def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
         """Decodes image and masks in full: the sample, or None where it cannot be used, and the issues of its files."""
         item, issues, image = self.items[index], [], None
         try:
-            image = read_image(item.image, self.rules.intensity, self.rules.page)
-            if (dtype := read_header(item.image, self.rules.page).dtype) != np.uint8:
+            image = read_image(item.image, **self.rules.reading)
+            if (dtype := read_header(item.image, self.rules.slices, self.rules.channels).dtype) != np.uint8:
                 rule = f"{INTENSITIES[self.rules.intensity]} (data.intensity={self.rules.intensity})"
                 issues.append(_issue(item.image, "note", f"has values of {dtype}", rule))
         except DataError as error:

@@ -54,10 +54,10 @@ def count_files(items: Sequence[SampleFiles], rules: Rules) -> list[FileCounts]:
 def _count(item: SampleFiles, rules: Rules, components: bool) -> FileCounts:
     """components: whether those of its masks are counted."""
     try:
-        header = read_header(item.image, rules.page)
+        header = read_header(item.image, rules.slices, rules.channels)
         # Only decoding finds a truncated file, or nan among floats.
         if rules.on_bad == "skip" or header.dtype.kind == "f":
-            read_image(item.image, rules.intensity, rules.page)
+            read_image(item.image, **rules.reading)
         objects, lossy, counts = 0, [], []
         for path, own in read_masks(item, rules, header.size):
             objects += own.count

@@ -60,6 +60,8 @@ class Folder:
         other: str = "error",
         intensity: str = "percentile",
         page: int | None = None,
+        projection: str | None = None,
+        channels: Sequence[int] | None = None,
         on_bad: str = "stop",
         val_fraction: float = 0.2,
         seed: int = 0,
@@ -78,6 +80,8 @@ class Folder:
             other=other,
             intensity=intensity,
             page=page,
+            projection=projection,
+            channels=channels,
             on_bad=on_bad,
         )
         check_tile("data.tile", tile)

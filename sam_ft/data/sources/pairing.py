@@ -60,6 +60,8 @@ def find_pairs(
             + (f"{hints[0].upper()}{hints[1:]}. " if hints else "")
             + "Each image needs one mask of the same name, whatever the suffix; rename, add or remove files"
         )
+    if not names and files.images:
+        raise DataError(f"{root / layout.image_folder}: holds no image with a mask")
     if not names:
         advice = f"; {hints}" if hints and issues is None else ""
         raise DataError(
@@ -80,7 +82,8 @@ def read_layout(root: Path, layout: Layout) -> Files:
 def _hints(root: Path, layout: Layout, files: Files) -> list[str]:
     """The remedies for files that do not pair."""
     proposal = propose_layout(root, layout)
-    return [*([proposal] if proposal else []), *unread_hints(files.unread)]
+    unread = {path: why for path, why in files.unread.items() if not (proposal and path.is_dir())}
+    return [*([proposal] if proposal else []), *unread_hints(unread)]
 
 
 def _pairing_issues(root: Path, layout: Layout, files: Files, names: Sequence[str]) -> list[Issue]:

@@ -59,7 +59,7 @@ def unread_hints(unread: Mapping[Path, str]) -> list[str]:
     suffixes = Counter(path.suffix.lower() for path in unread if not path.is_dir())
     hints = []
     if folders:
-        shown = join_names([path.name for path in folders])
+        shown = join_names(sorted({path.name for path in folders}))
         hints.append(f"sub-folders are not read ({shown}); data.recursive=true reads them")
     for suffix, count in suffixes.most_common(3):
         remedy = REMEDIES.get(suffix, f"images are read from {', '.join(SUFFIXES)}")
@@ -70,7 +70,8 @@ def unread_hints(unread: Mapping[Path, str]) -> list[str]:
 def other_files(root: Path) -> list[str]:
     """The same for all files below a folder of an unknown layout."""
     found = (Path(top, name) for top, _, names in os.walk(root) for name in names if not name.startswith("."))
-    return unread_hints({path: "" for path in islice(found, SCANNED) if path.suffix.lower() not in SUFFIXES})
+    own = (path for path in islice(found, SCANNED) if path.stem.lower() not in ("readme", "license"))
+    return unread_hints({path: "" for path in own if path.suffix.lower() in REMEDIES})
 
 
 def _score(files: Files | None) -> tuple[int, int]:

@@ -48,6 +48,8 @@ class Table:
         other: str = "error",
         intensity: str = "percentile",
         page: int | None = None,
+        projection: str | None = None,
+        channels: Sequence[int] | None = None,
         on_bad: str = "stop",
         val_fraction: float = 0.2,
         seed: int = 0,
@@ -82,6 +84,8 @@ class Table:
             other=other,
             intensity=intensity,
             page=page,
+            projection=projection,
+            channels=channels,
             on_bad=on_bad,
         )
 

@@ -161,6 +161,8 @@ def test_blended_edges_are_named_as_such(messages, tmp_path):
             save(tmp_path / f"{number}/masks/{name}.png", mask)
         data = Folder(tmp_path / str(number), objects="classes", classes=classes, val_fraction=0.5)
         messages.refusal(lambda data=data: data.split("val")[0], "edges", "nearest-neighbor", "data.other=ignore")
+    data = Folder(tmp_path / "1", objects="classes", val_fraction=1)
+    messages.refusal(lambda: data.split("val"), " 2 colors", "edges", "class_1: [0, 128, 0], class_2: [128, 0, 0]}")
     sample = Folder(tmp_path / "1", objects="classes", classes=classes, other="ignore", val_fraction=1).split("val")[0]
     assert sample.labels.tolist() == [1, 2]
     assert sample.ignore.any()
@@ -200,6 +202,19 @@ def test_a_missing_table_is_asked_for_with_a_line_to_paste(messages, tmp_path):
     messages.refusal(lambda: folder(tmp_path / "ids", IDS, None), "data.objects=classes", " 3 ", line)
     line = "'data.classes={class_1: [0, 128, 0], class_2: [128, 0, 0], class_3: [255, 255, 0]}'"
     messages.refusal(lambda: folder(tmp_path / "colors", colored(IDS), None), line)
+
+
+def test_a_color_for_each_object_is_no_class_of_the_line_to_paste(messages, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        colors = rng.integers(1, 256, (4, 3), np.uint8)
+        colors[0] = 0
+        save(tmp_path / "images" / f"{name}.png", np.zeros((4, 6, 3), np.uint8))
+        save(tmp_path / "masks" / f"{name}.png", colors[IDS])
+    data = Folder(tmp_path, objects="classes", val_fraction=1)
+    messages.refusal(lambda: data.split("val"), "data.objects=instances", " 12 ")
+    sample = Folder(tmp_path, objects="instances", val_fraction=1).split("val")[0]
+    assert sorted(dense(sample.masks).sum((1, 2)).tolist()) == [1, 5, 6]
 
 
 def test_void_is_no_class_of_the_line_to_paste(messages, tmp_path):

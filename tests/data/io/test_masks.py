@@ -1,4 +1,5 @@
 import os
+import pickle
 
 import cv2
 import numpy as np
@@ -273,11 +274,45 @@ def test_a_pickle_is_never_loaded(messages, tmp_path, suffix):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "harmed"),))
 
-    path = tmp_path / f"a_seg.{suffix}"
-    content = np.array({"masks": DISC, "harm": Harm()}, dtype=object)
-    np.save(path, content, allow_pickle=True) if suffix == "npy" else np.savez(path, masks=content)
-    messages.refusal(lambda: read_instance_mask(path), f"a_seg.{suffix}: ", "_cp_masks")
+    def write(content):
+        path = tmp_path / f"a_seg.{suffix}"
+        array = np.array(content, dtype=object)
+        np.save(path, array, allow_pickle=True) if suffix == "npy" else np.savez(path, masks=array)
+        return path
+
+    for content in ({"harm": Harm()}, Harm(), {"masks": Harm()}, {"masks": [1, 2]}, {"masks": DISC.astype(object)}):
+        path = write(content)
+        messages.refusal(lambda path=path: read_instance_mask(path), f"a_seg.{suffix}: ", "_cp_masks")
+    assert np.array_equal(read_instance_mask(write({"harm": Harm(), "masks": DISC}))[0], DISC)
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])  # those of np.save
+@pytest.mark.parametrize("dtype", ["<u2", ">i4", "u1", "bool"])
+def test_the_masks_of_cellpose_are_found(tmp_path, protocol, dtype):
+    ids = (np.arange(48).reshape(6, 8) % 2).astype(dtype)
+    content = {
+        "outlines": ids * 0,
+        "colors": [(1, 2, 3), None],
+        "masks": ids,
+        "flows": [ids.astype(np.float32), [1, 2.5, True, 2**70, b"x"]],
+        "filename": "ä.png",
+        "est_diam": np.float64(30),
+    }
+    path = tmp_path / "a_seg.npy"
+    np.save(path, np.array(0, dtype=object), allow_pickle=True)
+    header = path.read_bytes()[:128]
+    path.write_bytes(header + pickle.dumps(np.array(content, dtype=object), protocol=protocol))
+    assert np.array_equal(read_instance_mask(path)[0], ids)
+
+
+def test_a_cut_pickle_is_refused(messages, tmp_path):
+    path = tmp_path / "a_seg.npy"
+    np.save(path, np.array({"masks": DISC}, dtype=object), allow_pickle=True)
+    for length in range(130, path.stat().st_size, 997):
+        (tmp_path / "b_seg.npy").write_bytes(path.read_bytes()[:length])
+        with pytest.raises(DataError, match=r"b_seg\.npy: holds Python objects"):
+            read_instance_mask(tmp_path / "b_seg.npy")
 
 
 def test_arrays_that_are_no_masks_are_refused(messages, tmp_path, monkeypatch):

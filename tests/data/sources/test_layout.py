@@ -107,6 +107,11 @@ LAYOUTS = {
         {"image_folder": ".", "mask_folder": ".", "mask_suffix": "_mask"},
         {"a_jpg.rf.0f3": ["a_jpg.rf.0f3_mask.png"], "b_png.rf.9c1": ["b_png.rf.9c1_mask.png"]},
     ),
+    "masks beside the images": (
+        ["a_img.tif", "a_img_cp_masks.png", "b_img.tif", "b_img_cp_masks.png"],
+        {"image_folder": ".", "mask_folder": ".", "mask_suffix": "_cp_masks"},
+        {"a_img": ["a_img_cp_masks.png"], "b_img": ["b_img_cp_masks.png"]},
+    ),
     "sub-folders": (
         ["images/p1/s0.png", "images/p2/s0.png", "masks/p1/s0.png", "masks/p2/s0.png"],
         {"recursive": True},
