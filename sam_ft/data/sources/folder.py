@@ -8,16 +8,9 @@ from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.layout import Layout
+from sam_ft.data.sources.name_lists import names_in_lists, read_list
 from sam_ft.data.sources.names import join_names, printable
-from sam_ft.data.sources.pairing import (
-    SampleFiles,
-    check_val_fraction,
-    find_pairs,
-    names_in_lists,
-    read_layout,
-    read_list,
-    split_by_hash,
-)
+from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, find_pairs, read_layout, split_by_hash
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import expand_user
 from sam_ft.utils.tiles import check_tile

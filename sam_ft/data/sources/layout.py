@@ -1,15 +1,14 @@
-"""Where the images and masks of a folder lie, and how their names correspond; no file is opened."""
+"""How the names of images and masks correspond."""
 
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Container
+from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from sam_ft.data.sources.names import join_names
-from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.errors import ConfigError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 MASK_SUFFIXES = (*SUFFIXES, ".npy", ".npz")
@@ -55,137 +54,36 @@ class Layout:
         changed = [(one.name, getattr(self, one.name)) for one in fields(self)]
         return [_option(name, value) for name, value in changed if value != getattr(other, name)]
 
+    def has_affixes(self, key: str) -> bool:
+        """Whether a file of this path may be an image."""
+        stem, (first, last) = stem_of(key), (nfc(self.image_prefix), nfc(self.image_suffix))
+        return stem.startswith(first) and stem.endswith(last) and len(stem) >= len(first) + len(last)
 
-@dataclass
-class Files:
-    """The files of a layout by the names of their samples.
+    def fits_mask(self, key: str) -> bool:
+        """Whether a file of this path may be a mask."""
+        stem, first = stem_of(key), nfc(self.mask_prefix)
+        cuts = range(len(first), len(stem) + 1)
+        return stem.startswith(first) and any(self.mask_end.fullmatch(stem, cut) for cut in cuts)
 
-    A mask that fits no image has a name of its own. unread: other files in the folders, with the reason
-    """
+    def is_mask(self, key: str, keys: Container[str]) -> bool:
+        """Whether a file beside the images is a mask; a `*` fits too much, so there must be a file without it."""
+        if not (self.mask_prefix or self.mask_suffix):
+            return not self.has_affixes(key)
+        return self.fits_mask(key) if "*" not in self.mask_suffix else self.name_of_mask(key, keys) != key
 
-    images: dict[str, list[Path]] = field(default_factory=dict)
-    masks: dict[str, list[Path]] = field(default_factory=dict)
-    unread: dict[Path, str] = field(default_factory=dict)
+    def name_of_image(self, key: str) -> str:
+        folder, slash, stem = without_suffix(key).rpartition("/")
+        return folder + slash + stem.removeprefix(nfc(self.image_prefix)).removesuffix(nfc(self.image_suffix))
 
-    @property
-    def names(self) -> list[str]:
-        """Sorted, so that positions are the same on every machine."""
-        return sorted(self.images.keys() | self.masks.keys())
-
-    @property
-    def pairs(self) -> list[str]:
-        """The names with one image and masks that cannot be confused."""
-        return [name for name in self.names if name in self.images and name in self.masks and not self.ambiguous(name)]
-
-    def ambiguous(self, name: str) -> list[Path]:
-        """The files of a name that has several images, or several masks that differ in nothing but the suffix."""
-        images, masks = self.images.get(name, []), self.masks.get(name, [])
-        keys = [(mask.parent, stem_of(mask.name)) for mask in masks]
-        same = [mask for mask, key in zip(masks, keys, strict=True) if keys.count(key) > 1]
-        return [*(images if len(images) > 1 else []), *same]
-
-
-def find_files(root: Path, layout: Layout) -> Files:
-    """The images and masks below a folder, paired by name.
-
-    Raises: DataError when a folder is missing, or images and masks cannot be told apart.
-    """
-    files = Files()
-    images, masks = _sides(root, layout, files.unread)
-    by_folder = layout.pair_by == "folder"
-    # The masks of images/NAME.png lie in masks/NAME/, those of NAME/images/ in NAME/masks/.
-    beside = by_folder and (layout.one_folder or not (root / layout.image_folder).is_dir())
-    for key, path in images.items():
-        files.images.setdefault((beside and _folder(key)) or _image_name(key, layout), []).append(path)
-    for key, path in masks.items():
-        name = (_folder(key) or _stem(key)) if by_folder else _name_of_mask(key, files.images, layout)
-        files.masks.setdefault(name, []).append(path)
-    return files
-
-
-def _sides(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """{path below its folder, with the suffix: file} of all images, and of all masks."""
-    if not layout.one_folder:
-        sides = []
-        for folder, suffixes in ((layout.image_folder, SUFFIXES), (layout.mask_folder, MASK_SUFFIXES)):
-            other = layout.mask_folder if folder == layout.image_folder else layout.image_folder
-            sides.append(dict(_walk(root, folder, layout, suffixes, unread, root / other)))
-        images, masks = sides
-        images = {key: path for key, path in images.items() if _has_affixes(key, layout)}
-        if layout.pair_by == "folder":  # where no name decides
-            masks = {key: path for key, path in masks.items() if _fits_mask(key, layout)}
-        return images, masks
-    if not (layout.mask_prefix or layout.mask_suffix or layout.image_prefix or layout.image_suffix):
-        raise DataError(
-            f"{root / layout.image_folder}: is the folder of the images and of the masks, so each file would be its "
-            "own mask; name two folders with data.image_folder and data.mask_folder, or give the end of the masks' "
-            "names, as data.mask_suffix=_mask"
-        )
-    found = dict(_walk(root, layout.image_folder, layout, MASK_SUFFIXES, unread, None))
-    keys = {_stem(key) for key in found}
-    masks = {key: path for key, path in found.items() if _is_mask(key, keys, layout)}
-    images = {
-        key: path
-        for key, path in found.items()
-        if key not in masks and _has_affixes(key, layout) and path.suffix.lower() in SUFFIXES
-    }
-    return images, masks
-
-
-def _walk(
-    root: Path, folder: str, layout: Layout, suffixes: tuple[str, ...], unread: dict[Path, str], other: Path | None
-) -> Iterator[tuple[str, Path]]:
-    """The files with these suffixes in a folder, sorted, each with its path below the folder.
-
-    unread: receives the others, and folders that are not entered · other: a folder that is not entered
-
-    The folder may lie in sub-folders, as PATIENT/images, if those are read; the paths then begin with PATIENT.
-    """
-    deep, top = layout.recursive or layout.pair_by == "folder", root / folder
-    if top.is_dir():
-        yield from _walk_from(top, "", deep, suffixes, unread, other)
-        return
-    depth = len(Path(folder).parts)
-    tops = [path for path in _folders_below(root) if path.parts[-depth:] == Path(folder).parts] if deep else []
-    if not tops:
-        raise _missing_folder(root, folder)
-    for top in tops:
-        above = top.relative_to(root).parts[:-depth]
-        yield from _walk_from(top, "/".join(above), deep, suffixes, unread, other)
-
-
-def _walk_from(
-    top: Path,
-    key: str,
-    deep: bool,
-    suffixes: tuple[str, ...],
-    unread: dict[Path, str],
-    other: Path | None,
-    seen: frozenset[str] = frozenset(),
-) -> Iterator[tuple[str, Path]]:
-    seen = seen | {os.path.realpath(top)}  # a link may lead back up
-    with os.scandir(top) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-    for name, is_folder in found:
-        path, own = top / name, f"{key}/{name}".lstrip("/")
-        if is_folder and not deep:
-            unread[path] = "is a folder, and is not read"
-        elif is_folder and path != other and os.path.realpath(path) not in seen:
-            yield from _walk_from(path, own, deep, suffixes, unread, other, seen)
-        elif not is_folder and path.suffix.lower() in suffixes:
-            yield own, path
-        elif not is_folder:
-            unread[path] = "is no image by its suffix, and is not read"
-
-
-def _missing_folder(root: Path, folder: str) -> DataError:
-    existing = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if root.name == folder:
-        return DataError(f"{root}: has no folder {folder}/; give the folder above it: data.root={root.parent}")
-    return DataError(
-        f"{root}: has no folder {folder}/; the folders there are: {join_names(existing) or 'none'}. "
-        "Name yours with data.image_folder and data.mask_folder"
-    )
+    def name_of_mask(self, key: str, images: Container[str]) -> str:
+        """The longest name of an image that fits, else the mask's own, which is that of no image."""
+        folder, slash, stem = without_suffix(key).rpartition("/")
+        core = stem.removeprefix(nfc(self.mask_prefix))
+        if core != stem or not self.mask_prefix:
+            for cut in range(len(core), 0, -1):
+                if (name := folder + slash + core[:cut]) in images and self.mask_end.fullmatch(core, cut):
+                    return name
+        return key if folder + slash + stem in images else folder + slash + stem
 
 
 def nfc(text: str) -> str:
@@ -193,63 +91,17 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def stem_of(name: str) -> str:
+def stem_of(path: str) -> str:
     """A file's name without its suffix, also without .ome of .ome.tif, in NFC."""
-    return nfc(re.sub(r"(?i)\.ome$", "", PurePosixPath(name).stem))
+    return nfc(re.sub(r"(?i)\.ome$", "", PurePosixPath(path).stem))
 
 
-def _stem(key: str) -> str:
-    """The path below the folder, without suffix."""
-    return "/".join([*map(nfc, key.split("/")[:-1]), stem_of(key.split("/")[-1])])
+def folder_of(path: str) -> str:
+    return nfc(path.rpartition("/")[0])
 
 
-def _folder(key: str) -> str:
-    return nfc(key.rpartition("/")[0])
-
-
-def _has_affixes(key: str, layout: Layout) -> bool:
-    stem, (first, last) = _stem(key).rpartition("/")[2], (nfc(layout.image_prefix), nfc(layout.image_suffix))
-    return stem.startswith(first) and stem.endswith(last) and len(stem) >= len(first) + len(last)
-
-
-def _image_name(key: str, layout: Layout) -> str:
-    folder, slash, stem = _stem(key).rpartition("/")
-    return folder + slash + stem.removeprefix(nfc(layout.image_prefix)).removesuffix(nfc(layout.image_suffix))
-
-
-def _is_mask(key: str, keys: set[str], layout: Layout) -> bool:
-    """Whether a file beside the images is a mask; a `*` fits too much, so there must be a file without it."""
-    if not (layout.mask_prefix or layout.mask_suffix):
-        return not _has_affixes(key, layout)
-    if "*" not in layout.mask_suffix:
-        return _fits_mask(key, layout)
-    return _stem(key) != _name_of_mask(key, keys - {_stem(key)}, layout)
-
-
-def _fits_mask(key: str, layout: Layout) -> bool:
-    stem, first = _stem(key).rpartition("/")[2], nfc(layout.mask_prefix)
-    cuts = range(len(first), len(stem) + 1)
-    return stem.startswith(first) and any(layout.mask_end.fullmatch(stem, cut) for cut in cuts)
-
-
-def _name_of_mask(key: str, images: Container[str], layout: Layout) -> str:
-    """The longest name of an image that fits, else the mask's own, which is that of no image."""
-    folder, slash, stem = _stem(key).rpartition("/")
-    core = stem.removeprefix(nfc(layout.mask_prefix))
-    if core != stem or not layout.mask_prefix:
-        for cut in range(len(core), 0, -1):
-            if (name := folder + slash + core[:cut]) in images and layout.mask_end.fullmatch(core, cut):
-                return name
-    return key if folder + slash + stem in images else folder + slash + stem
-
-
-def _folders_below(root: Path) -> list[Path]:
-    """All sub-folders of any depth, sorted, without hidden ones."""
-    found = []
-    for top, names, _ in os.walk(root):
-        names[:] = [name for name in names if not name.startswith(".")]
-        found += [Path(top, name) for name in names]
-    return sorted(found)
+def without_suffix(path: str) -> str:
+    return "/".join(filter(None, (folder_of(path), stem_of(path))))
 
 
 def _option(name: str, value: object) -> str:

@@ -1,17 +1,15 @@
 """Pairs images with masks and splits them by name; no file is decoded."""
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_ft.data.sources.folder_files import Files, find_files
 from sam_ft.data.sources.issues import Issue
-from sam_ft.data.sources.layout import SUFFIXES, Files, Layout, find_files, nfc, stem_of
+from sam_ft.data.sources.layout import SUFFIXES, Layout
 from sam_ft.data.sources.names import is_utf8, join_names, printable
-from sam_ft.data.sources.proposals import other_files, propose_layout, unread_hints
+from sam_ft.data.sources.proposals import case_hint, other_files, propose_layout, unread_hints
 from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.files import read_text
 from sam_ft.utils.seeds import derive_seed
 
 
@@ -83,7 +81,7 @@ def _hints(root: Path, layout: Layout, files: Files) -> list[str]:
     """The remedies for files that do not pair."""
     proposal = propose_layout(root, layout)
     unread = {path: why for path, why in files.unread.items() if not (proposal and path.is_dir())}
-    return [*([proposal] if proposal else []), *unread_hints(unread)]
+    return [*filter(None, (proposal, case_hint(files))), *unread_hints(unread)]
 
 
 def _pairing_issues(root: Path, layout: Layout, files: Files, names: Sequence[str]) -> list[Issue]:
@@ -109,64 +107,6 @@ def _pairing_issues(root: Path, layout: Layout, files: Files, names: Sequence[st
     for path, problem in files.unread.items():
         issues.append(Issue(str(path.parent), printable(path.name), problem, level="note"))
     return issues
-
-
-def names_in_lists(files: Files) -> dict[str, str]:
-    """{name, or name of its image file: name of the sample}; `find_pairs` reports those that lack image or mask."""
-    by_file = {}
-    for name, images in files.images.items():
-        folder = name.rpartition("/")[0]
-        for text in (text for image in images for text in (nfc(image.name), stem_of(image.name))):
-            by_file[f"{folder}/{text}" if folder else text] = name
-    return {**by_file, **{name: name for name in files.names}}
-
-
-def read_list(path: Path, known: Mapping[str, str], issues: list[Issue] | None = None) -> list[str]:
-    """The names in a text file, one per line: names of samples, or paths of images, also of another machine.
-
-    known: see `names_in_lists` · issues: receives names that cannot be used; without it they raise
-    Raises: DataError that lists the unknown and the repeated names.
-    """
-    lines = [nfc(line.strip()) for line in read_text(path).splitlines() if line.strip()]
-    found = [_known_name(line, known) for line in lines]
-    names = [name for name in found if name is not None]
-    unknown = [line for line, name in zip(lines, found, strict=True) if name is None]
-    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
-    if issues is not None:
-        missing, twice = "has neither an image nor a mask", "is listed more than once"
-        issues += [Issue(str(path), name, missing, "correct or remove the line", kind="name") for name in unknown]
-        issues += [Issue(str(path), name, twice, "remove the other lines", kind="name") for name in repeated]
-        names = list(dict.fromkeys(names))
-    elif unknown:
-        raise DataError(
-            f"{path}: {len(unknown)} of {len(lines)} names have neither an image nor a mask: {join_names(unknown)}; "
-            "expected file names of the image folder, one per line"
-        )
-    elif repeated:
-        raise DataError(
-            f"{path}: {len(repeated)} names are listed more than once: {join_names(repeated)}; remove the other lines"
-        )
-    if not names:
-        raise DataError(f"{path}: is empty; expected file names of the image folder, one per line")
-    return names
-
-
-def _known_name(line: str, known: Mapping[str, str]) -> str | None:
-    """The name that a line means: all of it, or the end of a path, with or without suffix.
-
-    Of a line with an image and its mask, the first of both counts.
-    """
-    for text in (line, re.split(r"[\s,;]", line)[0]):
-        parts = text.replace("\\", "/").split("/")
-        for start in range(len(parts)):
-            tail = "/".join(parts[start:])
-            if tail in known:
-                return known[tail]
-            # A suffix is cut only from names that are unknown with it: stems may hold a dot.
-            stem = "/".join([*parts[start:-1], stem_of(parts[-1])])
-            if parts[-1].lower().endswith(SUFFIXES) and stem in known:
-                return known[stem]
-    return None
 
 
 def check_val_fraction(val_fraction: float) -> None:

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from sam_ft.data.sources.layout import SUFFIXES, Files, Layout, find_files, stem_of
+from sam_ft.data.sources.folder_files import Files, find_files
+from sam_ft.data.sources.layout import SUFFIXES, Layout, stem_of
 from sam_ft.data.sources.names import join_names
 from sam_ft.utils.errors import DataError
 
@@ -65,6 +66,22 @@ def unread_hints(unread: Mapping[Path, str]) -> list[str]:
         remedy = REMEDIES.get(suffix, f"images are read from {', '.join(SUFFIXES)}")
         hints.append(f"{count} files of {suffix or 'no suffix'} are not read: {remedy}")
     return hints
+
+
+def case_hint(files: Files) -> str:
+    """The remedy for images and masks whose names differ only in upper and lower case, or ""."""
+    images, masks = (
+        {name.casefold(): name for name in side if name not in other}
+        for side, other in ((files.images, files.masks), (files.masks, files.images))
+    )
+    alike = sorted(images.keys() & masks.keys())
+    if not alike:
+        return ""
+    first = alike[0]
+    return (
+        f"{len(alike)} names differ only in upper and lower case, as {images[first]} and {masks[first]}; rename the "
+        "images or the masks"
+    )
 
 
 def other_files(root: Path) -> list[str]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sam_ft.data.sources.folder import Folder
-from sam_ft.data.sources.layout import Layout, find_files
+from sam_ft.data.sources.folder_files import find_files
+from sam_ft.data.sources.layout import Layout
 from sam_ft.data.sources.proposals import propose_layout
 from sam_ft.types import dense
 from tests.support.files import MASK, save
@@ -230,6 +231,28 @@ def test_files_that_are_not_read_are_named_with_the_remedy(messages, tmp_path, f
 def test_other_annotations_are_named_where_a_folder_is_missing(messages, tmp_path):
     write(tmp_path, "images/train/a.png", "labels/train/a.txt")
     messages.refusal(lambda: Folder(tmp_path).split("train"), "data=yolo")
+
+
+def test_names_that_differ_in_case_are_named(messages, tmp_path):
+    write(tmp_path, "images/IMG_1.png", "images/b.png", "masks/img_1.png", "masks/b.png")
+    messages.refusal(lambda: Folder(tmp_path).split("train"), "1 names differ", "IMG_1 and img_1")
+
+
+def test_images_without_the_suffix_of_the_settings_are_noted(tmp_path):
+    write(tmp_path, "a_img.png", "a_masks.png", "a_flows.tif", "b.png")
+    layout = Layout(".", ".", image_suffix="_img", mask_suffix="_masks")
+    files = find_files(tmp_path, layout)
+    assert files.pairs == files.names == ["a"]
+    assert sorted(path.name for path in files.unread) == ["a_flows.tif", "b.png"]
+
+
+def test_masks_beside_the_images_of_each_split(messages, tmp_path):
+    for split in ("train", "valid", "test"):
+        write(tmp_path / split, "a_jpg.rf.1.jpg", "a_jpg.rf.1_mask.png", "b_jpg.rf.2.jpg", "b_jpg.rf.2_mask.png")
+    data = Folder(tmp_path, ".", ".", mask_suffix="_mask")
+    assert data.split("train").names == data.split("val").names == ["a_jpg.rf.1", "b_jpg.rf.2"]
+    settings = "2 of 2 images pair with data.image_folder=. data.mask_folder=. data.mask_suffix=_mask"
+    messages.refusal(lambda: Folder(tmp_path).split("val"), settings)
 
 
 def test_an_unknown_way_to_pair_is_refused(messages, tmp_path):
