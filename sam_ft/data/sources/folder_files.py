@@ -87,7 +87,9 @@ def _side_by_side(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[
     found = dict(_walk(root, layout.image_folder, layout, MASK_SUFFIXES, unread, None))
     keys = {without_suffix(key) for key in found}
     masks = {key: path for key, path in found.items() if layout.is_mask(key, keys)}
-    images = {key: path for key, path in found.items() if key not in masks and path.suffix.lower() in SUFFIXES}
+    others = {key: path for key, path in found.items() if key not in masks}
+    images = {key: path for key, path in others.items() if path.suffix.lower() in SUFFIXES}
+    unread.update({path: "is an array, and no mask by its name" for key, path in others.items() if key not in images})
     return images, masks
 
 

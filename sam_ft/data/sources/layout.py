@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from sam_ft.data.io.arrays import ARRAYS
 from sam_ft.utils.errors import ConfigError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-MASK_SUFFIXES = (*SUFFIXES, ".npy", ".npz")
+MASK_SUFFIXES = (*SUFFIXES, *ARRAYS)
 NUMBER = r"(?:[ _.-]*\(?\d+\)?)?"  # of one mask of several, after mask_suffix: _mask_1, _mask2, _mask (3)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sam_ft.data.sources.folder_files import Files, find_files
-from sam_ft.data.sources.layout import SUFFIXES, Layout, stem_of
+from sam_ft.data.sources.layout import ARRAYS, SUFFIXES, Layout, stem_of, without_suffix
 from sam_ft.data.sources.names import join_names
 from sam_ft.utils.errors import DataError
 
@@ -135,6 +135,9 @@ def _with_affixes(root: Path, layout: Layout) -> Iterator[Layout]:
         yield from (replace(layout, mask_prefix=word) for word, _ in words.most_common(9) if MASK_WORD.search(word))
         return
     images, masks = sorted(files.images), sorted(files.images if layout.one_folder else files.masks)
+    if layout.one_folder:
+        arrays = [path.relative_to(root / layout.image_folder) for path in files.unread if path.suffix in ARRAYS]
+        masks += [without_suffix(path.as_posix()) for path in arrays]
     found = [*_contained(images, masks), *_common(images, masks, layout.one_folder)]
     for affixes in dict.fromkeys(found):
         yield replace(layout, **affixes._asdict())

@@ -113,6 +113,11 @@ LAYOUTS = {
         {"image_folder": ".", "mask_folder": ".", "mask_suffix": "_cp_masks"},
         {"a_img": ["a_img_cp_masks.png"], "b_img": ["b_img_cp_masks.png"]},
     ),
+    "arrays beside the images": (
+        ["a.png", "a_seg.npy", "b.png", "b_seg.npy"],
+        {"image_folder": ".", "mask_folder": ".", "mask_suffix": "_seg"},
+        {"a": ["a_seg.npy"], "b": ["b_seg.npy"]},
+    ),
     "sub-folders": (
         ["images/p1/s0.png", "images/p2/s0.png", "masks/p1/s0.png", "masks/p2/s0.png"],
         {"recursive": True},
