@@ -284,7 +284,7 @@ def test_the_masks_of_tiles_are_near_those_of_whole_images(predict, head_run, im
 
 
 def test_channels_and_slices_are_read_as_in_training(predict, head_run, tmp_path):
-    pixels = draw(50, 3)[0]
+    pixels = np.ascontiguousarray(draw(50, 3)[0][..., 0])
     run = shutil.copytree(head_run, tmp_path / "run")
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["data"] |= {"channels": [1], "page": 2, "projection": None}

@@ -1,5 +1,6 @@
 """Which file is the mask of which image, and the settings that are proposed where none pair."""
 
+import re
 import unicodedata
 
 import numpy as np
@@ -10,6 +11,7 @@ from sam_ft.data.sources.folder_files import find_files
 from sam_ft.data.sources.layout import Layout
 from sam_ft.data.sources.proposals import propose_layout
 from sam_ft.types import dense
+from tests.support.cli import ROOT
 from tests.support.files import MASK, save
 
 
@@ -154,6 +156,23 @@ def test_the_settings_of_each_layout_are_proposed(tmp_path, case):
     count = len(expected)
     assert proposal.startswith(f"{count} of {count} images pair with ")
     assert sorted(proposal.split(" with ")[1].split(" ")) == sorted(Layout(**settings).settings(Layout()))
+
+
+def documented_layouts():
+    """{the files of a row of docs/data.md: its settings}"""
+    text = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    rows = [row.split(" | ") for row in text.split("| your files | settings |")[1].split("\n\n")[0].splitlines()[2:]]
+    return {row: re.findall(r"data\.(\w+)=\"?([^\"'`\s]+)", settings) for row, settings in rows}
+
+
+@pytest.mark.parametrize("row", documented_layouts())
+def test_the_settings_in_the_documentation_pair_its_files(tmp_path, row):
+    files = re.findall(r"`([^`]+\.\w+)`", row)
+    settings = {
+        name: {"true": True}.get(value, value) for name, value in documented_layouts()[row] if name != "objects"
+    }
+    masks = masks_of(write(tmp_path, *files), **settings)
+    assert sum(map(len, masks.values())) == len(files) - 1
 
 
 def test_nothing_is_proposed_where_all_pair_or_no_setting_helps(tmp_path):
