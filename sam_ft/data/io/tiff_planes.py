@@ -36,7 +36,8 @@ class TiffPlanes:
     @property
     def single(self) -> bool:
         """Whether the image is a page, or some of its samples."""
-        return len(self.numbers) == len(self.numbers[0]) == 1 and self.numbers[0][0] == self.first.index
+        one = len(self.numbers) == len(self.numbers[0]) == 1
+        return one and (self.series is None or _has_page(self.series, self.numbers[0][0]))
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -70,6 +71,8 @@ class TiffPlanes:
     def _pages(self, numbers: Sequence[int]) -> Iterator[NDArray]:
         assert self.series is not None
         if not _has_page(self.series, numbers[-1]):  # one header for all
+            if self.first.samplesperpixel > 1:
+                raise ValueError(f"its axes are {self.series.axes}; expected gray pages")
             stack = self.series.asarray()
             stack = stack.reshape(-1, *stack.shape[-2:])
             yield from (stack[number].copy() for number in numbers)
@@ -115,6 +118,8 @@ def _choose(path: Path, file: tifffile.TiffFile, page: Page, channels: Sequence[
         f" (axes {series.axes}: {' x '.join(map(str, series.shape))})" if series and {*sizes} & {*KNOWN_AXES} else ""
     )
     slices = math.prod(length for axis, length in sizes.items() if axis != channel_axis)
+    if channel_axis is not None and samples > 1:
+        raise ValueError(f"its axes are {series.axes if series else 'unknown'}; expected gray pages for each channel")
     if channel_axis is not None and channels is None:
         raise DataError(
             f"{path}: holds {sizes[channel_axis]} channels{named}; choose one to three of them, counted from 0, as "
