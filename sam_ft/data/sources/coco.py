@@ -1,76 +1,83 @@
-"""Images with COCO instance annotations: for each split a JSON file and a folder of images."""
+"""Images with COCO instance annotations: one JSON file, or one for each split, and folders of images."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Hashable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
-from sam_ft.data.io.images import INTENSITIES
-from sam_ft.data.io.rules import check_min_area
-from sam_ft.data.sources.coco_split import CocoSplit
-from sam_ft.data.sources.issues import Issue
-from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.tiles import check_tile
+from sam_ft.data.sources.annotated import AnnotatedImages
+from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
+from sam_ft.data.sources.coco_json import load_json
+from sam_ft.data.sources.coco_layouts import find_files, find_images, unclear_file
+from sam_ft.data.sources.locate import expand_user
+from sam_ft.data.sources.sa1b import load_folder
+from sam_ft.utils.errors import DataError
+
+log = logging.getLogger("sam_ft")
 
 
-class Coco:
+class Coco(AnnotatedImages):
     """Images with COCO annotations, split into "train" and "val".
 
-    root: `~` is the home folder · train, val: JSON files below root · train_images, val_images: folders below root
+    root: `~` is the home folder · train, val: JSON files below root, or folders with a JSON an image as in SA-1B; None
+        for those that are there, see `coco_layouts.find_files`. Of a single file, a share of the images is val
+    train_images, val_images: folders below root, None for the one that holds the images of the file
     categories: names of the categories that are objects, None for all; the others are background
     min_area: pixels of a mask; smaller objects are ignored like crowds, neither object nor background
     intensity: how images of more than 8 bits are scaled, see `images.INTENSITIES`
     on_bad: "stop" at annotations and images that cannot be used, or "skip" them with a warning as long as they are at
         most 1 % (or one) of all
-    tile: see `splits.tile_splits`
+    missing: "stop" at images that are not there, or "skip" them with a warning, however many they are
+    val_fraction, seed: of a split by name where there is no val file · tile: see `splits.tile_splits`
     """
 
     def __init__(
         self,
         root: str | Path,
-        train: str = "train.json",
-        val: str = "val.json",
-        train_images: str = "train",
-        val_images: str = "val",
-        categories: Sequence[str] | None = None,
+        train: str | None = None,
+        val: str | None = None,
+        train_images: str | None = None,
+        val_images: str | None = None,
+        categories: Sequence[str | int] | None = None,
         min_area: int = 0,
         intensity: str = "percentile",
         on_bad: str = "stop",
+        missing: str = "stop",
+        val_fraction: float = 0.2,
+        seed: int = 0,
         tile: int | str | None = None,
     ) -> None:
-        self.root = Path(root).expanduser()
-        self.files = {"train": (train, train_images), "val": (val, val_images)}
-        check_tile("data.tile", tile)
-        self.tile = tile
-        self.categories = categories
-        self.min_area = min_area
-        self.intensity = intensity
-        self.on_bad = on_bad
-        if intensity not in INTENSITIES:
-            raise ConfigError(f"data.intensity={intensity} is not known; expected one of {', '.join(INTENSITIES)}")
-        if on_bad not in ("stop", "skip"):
-            raise ConfigError(f"data.on_bad={on_bad} is not known; expected stop or skip")
-        check_min_area(min_area)
-        # Of a text, `in` would find parts of names.
-        if isinstance(categories, str) or (categories is not None and not categories):
-            raise ConfigError(f"data.categories={categories}; expected a list of names such as [person,dog], or null")
+        self.root = expand_user(root)
+        super().__init__(CocoRules(categories, min_area, intensity, on_bad, missing), val_fraction, seed, tile)
         if not self.root.is_dir():
-            raise DataError(f"{self.root}: is not a folder; set data.root to the folder that holds {train}")
+            raise DataError(
+                f"{self.root}: is not a folder; set data.root to the folder that holds {train or 'the JSON'}"
+            )
+        self.given = {"train": train, "val": val}
+        self.images = {"train": train_images, "val": val_images}
 
-    def split(self, name: str) -> CocoSplit:
-        """The images of "train" or "val".
+    def place(self, split: str) -> Hashable:
+        file, images = self._files[split], self.images[split]
+        if self._files["train"] != self._files["val"]:
+            return file, images, split
+        return file, images or self.images["train"], None
 
-        Raises: DataError when the file is no COCO instance JSON or lacks a category; single invalid images and
-            annotations raise later, in `CocoSplit.survey`.
-        """
-        if name not in self.files:
-            raise ConfigError(f"the split {name} is not known; expected train or val")
-        file, images = self.files[name]
-        folder = self.root / images
-        if not folder.is_dir():
-            raise DataError(f"{folder}: is not a folder; name that of the images with data.{name}_images")
-        return CocoSplit(self.root / file, folder, self.categories, self.min_area, self.intensity, self.on_bad)
+    @cached_property
+    def _files(self) -> dict[str, str | None]:
+        found = find_files(self.root, self.given)
+        if found != self.given:
+            val = found["val"] if found["val"] != found["train"] else f"data.val_fraction={self.val_fraction} of it"
+            log.info("%s: train is %s, val is %s", self.root, found["train"], val)
+        return found
 
-    def usable_split(self, name: str, issues: list[Issue]) -> CocoSplit:
-        """The same; `issues` receives the entries of its file that cannot be used."""
-        split = self.split(name)
-        issues += split.json_issues()
-        return split
+    def read(self, place: Hashable) -> CocoFile:
+        file, images, split = cast(tuple[str | None, str | None, str | None], place)
+        if file is None:
+            raise unclear_file(self.root, split or "train")
+        content = load_folder(self.root / file) if (self.root / file).is_dir() else load_json(self.root / file)
+        if images is None:
+            folder = find_images(self.root, file, content["images"], split)
+        elif not (folder := self.root / images).is_dir():
+            raise DataError(f"{folder}: is not a folder; name that of the images with data.{split or 'train'}_images")
+        return read_coco(self.root / file, folder, content, self.rules)

@@ -2,40 +2,71 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from sam_ft.data.sources.coco_issues import InvalidEntry, Problems, add_invalid
+from sam_ft.data.io.images import INTENSITIES
+from sam_ft.data.io.rules import check_min_area
+from sam_ft.data.sources.coco_issues import InvalidEntry, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import (
     check_images,
-    has_file,
     known_id,
-    load_json,
+    named_annotations,
     present,
     read_categories,
     select_categories,
-    unique_annotations,
 )
-from sam_ft.data.sources.coco_masks import segmentation_to_rle
-from sam_ft.types import Size
+from sam_ft.data.sources.coco_masks import is_normalized, segmentation_to_rle
+from sam_ft.data.sources.names import unique_names
+from sam_ft.types import OBJECT, Size
+from sam_ft.utils.errors import ConfigError, DataError
+
+TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
+
+
+@dataclass(frozen=True)
+class CocoRules:
+    """Which annotations are objects, and how images are read; see `Coco`."""
+
+    categories: Sequence[str | int] | None = None
+    min_area: int = 0
+    intensity: str = "percentile"
+    on_bad: str = "stop"
+    missing: str = "stop"
+
+    def __post_init__(self) -> None:
+        for key, known in (("intensity", INTENSITIES), ("on_bad", ("stop", "skip")), ("missing", ("stop", "skip"))):
+            if getattr(self, key) not in known:
+                raise ConfigError(f"data.{key}={getattr(self, key)} is not known; expected one of {', '.join(known)}")
+        check_min_area(self.min_area)
+        # Of a text, `in` would find parts of names.
+        if isinstance(self.categories, str) or (self.categories is not None and not self.categories):
+            raise ConfigError(
+                f"data.categories={self.categories}; expected a list of names such as [person,dog], or null"
+            )
 
 
 @dataclass(frozen=True)
 class CocoFile:
     """I usable images and their A masks in order of images.
 
+    file: that holds the annotations · folder: of the images · names: I of the samples: the stem of the image where that
+        is unique, else its path below the folder
     files: I names below the folder · sizes: I sizes · classes: {id: name} of the chosen categories
     starts: (I + 1,) image i has the masks starts[i] to starts[i + 1] · labels: (A,) category ids
     objects: (A,) bool, true for objects and false for pixels to ignore
     ends: (A + 1,) mask a is runs[ends[a]:ends[a + 1]] · runs: compressed RLEs, one after the other
-    problems: of images and annotations that cannot be used · totals: number of images and annotations in the file
-    blank: valid annotations that cover no pixel
+    problems: of images and annotations that cannot be used · remarks: of those that are odd
+    errors: lines about the problems, unless they are skipped
     """
 
+    file: Path
+    folder: Path
+    names: list[str]
     files: list[str]
     sizes: list[Size]
     classes: dict[int, str]
@@ -45,52 +76,88 @@ class CocoFile:
     ends: NDArray[np.int64]
     runs: bytes
     problems: Problems
-    totals: dict[str, int]
-    blank: list[str]
+    remarks: Problems
+    errors: list[str]
+
+    def select(self, images: Sequence[int]) -> "CocoFile":
+        """The same with some of the images, in their order."""
+        own = [np.arange(self.starts[image], self.starts[image + 1]) for image in images]
+        kept = np.concatenate([np.zeros(0, np.int64), *own])
+        lengths = np.diff(self.ends)[kept]
+        return replace(
+            self,
+            names=[self.names[image] for image in images],
+            files=[self.files[image] for image in images],
+            sizes=[self.sizes[image] for image in images],
+            starts=np.cumsum([0, *map(len, own)]),
+            labels=self.labels[kept],
+            objects=self.objects[kept],
+            ends=np.cumsum([0, *lengths]),
+            runs=b"".join(self.runs[self.ends[mask] : self.ends[mask + 1]] for mask in kept),
+        )
 
 
-def read_coco(file: Path, folder: Path, categories: Sequence[str] | None, min_area: int) -> CocoFile:
-    """Reads and checks a file; images whose file is not in `folder` cannot be used.
+def read_coco(file: Path, folder: Path, content: dict[str, list], rules: CocoRules) -> CocoFile:
+    """Reads and checks the annotations of a file, and logs the odd ones.
 
-    Raises: DataError when the file is no COCO instance JSON, or lacks one of `categories`.
+    file: for messages · folder: of the images
+    content: lists of images, annotations and categories as in COCO; without categories all objects are of one class
+    Raises: DataError about the first invalid category, when it lacks one of the chosen ones, or without images.
     """
-    content = load_json(file)
     # Categories and images first: an annotation is only valid if both of its ids are.
-    known = read_categories(file, content["categories"])
-    classes = select_categories(file, known, categories)
+    known = read_categories(file, content["categories"]) or dict(OBJECT)
+    classes = select_categories(file, known, rules.categories)
     problems: Problems = defaultdict(list)
-    valid = check_images(content["images"], problems)
-    # id → position, of images that are valid and have a file.
-    usable = {key: place for place, key in enumerate(k for k in valid if has_file(folder, valid[k][0], problems))}
+    remarks: Problems = defaultdict(list)
+    usable = check_images(content["images"], folder, rules.missing == "skip", problems, remarks)
     # Also those of invalid images: their annotations are no problem of their own.
     ids = {image["id"] for image in content["images"] if present(image, "id")}
+    position = {key: place for place, key in enumerate(usable)}
     places: list[int] = []
     labels: list[int] = []
     objects: list[bool] = []
     masks: list[bytes] = []
-    blank: list[str] = []
-    for name, entry in unique_annotations(content["annotations"], problems):
+    normalized: list[str] = []
+    for name, entry in named_annotations(content["annotations"], problems, remarks):
         try:
-            category, image = known_id(entry, "category_id", known), known_id(entry, "image_id", ids)
-            if category not in classes or image not in valid:  # an invalid image is a problem of its own
+            category = known_id(entry, "category_id", known) if content["categories"] else 1
+            image = known_id(entry, "image_id", ids)
+            if category not in classes or image not in usable:  # an invalid image is a problem of its own
                 continue
             # Rasterized once, here; the samples only decode run lengths.
-            mask = segmentation_to_rle(entry.get("segmentation"), valid[image][1])
+            mask = segmentation_to_rle(entry.get("segmentation"), usable[image][1])
         except InvalidEntry as error:
             add_invalid(problems, "annotations", name, error)
             continue
         area = int(rle.area(mask))
+        if area <= TINY and is_normalized(entry["segmentation"]):
+            normalized.append(name)
         if not area:
-            blank.append(name)
-        elif image in usable:
-            places.append(usable[image])
-            labels.append(category)
-            objects.append(entry.get("iscrowd") != 1 and area >= min_area)  # else ignored
-            masks.append(mask["counts"])
+            remarks["annotations", "cover no pixel and are left out"].append(name)
+            continue
+        places.append(position[image])
+        labels.append(category)
+        objects.append(entry.get("iscrowd") != 1 and area >= rules.min_area)  # else ignored
+        masks.append(mask["counts"])
+    if len(normalized) > len(content["annotations"]) / 2:
+        remarks.pop(("annotations", "cover no pixel and are left out"), None)
+        problems["annotations", "have coordinates between 0 and 1 (expected pixels: x times width, y times height)"] = (
+            normalized
+        )
+    totals = {kind: len(content[kind]) for kind in ("images", "annotations")}
+    errors = error_lines(file, problems, totals, rules.on_bad)
+    warn_of(file, remarks)
+    if not usable and not errors:
+        found = f"; none of its {totals['images']} images has a file in {folder}" if totals["images"] else ""
+        raise DataError(f"{file}: lists no images that can be used; expected at least one{found}")
     order = np.argsort(np.array(places, np.int64), kind="stable")  # keeps the file's order within an image
+    files = [path for path, _ in usable.values()]
     return CocoFile(
-        files=[valid[key][0] for key in usable],
-        sizes=[valid[key][1] for key in usable],
+        file=file,
+        folder=folder,
+        names=unique_names(files),
+        files=files,
+        sizes=[size for _, size in usable.values()],
         classes=classes,
         # The sorted positions; image i begins where i would be inserted.
         starts=np.searchsorted(np.array(places, np.int64)[order], np.arange(len(usable) + 1)),
@@ -99,6 +166,6 @@ def read_coco(file: Path, folder: Path, categories: Sequence[str] | None, min_ar
         ends=np.cumsum([0, *(len(masks[i]) for i in order)]),
         runs=b"".join(masks[i] for i in order),
         problems=problems,
-        totals={kind: len(content[kind]) for kind in ("images", "annotations")},
-        blank=blank,
+        remarks=remarks,
+        errors=errors,
     )

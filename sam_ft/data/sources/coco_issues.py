@@ -1,7 +1,7 @@
 """Problems of a COCO file: collected by the readers, then an error, a warning or a list of issues."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from sam_ft.data.sources.issues import Issue
@@ -52,8 +52,14 @@ def error_lines(file: Path, problems: Problems, totals: Mapping[str, int], on_ba
     return []
 
 
-def to_issues(file: Path, problems: Problems, blank: Sequence[str], stops: bool) -> list[Issue]:
-    """An issue for each invalid entry and each annotation without pixels.
+def warn_of(file: Path, remarks: Problems) -> None:
+    """Logs a warning for each kind of odd entries that are used, or left out, as it says."""
+    for (kind, remark), which in remarks.items():
+        log.warning("%s: %d %s %s: %s", file, len(which), kind, remark, join_names(which))
+
+
+def to_issues(file: Path, problems: Problems, remarks: Problems, stops: bool) -> list[Issue]:
+    """An issue for each invalid entry, and a warning for each one that is odd.
 
     stops: whether the problems stop training; otherwise they are warnings
     """
@@ -64,5 +70,8 @@ def to_issues(file: Path, problems: Problems, blank: Sequence[str], stops: bool)
         for (kind, problem), which in problems.items()
         for name in which
     ]
-    no_pixel = "annotations that cover no pixel"
-    return issues + [Issue(str(file), name, no_pixel, "left out", "warning", "annotation") for name in blank]
+    return issues + [
+        Issue(str(file), name, f"{kind} that {remark}", "", "warning", kind.removesuffix("s"))
+        for (kind, remark), which in remarks.items()
+        for name in which
+    ]

@@ -5,23 +5,26 @@ missing key.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from tqdm import tqdm
 
+from sam_ft.data.io.images import read_size
 from sam_ft.data.sources.coco_issues import InvalidEntry, Problems, add_invalid
+from sam_ft.data.sources.locate import locate, tails
 from sam_ft.data.sources.names import is_utf8, join_names, printable
 from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
+from sam_ft.utils.text import read_text
 
 MAX_SIDE = 65_535  # pixels: pycocotools counts an image's pixels in 32 bits
 OTHER_FORMATS = {  # a key of another format: its name, and a remedy
-    "shapes": "LabelMe, one file an image; convert them to one COCO file",
+    "shapes": "LabelMe, one file an image; set data=labelme",
+    "image": "SA-1B, one file an image; set data.train to their folder",
     "segments_info": "COCO panoptic segmentation; use the instances file",
     "caption": "COCO captions; use the instances file",
     "_via_img_metadata": "VGG Image Annotator; export it as COCO",
@@ -30,12 +33,12 @@ EXPECTED = "but no COCO instance annotations; expected the keys images, annotati
 
 
 def load_json(file: Path) -> dict[str, list]:
-    """The content, with lists of images, annotations and categories; info and licenses may be missing.
+    """The content, with lists of images, annotations and categories; categories, info and licenses may be missing.
 
     Raises: DataError when it cannot be read, is damaged, or is of another format.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{file}: is damaged at line {error.lineno}, column {error.colno} ({error.msg}); expected JSON. "
@@ -48,10 +51,12 @@ def load_json(file: Path) -> dict[str, list]:
         ) from error
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds a {type(content).__name__} {EXPECTED}")
+    if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
+        content.setdefault("categories", [])
     lists = [key for key in ("images", "annotations", "categories") if isinstance(content.get(key), list)]
     # Other formats show in their top keys, or in those of an annotation.
     first = content["annotations"][:1] if "annotations" in lists else []
-    keys = {*content, *(key for entry in first if isinstance(entry, dict) for key in entry)}
+    keys = {*content, *(key for entry in first if isinstance(entry, dict) for key in entry if key != "image")}
     other = [f". This looks like {name}" for key, name in OTHER_FORMATS.items() if key in keys]
     if len(lists) < 3 or other:
         names = join_names(sorted(content)) or "(none)"
@@ -70,71 +75,95 @@ def read_categories(file: Path, entries: list) -> dict[int, str]:
     return known
 
 
-def select_categories(file: Path, known: dict[int, str], names: Sequence[str] | None) -> dict[int, str]:
+def select_categories(file: Path, known: dict[int, str], names: Sequence[str | int] | None) -> dict[int, str]:
     """{id: name} of the categories in `names`, or of all. Raises: DataError about names that the file lacks."""
     if names is None:
         return known
-    if unknown := [str(name) for name in names if name not in known.values()]:
+    wanted = [str(name) for name in names]  # digits are names too
+    if unknown := [name for name in wanted if name not in known.values()]:
         raise DataError(
             f"{file}: has no category {join_names(unknown)}; it has {', '.join(known.values()) or 'none'}. Correct "
             "data.categories"
         )
-    return {key: name for key, name in known.items() if name in names}
+    return {key: name for key, name in known.items() if name in wanted}
 
 
-def check_images(entries: list, problems: Problems) -> dict[Hashable, tuple[str, Size]]:
-    """{id: (file name, size)} of the valid entries; an id or a file name used twice makes each of its entries invalid.
+def check_images(
+    entries: list, folder: Path, skip_missing: bool, problems: Problems, remarks: Problems
+) -> dict[Hashable, tuple[str, Size]]:
+    """{id: (path below `folder`, size)} of the usable images; equal entries count once.
 
-    problems: receives the invalid entries
+    An id or a file that several entries have makes each of them invalid.
+
+    skip_missing: whether images without a file are left out with a warning
+    problems: receives the invalid entries · remarks: receives those that are odd
     """
-    ids = Counter(entry["id"] for entry in entries if present(entry, "id"))
-    files = Counter(entry["file_name"] for entry in entries if present(entry, "file_name"))
-    valid: dict[Hashable, tuple[str, Size]] = {}
+    named: dict[tuple[Any, str], tuple[int, Any]] = {}  # {(id, file_name): (position, entry)}
     for position, entry in enumerate(entries):
-        name = str(entry["file_name"]) if present(entry, "file_name") else f"images[{position}]"
+        name = image_name(entry)
+        named.setdefault((entry["id"] if present(entry, "id") else (None, position), name), (position, entry))
+    found = {key: locate(folder, key[1]) if key[1] and is_utf8(key[1]) else None for key in named}
+    ids = Counter(key for key, _ in named)
+    files = Counter(found[key] or key[1] for key in named)
+    valid: dict[Hashable, tuple[str, Size]] = {}
+    for key, (position, entry) in named.items():
+        name, path = key[1] or f"images[{position}]", found[key]
         try:
-            if not present(entry, "id") or not present(entry, "file_name") or not isinstance(entry["file_name"], str):
+            if not present(entry, "id") or not key[1]:
                 raise InvalidEntry("have no id or no file_name")
-            # The size is needed before the image is read, to rasterize its polygons.
-            if not all(_is_side(entry.get(side)) for side in ("height", "width")):
-                raise InvalidEntry("have no height and width in whole pixels")
-            if ids[entry["id"]] > 1:
-                raise InvalidEntry("share their id with another image", entry["id"])
-            if files[name] > 1:
-                raise InvalidEntry("share their file_name with another image", f"id {entry['id']}")
+            if ids[key[0]] > 1:
+                raise InvalidEntry("share their id with another image", key[0])
+            if files[path or name] > 1:
+                raise InvalidEntry("share their file_name with another image", f"id {key[0]}")
             if not is_utf8(name):  # names become seeds, lines of a log and cells of a table
                 raise InvalidEntry("have a file_name that is not valid UTF-8")
-            valid[entry["id"]] = (name, (int(entry["height"]), int(entry["width"])))
+            if path is None and skip_missing:
+                remarks["images", f"have no file in {folder} and are left out (data.missing=skip)"].append(name)
+                continue
+            if path is None:
+                raise InvalidEntry(f"have no file in {folder} (data.missing=skip leaves them out)")
+            # The size is needed before the image is read, to rasterize its polygons.
+            valid[key[0]] = (path, _image_size(folder / path, entry))
+            if "://" not in name and path not in (name, *tails(name)[:1]):
+                remarks["images", f"are read by the end of their file_name, in {folder}"].append(name)
         except InvalidEntry as error:
             add_invalid(problems, "images", printable(name), error)
     return valid
 
 
-def has_file(folder: Path, name: str, problems: Problems) -> bool:
-    """Whether the image file is below `folder`; `problems` receives it otherwise."""
-    if Path(name).is_absolute() or ".." in Path(name).parts:  # a downloaded JSON must not name other files
-        problems["images", f"have a file_name that leads out of {folder}"].append(name)
-        return False
-    exists = os.path.isfile(folder / name)  # Path.is_file raises on a name that is too long
-    if not exists:
-        problems["images", f"have no file in {folder}"].append(name)
-    return exists
+def image_name(entry: Any) -> str:
+    """The name of an image's file, or "" where it has none; LVIS has a URL instead."""
+    given = [entry.get(key) for key in ("file_name", "coco_url")] if isinstance(entry, dict) else []
+    return next((name for name in given if isinstance(name, str) and name), "")
 
 
-def unique_annotations(entries: list, problems: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and entry of each annotation; entries that share an id are left out.
+def _image_size(path: Path, entry: dict[str, Any]) -> Size:
+    """Height and width of the entry, or those of the file where it has neither."""
+    height, width = entry.get("height"), entry.get("width")
+    if not height and not width:
+        try:
+            return read_size(path)
+        except DataError:
+            raise InvalidEntry("have no height and width, and no file that can be read") from None
+    if not (_is_side(height) and _is_side(width)):
+        raise InvalidEntry("have no height and width in whole pixels")
+    return int(height), int(width)
 
-    problems: receives these
+
+def named_annotations(entries: list, problems: Problems, remarks: Problems) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and entry of each annotation, also of those that share an id, which no other entry refers to.
+
+    problems: receives other things than objects of JSON · remarks: receives shared ids, once each
     """
     ids = Counter(entry["id"] for entry in entries if present(entry, "id"))
+    if shared := [str(key) for key, count in ids.items() if count > 1]:
+        remarks["annotations", "share their id with others; all of them are read"] += shared
     # None: tqdm hides itself where the output is no terminal.
     hidden = None if distributed.is_main() else True
     for position, entry in enumerate(tqdm(entries, "reading annotations", leave=False, disable=hidden)):
         name = str(entry["id"]) if present(entry, "id") else f"annotations[{position}]"
         if not isinstance(entry, dict):
             problems["annotations", "are no objects of JSON {...}"].append(name)
-        elif present(entry, "id") and ids[entry["id"]] > 1:
-            problems["annotations", "share their id with another annotation"].append(name)
         else:
             yield name, entry
 
@@ -151,5 +180,5 @@ def present(entry: Any, key: str) -> bool:
     return isinstance(entry, dict) and entry.get(key) is not None and isinstance(entry[key], Hashable)
 
 
-def _is_side(value: Any) -> bool:
+def _is_side(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and 1 <= value <= MAX_SIDE and value == int(value)

@@ -12,7 +12,11 @@ from pycocotools import mask as rle
 from sam_ft.data.sources.coco_issues import InvalidEntry
 from sam_ft.types import Size
 
-MAX_COORDINATE = 1_000_000  # pixels: pycocotools allocates memory for each pixel of an outline, also outside the image
+MAX_COORDINATE = 1_000_000  # pixels
+# Pixels along the outlines of an object. pycocotools takes 80 bytes for each, also outside of the image, and ends the
+# process where their number overflows.
+MAX_OUTLINE = 5_000_000
+NORMALIZED = 1.5  # from here on, coordinates are pixels; below, most likely shares of width and height
 
 
 def segmentation_to_rle(segmentation: Any, size: Size) -> dict[str, Any]:
@@ -24,20 +28,44 @@ def segmentation_to_rle(segmentation: Any, size: Size) -> dict[str, Any]:
         raise InvalidEntry("have no segmentation (expected polygons or RLE; a box alone is not enough)")
     if isinstance(segmentation, dict):
         return _compress_rle(segmentation, size)
-    if not isinstance(segmentation, list) or not all(isinstance(part, list) for part in segmentation):
+    if not isinstance(segmentation, list) or not all(isinstance(part, list | dict) for part in segmentation):
         raise InvalidEntry("have another segmentation than polygons [[x, y, x, y, ...], ...] or RLE {size, counts}")
-    parts = [array for part in segmentation if (array := _number_array(part)) is not None]
-    if len(parts) < len(segmentation) or not all((np.abs(part) <= MAX_COORDINATE).all() for part in parts):
+    polygons = [_polygon(part) for part in segmentation if isinstance(part, list)]
+    if sum(map(_outline, polygons)) > MAX_OUTLINE:
+        raise InvalidEntry(f"have an outline of over {MAX_OUTLINE:,} pixels")
+    # The parts of an object become one mask, their union.
+    drawn = rle.frPyObjects(polygons, *size) if polygons else []
+    mask = rle.merge([*drawn, *(_compress_rle(part, size) for part in segmentation if isinstance(part, dict))])
+    if len(polygons) == len(segmentation) and not rle.area(mask) and all(_is_outside(part, size) for part in polygons):
+        raise InvalidEntry("lie wholly outside their image (expected pixels from the top left corner)")
+    return mask
+
+
+def is_normalized(segmentation: Any) -> bool:
+    """Whether the polygons of a valid segmentation seem to hold shares of width and height instead of pixels."""
+    return isinstance(segmentation, list) and all(
+        isinstance(part, list) and min(part) >= -0.5 and max(part) <= NORMALIZED for part in segmentation
+    )
+
+
+def _polygon(values: list) -> NDArray:
+    polygon = _number_array(values)
+    if polygon is None or not (np.abs(polygon) <= MAX_COORDINATE).all():
         raise InvalidEntry("have a polygon with other things than numbers in it (or numbers beyond a million)")
-    if any(len(part) < 6 or len(part) % 2 for part in parts):
+    if len(polygon) < 6 or len(polygon) % 2:
         raise InvalidEntry(
             "have a polygon of under 3 points or an odd number of coordinates (expected x, y, x, y, x, y, ...)"
         )
-    # The parts of an object become one mask, their union.
-    mask = rle.merge(rle.frPyObjects(parts, *size))
-    if not rle.area(mask) and all(_is_outside(part, size) for part in parts):
-        raise InvalidEntry("lie wholly outside their image (expected pixels from the top left corner)")
-    return mask
+    return polygon
+
+
+def _outline(polygon: NDArray) -> float:
+    """Pixels along the outline, as pycocotools walks it."""
+    longest = len(polygon) * float(np.abs(polygon).max())
+    if longest < MAX_OUTLINE / 100:  # nearly always; the exact length takes three times as long
+        return longest
+    points = polygon.reshape(-1, 2)
+    return float(np.abs(np.roll(points, -1, 0) - points).max(1).sum())
 
 
 def _compress_rle(segmentation: dict[str, Any], size: Size) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """The samples of one COCO split."""
 
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from tqdm import tqdm
 from sam_ft.data.io.decoding import SIDEWAYS, Header, read_header
 from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.images import image_tensor, read_image, read_size
-from sam_ft.data.sources.coco_file import read_coco
-from sam_ft.data.sources.coco_issues import error_lines, to_issues
+from sam_ft.data.sources.coco_file import CocoFile
+from sam_ft.data.sources.coco_issues import to_issues
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
-from sam_ft.data.sources.names import join_names, unique_names
+from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.run_lengths import RunLengthMasks
 from sam_ft.data.sources.survey import Survey
 from sam_ft.types import Sample, Size
@@ -30,35 +29,16 @@ SIZE_PRESERVING = (2, 3, 4)  # EXIF orientations that mirror or turn upside down
 class CocoSplit:
     """Samples of one split; images are read and masks decoded at each access.
 
-    The JSON and the existence of images are checked here, so the samples are the same on every process. Forked workers
-    share the annotations, since they lie in a few arrays.
-
-    names: one per image: the stem of its file where that is unique, else the path below the folder
+    The annotations and the existence of images are checked before, so the samples are the same on every process. Forked
+    workers share the annotations, since they lie in a few arrays.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        folder: Path,
-        categories: Sequence[str] | None = None,
-        min_area: int = 0,
-        intensity: str = "percentile",
-        on_bad: str = "stop",
-    ) -> None:
-        self.file = file
-        self.folder = folder
+    def __init__(self, content: CocoFile, intensity: str = "percentile") -> None:
+        self.content = content
+        self.file, self.folder = content.file, content.folder
+        self.names, self.classes = content.names, content.classes
         self.intensity = intensity
-        self.content = read_coco(file, folder, categories, min_area)
-        self.names = unique_names(self.content.files)
-        self.classes = self.content.classes
-        self._errors = error_lines(file, self.content.problems, self.content.totals, on_bad)
-        if not self.names and not self._errors:
-            raise DataError(f"{file}: lists no images; expected at least one")
-        if self.content.blank:
-            log.warning(
-                "%s: %d annotations cover no pixel and are left out: %s",
-                *(file, len(self.content.blank), join_names(self.content.blank)),
-            )
+        self._errors = content.errors
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,7 +87,7 @@ class CocoSplit:
 
     def json_issues(self) -> list[Issue]:
         """All entries of the JSON that cannot be used; warnings where they are left out."""
-        return to_issues(self.file, self.content.problems, self.content.blank, stops=bool(self._errors))
+        return to_issues(self.file, self.content.problems, self.content.remarks, stops=bool(self._errors))
 
     def survey(self) -> Survey:
         """Reads the size of every image, to find issues before training; the masks are already counted.

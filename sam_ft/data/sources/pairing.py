@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from sam_ft.data.sources.folder_files import Files, find_files
 from sam_ft.data.sources.issues import Issue
@@ -118,9 +119,19 @@ def check_val_fraction(val_fraction: float) -> None:
         )
 
 
+class Named(Protocol):
+    """A sample with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=Named)
+
+
 def split_by_hash(
-    items: Sequence[SampleFiles], split: str, val_fraction: float, seed: int, where: tuple[Path, str]
-) -> list[SampleFiles]:
+    items: Sequence[Item], split: str, val_fraction: float, seed: int, where: tuple[Path, str]
+) -> list[Item]:
     """The items of "train" or "val" by a seeded hash of each name, so new items move no others.
 
     Of two items or more each split gets at least one: that of the smallest hash for val, of the largest for train.

@@ -122,7 +122,7 @@ def _read_coco(path: Path) -> PromptFile:
     if not path.is_file():
         raise DataError(f"prompts={path}: there is no such file")
     content = load_json(path)
-    classes = read_categories(path, content["categories"])
+    classes = read_categories(path, content["categories"]) or dict(OBJECT)
     files = {image.get("id"): image.get("file_name") for image in content["images"] if isinstance(image, dict)}
     objects: dict[str, list[ObjectPrompt]] = defaultdict(list)
     for position, entry in enumerate(content["annotations"]):
@@ -130,9 +130,10 @@ def _read_coco(path: Path) -> PromptFile:
         file = files.get(entry.get("image_id")) if isinstance(entry, dict) else None
         if not isinstance(file, str):
             raise DataError(f"{where}: has an unknown image_id; expected the id of one of the images")
-        if entry.get("category_id") not in classes:
-            raise DataError(f"{where}: has the unknown category_id {entry.get('category_id')}")
-        prompt = ObjectPrompt(entry["category_id"])
+        label = entry.get("category_id") if content["categories"] else 1
+        if label not in classes:
+            raise DataError(f"{where}: has the unknown category_id {label}")
+        prompt = ObjectPrompt(label)
         box, keypoints = entry.get("bbox"), entry.get("keypoints")
         if box:
             x, y, width, height = _numbers(box, 4, where)

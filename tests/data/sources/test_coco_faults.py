@@ -1,6 +1,5 @@
 """Entries of a COCO file that cannot be used, or are odd, are listed."""
 
-import json
 import logging
 
 import numpy as np
@@ -20,12 +19,13 @@ def test_settings_that_are_not_known_are_refused(messages, tmp_path, options):
 def test_all_faults_are_listed_in_one_error(messages, tmp_path):
     images = [
         image(1),
+        image(1),  # no fault
         image(2, "gone.png"),
         image(3),
         image(3, "003b.png"),
         image(4, "twice.png"),
         image(5, "twice.png"),
-        {"id": 6, "file_name": "006.png"},
+        {"id": 6, "file_name": "006.png", "width": 8},
         image(7, "\ud800.png"),
         image(8, "narrow.png", width=7),
         {"id": 9, "width": 8, "height": 6},
@@ -35,7 +35,6 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
         annotation(1),
         annotation(10, image=99),
         annotation(11, category=4),
-        annotation(12),
         annotation(12),
         annotation(13, segmentation=[[1, 1, 4, 1]]),
         annotation(14, segmentation=[[1, 1, 4, 1, 4, 4, 1]]),
@@ -51,24 +50,23 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
         annotation(23, image=2, category=5),  # its image is gone, but this is a fault too
     ]
     found = split(make(tmp_path, annotations, images, missing=["gone.png"]))
-    facts = ["9 of 11 images", "16 of 17 annotations", "narrow.png: ", "8 x 6 pixels", "7 x 6"]
+    facts = ["9 of 12 images", "14 of 16 annotations", "narrow.png: ", "8 x 6 pixels", "7 x 6"]
     message = messages.refusal(found.survey, *facts)
     assert message.startswith(f"{tmp_path / 'train.json'}: ")
     for entries in (
-        "1: images[9]",
+        "1: images[10]",
         "1: 006.png",
         "2: 003.png (3), 003b.png (3)",
         "2: twice.png (id 4), twice.png (id 5)",
         r"1: '\ud800.png'",
-        f"in {tmp_path / 'train'}, 2: gone.png, {'é' * 300}",
+        f"in {tmp_path / 'train'} (data.missing=skip leaves them out), 2: gone.png, {'é' * 300}",
         "1: 10 (99)",
         "2: 11 (4), 23 (5)",
-        "2: 12, 12",
         "2: 13, 14",
         "2: 15, 16",
         "1: 17 ([8, 6])",
         "2: 18, 19",
-        "2: 20, annotations[15]",
+        "2: 20, annotations[14]",
         "1: 21",
         "1: 22",
     ):
@@ -127,9 +125,13 @@ def test_a_file_of_another_kind_is_named_by_what_it_holds(messages, tmp_path, co
 
 def test_missing_files_and_folders_are_named(messages, tmp_path):
     messages.refusal(lambda: Coco(tmp_path / "none"), tmp_path / "none", "data.root")
-    messages.refusal(lambda: split(tmp_path), tmp_path / "train", "data.train_images")
-    (tmp_path / "train").mkdir()
-    messages.refusal(lambda: split(tmp_path), "data.train and data.val")
+    messages.refusal(lambda: split(tmp_path), f"{tmp_path}: ", "data.train")
+    make(tmp_path, [annotation(1)])
+    messages.refusal(lambda: split(tmp_path, train_images="other"), f"{tmp_path / 'other'}: ", "data.train_images")
+    messages.refusal(lambda: split(tmp_path, train="other.json"), f"{tmp_path / 'other.json'}: ", "data.train")
+    messages.refusal(lambda: Coco(tmp_path).split("val"), f"{tmp_path}: ", "train.json", "data.val")
+    (tmp_path / "train" / "001.png").unlink()
+    messages.refusal(lambda: split(tmp_path), "train.json: ", "001.png", "data.train_images")
 
 
 def turn(path, orientation, size=(6, 8)):
@@ -165,11 +167,9 @@ def test_a_turn_that_the_size_does_not_show_is_warned_of(messages, tmp_path, cap
     messages.logged(caplog, "1 image", "EXIF orientation", ": a")
 
 
-@pytest.mark.parametrize("name", ["../secret.png", "/etc/secret.png"])
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/secret.png", "~/secret.png", "..\\\\secret.png"])
 def test_a_file_name_does_not_lead_out_of_the_folder(messages, tmp_path, name):
-    (tmp_path / "train").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
-    content = {"images": [{"id": 1, "file_name": name, "width": 8, "height": 8}], "annotations": [], "categories": []}
-    (tmp_path / "train.json").write_text(json.dumps(content))
+    root = make(tmp_path / "data", [annotation(1)], [image(1), image(2, name)], missing=[name])
     with messages.raises(DataError, name):
-        Coco(tmp_path).split("train").survey()
+        Coco(root).split("train").survey()

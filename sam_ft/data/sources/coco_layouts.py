@@ -1,0 +1,100 @@
+"""Finds the annotation files of a folder by their names, and the folders of their images by the names in them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sam_ft.data.sources.coco_json import image_name
+from sam_ft.data.sources.locate import folders_below, locate
+from sam_ft.data.sources.names import join_names
+from sam_ft.data.sources.sa1b import is_of_one_image
+from sam_ft.utils.errors import DataError
+
+# Words in the names of files and folders, as detectron2, Roboflow, CVAT, FiftyOne and LVIS write them.
+WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
+# Of files without outlines, and of splits that are not read.
+UNUSED = {"test", "testing", "captions", "panoptic", "keypoints", "stuff", "info", "unlabeled"}
+TRIED = 20  # images that are looked for in each folder
+MAX_FOLDERS = 200
+
+
+def find_files(root: Path, given: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The files of "train" and "val" below a folder: {split: name, or None where it is not clear}.
+
+    Both are the same where there is a single file, unless it is of "train" by its name. Of JSON files with one image
+    each, their folder is named.
+
+    given: those that are named by the user, or None
+    """
+    train, val = given["train"], given["val"]
+    if train and val:
+        return {"train": train, "val": val}
+    others = [name for name in _candidates(root) if name not in (train, val)]
+    of = {split: [name for name in others if _words(name) & words] for split, words in WORDS.items()}
+    rest = [name for name in others if name not in of["train"] + of["val"]]
+    # A file of no split is that of both, if it is alone.
+    if train is None:
+        named = of["train"] or ([] if of["val"] or val else rest)
+        train = named[0] if len(named) == 1 else None
+        rest = [name for name in rest if name != train]
+    if val is None:
+        val = of["val"][0] if len(of["val"]) == 1 else None
+        if train and not (of["val"] or rest or _words(train) & WORDS["train"]):
+            val = train
+    return {"train": train, "val": val}
+
+
+def unclear_file(root: Path, split: str) -> DataError:
+    """The error where the file of a split is not clear."""
+    if not (found := _candidates(root)):
+        return DataError(
+            f"{root}: holds no annotations; expected .json files there or in a folder below. Set data.root to the "
+            f"folder above them, or name the file with data.{split}"
+        )
+    return DataError(
+        f"{root}: which file is that of {split} is not clear from the names {join_names(found)}; name it with "
+        f"data.{split}. Where one file holds the images of both splits, set data.train and data.val to it"
+    )
+
+
+def find_images(root: Path, file: str, images: Sequence, split: str | None) -> Path:
+    """The folder that holds most of the first images of a file.
+
+    images: the entries of the file · split: of which the file is, or None if it is of both
+    Raises: DataError when no folder holds any of them.
+    """
+    names = [name for entry in images[:TRIED] if (name := image_name(entry))]
+    first = [root / str(split), (root / file) if (root / file).is_dir() else (root / file).parent]
+    folders = list(dict.fromkeys([*(folder for folder in first if folder.is_dir()), *folders_below(root)]))
+    if split is not None:  # both splits may have images of the same names
+        other = WORDS["val" if split == "train" else "train"]
+        folders = [folder for folder in folders if not _words(str(folder.relative_to(root))) & other]
+    # A folder that holds the name as it is counts more than one that holds its end.
+    found = {folder: sum(_fit(folder, name) for name in names) for folder in folders[:MAX_FOLDERS]}
+    best = max(found, key=lambda folder: found[folder])
+    if names and not found[best]:
+        raise DataError(
+            f"{root / file}: its images {join_names(names)} are in no folder of {root}; name their folder with "
+            f"data.{split or 'train'}_images"
+        )
+    return best
+
+
+def _candidates(root: Path) -> list[str]:
+    """The JSON files in a folder and in those below it, and the folders with one of them an image."""
+    found = []
+    for folder in list(folders_below(root, 1))[:MAX_FOLDERS]:
+        files = [path for path in sorted(folder.glob("*.json")) if not path.name.startswith(".")]
+        used = [path for path in files if not _words(path.relative_to(root).as_posix()) & UNUSED]
+        one_each = len(used) > 2 and is_of_one_image(min(used, key=lambda path: path.stat().st_size))
+        found += [path.relative_to(root).as_posix() for path in ([folder] if one_each else used)]
+    return found
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall("[a-z]+", name.lower()))
+
+
+def _fit(folder: Path, name: str) -> int:
+    found = locate(folder, name)
+    return 0 if found is None else 2 if found == name else 1

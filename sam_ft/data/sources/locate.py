@@ -1,0 +1,55 @@
+"""Finds the files that names written on other machines, or by other tools, stand for."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import unquote
+
+
+def locate(folder: Path, name: str) -> str | None:
+    """The path below `folder` of the file that a name stands for, with "/", or None where there is none.
+
+    The name itself comes first; then it is shortened from the left, until a file of that name is there. So Windows
+    separators, full paths of another machine, ".." and URLs lead to a file of the folder, and never out of it.
+    """
+    return next((path for path in [name, *tails(name)] if _is_inside(path) and is_file(folder / path)), None)
+
+
+def tails(name: str) -> list[str]:
+    r"""The ends of a path or URL, longest first: r"C:\a\b.png" → ["a/b.png", "b.png"]."""
+    if "://" in name or "?d=" in name:
+        # Label Studio's local files: /data/local-files/?d=a/b.png
+        name = name.partition("?d=")[2] or re.sub(r"^\w+://[^/]*|[?#].*$", "", name)
+        name = unquote(name)
+    parts = [part for part in re.split(r"[/\\]", re.sub(r"^[A-Za-z]:", "", name)) if part not in ("", ".")]
+    # Below the last "..", since its folder is not known here.
+    after = max((place + 1 for place, part in enumerate(parts) if part == ".."), default=0)
+    return ["/".join(parts[first:]) for first in range(after, len(parts))]
+
+
+def is_file(path: Path) -> bool:
+    """Path.is_file raises on a name that is too long, or that holds a NUL."""
+    return os.path.isfile(path)
+
+
+def expand_user(path: str | Path) -> Path:
+    """The path with the home folder for `~`; `~name` stays as it is where no user has that name."""
+    return Path(os.path.expanduser(path))
+
+
+def folders_below(root: Path, depth: int = 2) -> Iterable[Path]:
+    """The folder and those below it, without hidden ones, the upper ones first."""
+    level = [root]
+    for _ in range(depth + 1):
+        yield from level
+        level = [
+            path
+            for folder in level
+            for path in sorted(folder.iterdir())
+            if path.is_dir() and not path.name.startswith(".")
+        ]
+
+
+def _is_inside(path: str) -> bool:
+    return not {"", ".", ".."} & {*path.split("/")}
