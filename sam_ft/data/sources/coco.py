@@ -10,9 +10,9 @@ from sam_ft.data.sources.annotated import AnnotatedImages
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.coco_json import load_json
 from sam_ft.data.sources.coco_layouts import find_files, find_images, unclear_file
-from sam_ft.data.sources.locate import expand_user
 from sam_ft.data.sources.sa1b import load_folder
 from sam_ft.utils.errors import DataError
+from sam_ft.utils.files import expand_user
 
 log = logging.getLogger("sam_ft")
 

@@ -19,7 +19,7 @@ from sam_ft.data.sources.names import is_utf8, join_names, printable
 from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.text import read_text
+from sam_ft.utils.files import read_text
 
 MAX_SIDE = 65_535  # pixels: pycocotools counts an image's pixels in 32 bits
 OTHER_FORMATS = {  # a key of another format: its name, and a remedy

@@ -33,11 +33,6 @@ def is_file(path: Path) -> bool:
     return os.path.isfile(path)
 
 
-def expand_user(path: str | Path) -> Path:
-    """The path with the home folder for `~`; `~name` stays as it is where no user has that name."""
-    return Path(os.path.expanduser(path))
-
-
 def folders_below(root: Path, depth: int = 2) -> Iterable[Path]:
     """The folder and those below it, without hidden ones, the upper ones first."""
     level = [root]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.text import read_text
+from sam_ft.utils.files import read_text
 
 MAX_BYTES = 50_000_000  # of a file that is opened to see what it holds
 
@@ -15,7 +15,7 @@ def is_of_one_image(path: Path) -> bool:
         return False
     try:
         content = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError, DataError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and isinstance(content.get("image"), dict)
 
