@@ -1,14 +1,33 @@
 """Images of which other files hold the outlines of the objects: the part that all such data sets share."""
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import NamedTuple
 
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules
 from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import check_val_fraction, split_by_hash
-from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.tiles import check_tile
+
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # names of their folders
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """{split: its folder}, `root` for both where it has none of their names.
+
+    Raises: DataError when it has only one of them.
+    """
+    found = {
+        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()
+    }
+    if not any(found.values()):
+        return dict.fromkeys(SPLITS, root)
+    if missing := [split for split, folder in found.items() if folder is None]:
+        own = next(folder.name for folder in found.values() if folder is not None)
+        raise DataError(f"{root}: has {own}/ but no {missing[0]}/; expected both or neither")
+    return {split: folder for split, folder in found.items() if folder is not None}
 
 
 class _Image(NamedTuple):
@@ -47,7 +66,7 @@ class AnnotatedImages:
         Raises: DataError when the files are of another format or lack a category; single invalid images and annotations
             raise later, in `CocoSplit.survey`.
         """
-        if name not in ("train", "val"):
+        if name not in SPLITS:
             raise ConfigError(f"the split {name} is not known; expected train or val")
         place = self.place(name)
         if place != self.place({"train": "val", "val": "train"}[name]):

@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 
 from sam_ft.data.io.images import INTENSITIES
 from sam_ft.data.io.rules import check_min_area
-from sam_ft.data.sources.coco_issues import InvalidEntry, Problems, add_invalid, error_lines, warn_of
+from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import (
     check_images,
     known_id,
@@ -101,7 +101,8 @@ def read_coco(file: Path, folder: Path, content: dict[str, list], rules: CocoRul
     """Reads and checks the annotations of a file, and logs the odd ones.
 
     file: for messages · folder: of the images
-    content: lists of images, annotations and categories as in COCO; without categories all objects are of one class
+    content: lists of images, annotations and categories as in COCO; without categories all objects are of one class. In
+        the place of a segmentation may stand an InvalidEntry
     Raises: DataError about the first invalid category, when it lacks one of the chosen ones, or without images.
     """
     # Categories and images first: an annotation is only valid if both of its ids are.
@@ -127,7 +128,7 @@ def read_coco(file: Path, folder: Path, content: dict[str, list], rules: CocoRul
             # Rasterized once, here; the samples only decode run lengths.
             mask = segmentation_to_rle(entry.get("segmentation"), usable[image][1])
         except InvalidEntry as error:
-            add_invalid(problems, "annotations", name, error)
+            add_invalid(remarks if isinstance(error, LeftOut) else problems, "annotations", name, error)
             continue
         area = int(rle.area(mask))
         if area <= TINY and is_normalized(entry["segmentation"]):

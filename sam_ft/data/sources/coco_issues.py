@@ -25,6 +25,10 @@ class InvalidEntry(ValueError):
         self.detail = detail
 
 
+class LeftOut(InvalidEntry):
+    """An annotation that is no object, and is left out with a warning."""
+
+
 def add_invalid(problems: Problems, kind: str, name: str, error: InvalidEntry) -> None:
     """Adds one invalid entry; kind: "images" or "annotations"."""
     problems[kind, error.problem].append(f"{name} ({error.detail})" if error.detail != "" else name)

@@ -24,6 +24,8 @@ def segmentation_to_rle(segmentation: Any, size: Size) -> dict[str, Any]:
 
     Raises: InvalidEntry. The check comes first, since the C code of pycocotools checks nothing.
     """
+    if isinstance(segmentation, InvalidEntry):
+        raise segmentation
     if not segmentation:
         raise InvalidEntry("have no segmentation (expected polygons or RLE; a box alone is not enough)")
     if isinstance(segmentation, dict):

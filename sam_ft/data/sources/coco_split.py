@@ -156,7 +156,8 @@ class CocoSplit:
         (height, width), (h, w), path = self.content.sizes[index], size, self._path(index)
         if (height, width) == (h, w):
             return
-        message = f"{path}: the image is {w} x {h} pixels but {self.file.name} says {width} x {height}"
+        source = self.file.name if self.file.is_file() else "its JSON"
+        message = f"{path}: the image is {w} x {h} pixels but {source} says {width} x {height}"
         # Height and width exchanged, and EXIF says why.
         if (height, width) == (w, h) and read_header(path).orientation in SIDEWAYS:
             raise DataError(

@@ -150,6 +150,8 @@ def test_the_same_file_twice_is_split_and_a_forgotten_one_is_asked_for(messages,
         ("~/c.png/x", None),
         ("c" * 5000, None),
         ("c\0.png", None),
+        ("mu\u0308ller.png", "m\xfcller.png"),
+        ("x/m\xfcller.png", "m\xfcller.png"),
         ("b", None),
         ("", None),
     ],
@@ -157,7 +159,7 @@ def test_the_same_file_twice_is_split_and_a_forgotten_one_is_asked_for(messages,
 def test_a_name_of_another_machine_leads_to_the_file_of_the_folder(tmp_path, name, found):
     folder = tmp_path / "set"
     (folder / "b").mkdir(parents=True)
-    for path in ("c.png", "b/c.png", "b/d e.png", "../secret.png"):
+    for path in ("c.png", "b/c.png", "b/d e.png", "m\xfcller.png", "../secret.png"):
         (folder / path).touch()
     assert locate(folder, name) == found
 
