@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules
 from sam_ft.data.sources.coco_split import CocoSplit
+from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import check_val_fraction, split_by_hash
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.tiles import check_tile
-
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # names of their folders
 
 
 def split_folders(root: Path) -> dict[str, Path]:

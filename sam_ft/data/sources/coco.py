@@ -9,7 +9,7 @@ from typing import cast
 from sam_ft.data.sources.annotated import AnnotatedImages
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.coco_json import load_json
-from sam_ft.data.sources.coco_layouts import find_files, find_images, unclear_file
+from sam_ft.data.sources.coco_layouts import find_image_folder, find_json, unclear_file
 from sam_ft.data.sources.sa1b import load_folder
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import expand_user
@@ -21,7 +21,7 @@ class Coco(AnnotatedImages):
     """Images with COCO annotations, split into "train" and "val".
 
     root: `~` is the home folder · train, val: JSON files below root, or folders with a JSON an image as in SA-1B; None
-        for those that are there, see `coco_layouts.find_files`. Of a single file, a share of the images is val
+        for those that are there, see `coco_layouts.find_json`. Of a single file, a share of the images is val
     train_images, val_images: folders below root, None for the one that holds the images of the file
     categories: names of the categories that are objects, None for all; the others are background
     min_area: pixels of a mask; smaller objects are ignored like crowds, neither object nor background
@@ -65,7 +65,7 @@ class Coco(AnnotatedImages):
 
     @cached_property
     def _files(self) -> dict[str, str | None]:
-        found = find_files(self.root, self.given)
+        found = find_json(self.root, self.given)
         if found != self.given:
             val = found["val"] if found["val"] != found["train"] else f"data.val_fraction={self.val_fraction} of it"
             log.info("%s: train is %s, val is %s", self.root, found["train"], val)
@@ -77,7 +77,7 @@ class Coco(AnnotatedImages):
             raise unclear_file(self.root, split or "train")
         content = load_folder(self.root / file) if (self.root / file).is_dir() else load_json(self.root / file)
         if images is None:
-            folder = find_images(self.root, file, content["images"], split)
+            folder = find_image_folder(self.root, file, content["images"], split)
         elif not (folder := self.root / images).is_dir():
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{split or 'train'}_images")
         return read_coco(self.root / file, folder, content, self.rules)

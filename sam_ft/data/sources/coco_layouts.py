@@ -18,7 +18,7 @@ TRIED = 20  # images that are looked for in each folder
 MAX_FOLDERS = 200
 
 
-def find_files(root: Path, given: Mapping[str, str | None]) -> dict[str, str | None]:
+def find_json(root: Path, given: Mapping[str, str | None]) -> dict[str, str | None]:
     """The files of "train" and "val" below a folder: {split: name, or None where it is not clear}.
 
     Both are the same where there is a single file, unless it is of "train" by its name. Of JSON files with one image
@@ -57,7 +57,7 @@ def unclear_file(root: Path, split: str) -> DataError:
     )
 
 
-def find_images(root: Path, file: str, images: Sequence, split: str | None) -> Path:
+def find_image_folder(root: Path, file: str, images: Sequence, split: str | None) -> Path:
     """The folder that holds most of the first images of a file.
 
     images: the entries of the file · split: of which the file is, or None if it is of both

@@ -33,7 +33,7 @@ def segmentation_to_rle(segmentation: Any, size: Size) -> dict[str, Any]:
     if not isinstance(segmentation, list) or not all(isinstance(part, list | dict) for part in segmentation):
         raise InvalidEntry("have another segmentation than polygons [[x, y, x, y, ...], ...] or RLE {size, counts}")
     polygons = [_polygon(part) for part in segmentation if isinstance(part, list)]
-    if sum(map(_outline, polygons)) > MAX_OUTLINE:
+    if sum(map(_outline_length, polygons)) > MAX_OUTLINE:
         raise InvalidEntry(f"have an outline of over {MAX_OUTLINE:,} pixels")
     # The parts of an object become one mask, their union.
     drawn = rle.frPyObjects(polygons, *size) if polygons else []
@@ -61,7 +61,7 @@ def _polygon(values: list) -> NDArray:
     return polygon
 
 
-def _outline(polygon: NDArray) -> float:
+def _outline_length(polygon: NDArray) -> float:
     """Pixels along the outline, as pycocotools walks it."""
     longest = len(polygon) * float(np.abs(polygon).max())
     if longest < MAX_OUTLINE / 100:  # nearly always; the exact length takes three times as long

@@ -156,7 +156,7 @@ class CocoSplit:
         (height, width), (h, w), path = self.content.sizes[index], size, self._path(index)
         if (height, width) == (h, w):
             return
-        source = self.file.name if self.file.is_file() else "its JSON"
+        source = self.file.name if self.file.is_file() else "its entry"
         message = f"{path}: the image is {w} x {h} pixels but {source} says {width} x {height}"
         # Height and width exchanged, and EXIF says why.
         if (height, width) == (w, h) and read_header(path).orientation in SIDEWAYS:

@@ -36,13 +36,13 @@ def read_labelme(root: Path) -> dict[str, list[dict[str, Any]]]:
         name = path.relative_to(root).as_posix()
         content = _load(path)
         size = {"height": content.get("imageHeight"), "width": content.get("imageWidth")}
-        images.append({"id": name, "file_name": _image_name(root, path, content), **size})
+        images.append({"id": name, "file_name": _name_of_image(root, path, content), **size})
         groups: dict[tuple, list[Any]] = {}
         for position, shape in enumerate(content["shapes"]):
             own = shape if isinstance(shape, dict) else {}
             label, group = str(own.get("label")), own.get("group_id")
             key = (label, "shape", position) if group is None else (label, "group", str(group))
-            groups.setdefault(key, []).append(_outline(own, size))
+            groups.setdefault(key, []).append(_shape_outline(own, size))
         for (label, *which), outlines in groups.items():
             entry = {"id": f"{name}: {which[0]} {which[1]}", "image_id": name, "label": label}
             annotations.append({**entry, "segmentation": _joined(outlines)})
@@ -65,7 +65,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _image_name(root: Path, path: Path, content: dict[str, Any]) -> str:
+def _name_of_image(root: Path, path: Path, content: dict[str, Any]) -> str:
     """The path below `root` of the image of a JSON file, or its imagePath where no file is there."""
     folder = path.parent
     given = content.get("imagePath")
@@ -75,7 +75,7 @@ def _image_name(root: Path, path: Path, content: dict[str, Any]) -> str:
     return (folder / here).relative_to(root).as_posix() if here else given or path.with_suffix("").name
 
 
-def _outline(shape: dict[str, Any], size: dict[str, Any]) -> Any:
+def _shape_outline(shape: dict[str, Any], size: dict[str, Any]) -> Any:
     """A polygon, an RLE, or the reason why there is none."""
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if kind in LINES:
