@@ -329,14 +329,19 @@ def test_bad_lines_of_a_table_are_listed_with_the_issues_of_the_others(messages,
         "images/b.png,masks/b.png,train",
         "images/c.png,masks/c.png,val",
         *(f"images/gone{number}.png,masks/a.png,val" for number in range(12)),
-        "images/c.png,masks/b.png,test",
+        "images/c.png,masks/b.png,tset",
     ]
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["image,mask,split", *lines]))
     found = check_dataset(Table(table, objects="instances"), 1024)
     text = as_text(found)
     messages.check(
-        listed(text), f"12 lines in {table}:\n", "5: ", "images/gone0.png", "test; expected train or val", "a.png: "
+        listed(text),
+        f"12 lines in {table}:\n",
+        "5: ",
+        "images/gone0.png",
+        "tset; expected train, val or test",
+        "a.png: ",
     )
     assert [len(part.usable) for part in found.splits.values()] == [1, 1]
 

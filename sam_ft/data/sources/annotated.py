@@ -4,11 +4,13 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple
 
+from sam_ft.data.io.images import read_size
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules
 from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import check_val_fraction, split_by_hash
+from sam_ft.types import Size
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.tiles import check_tile
 
@@ -27,6 +29,14 @@ def split_folders(root: Path) -> dict[str, Path]:
         own = next(folder.name for folder in found.values() if folder is not None)
         raise DataError(f"{root}: has {own}/ but no {missing[0]}/; expected both or neither")
     return {split: folder for split, folder in found.items() if folder is not None}
+
+
+def size_or_none(path: Path) -> Size:
+    """(H, W) of an image, (0, 0) where it cannot be read, which `read_coco` finds again with all others."""
+    try:
+        return read_size(path)
+    except DataError:
+        return 0, 0
 
 
 class _Image(NamedTuple):

@@ -8,11 +8,16 @@ from pathlib import Path
 
 from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.file_split import FileSplit
+from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, split_by_hash
-from sam_ft.data.sources.table_rows import SPLITS, Columns, Row, check_rows, path_of, read_rows
+from sam_ft.data.sources.run_length_table import ORDERS, RunLengthTable, holds_run_lengths
+from sam_ft.data.sources.table_files import TableFiles
+from sam_ft.data.sources.table_rows import Columns, Row, check_rows, read_rows
 from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import expand_user
 from sam_ft.utils.tiles import check_tile
 
 log = logging.getLogger("sam_ft")
@@ -24,10 +29,13 @@ class Table:
     `split_column` holds "train" or "val"; without this column a seeded hash of each name splits the images, so new rows
     move no others. A sample's name is the stem of its image, or the whole path where several images have that stem.
 
-    table: .tsv, or .csv with commas, semicolons or tabs, in UTF-8, with a header line; paths in it are relative to its
-        folder, `~` is the home folder
-    split_column, label_column: the table may lack them, unless they have another name than the default
+    table: .tsv, or .csv with commas, semicolons or tabs, with a header line; paths in it are relative to its folder,
+        see `TableFiles`, `~` is the home folder
+    mask_column: files, or run lengths of an object each, see `RunLengthTable`
+    split_column, label_column: the table may lack them, unless they have another name than the default; rows of the
+        split test are not used
     label_column: class name of the objects in the row's mask; without it the masks hold the labels
+    run_order: "columns" or "rows", in which the pixels of run lengths are counted
     classes: as in `Rules`; with a label column, the id of each label, by default 1, 2, ... in alphabetical order
     objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
     """
@@ -39,6 +47,7 @@ class Table:
         mask_column: str = "mask",
         split_column: str = "split",
         label_column: str = "label",
+        run_order: str = "columns",
         objects: str = "whole",
         classes: Mapping[str, int | Sequence[int]] | None = None,
         components_per_class: bool = False,
@@ -55,14 +64,19 @@ class Table:
         seed: int = 0,
         tile: int | str | None = None,
     ) -> None:
-        self.table = Path(table).expanduser()
+        self.table = expand_user(table)
         check_tile("data.tile", tile)
         self.tile = tile
         self.val_fraction = val_fraction
         self.seed = seed
         check_val_fraction(val_fraction)
-        columns = Columns(image_column, mask_column, split_column, label_column)
-        self.rows, self.unread_columns = read_rows(self.table, columns)
+        self.content = read_rows(self.table, Columns(image_column, mask_column, split_column, label_column))
+        self.rows = self.content.rows
+        self.files = TableFiles(self.table)
+        self.run_lengths = holds_run_lengths(self.rows)
+        self.run_order = run_order
+        if run_order not in ORDERS:
+            raise ConfigError(f"data.run_order={run_order} is not known; expected one of {', '.join(ORDERS)}")
         self.label_ids: dict[str, int] = {}
         # All rows have a label or none has: the column is there or not.
         has_labels = self.rows[0].label is not None
@@ -89,21 +103,33 @@ class Table:
             on_bad=on_bad,
         )
 
-    def split(self, name: str) -> FileSplit:
+    def split(self, name: str) -> FileSplit | CocoSplit:
         """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""
-        if self.unread_columns and name == "train":  # only one of the two splits logs it
-            log.info("%s: %s", self.table, "; ".join(filter(None, self._unread_columns_hint())))
-        return self._split(name, check_rows(self.table, self.rows, self.label_ids))
+        for hint in self._hints() if name == "train" else ():  # only one of the two splits logs them
+            log.info("%s: %s", self.table, "; ".join(filter(None, hint)))
+        if self.run_lengths:
+            return self._run_length_table(check_rows(self.files, self.rows, self.label_ids, None, False)).split(name)
+        return self._split(name, check_rows(self.files, self.rows, self.label_ids))
 
-    def usable_split(self, name: str, issues: list[Issue]) -> FileSplit:
+    def usable_split(self, name: str, issues: list[Issue]) -> FileSplit | CocoSplit:
         """The same with the usable rows; `issues` receives the others."""
-        if self.unread_columns:
-            issues.append(Issue(str(self.table), "", *self._unread_columns_hint(), level="note", kind="data set"))
-        return self._split(name, check_rows(self.table, self.rows, self.label_ids, issues))
+        issues += [Issue(str(self.table), "", *hint, level="note", kind="data set") for hint in self._hints()]
+        rows = check_rows(self.files, self.rows, self.label_ids, issues, not self.run_lengths)
+        return self._run_length_table(rows).usable_split(name, issues) if self.run_lengths else self._split(name, rows)
+
+    def _run_length_table(self, rows: list[Row]) -> RunLengthTable:
+        options = (self.rules, self.run_order, self.val_fraction, self.seed, self.tile)
+        return RunLengthTable(self.files, rows, self.label_ids, *options)
+
+    def _hints(self) -> list[tuple[str, str]]:
+        """Problems and advice about columns and rows that are not read."""
+        hints = [self._unread_columns_hint()] if self.content.unread_columns else []
+        tested = self.content.tested
+        return [*hints, (f"{tested} rows are of the split test, and are left alone", "")] if tested else hints
 
     def _unread_columns_hint(self) -> tuple[str, str]:
         """Problem and advice about columns that are not read."""
-        problem = f"columns that are not read: {', '.join(self.unread_columns)}"
+        problem = f"columns that are not read: {', '.join(self.content.unread_columns)}"
         if self.rows[0].split is None:
             return problem, "names decide the split; if one of them holds train or val, set data.split_column to it"
         if self.rows[0].label is None:
@@ -127,11 +153,11 @@ class Table:
         # By path: rows of one image may be anywhere in the table.
         found: dict[Path, tuple[SampleFiles, str | None]] = {}
         for row in rows:
-            path = path_of(self.table, row.image)
+            path = self.files.path(row.image)
             item, _ = found.get(path, (SampleFiles(path.stem, path, ()), None))
             # One label for each mask, in the order of masks.
             labels = () if row.label is None else (*item.labels, self.label_ids[row.label])
-            found[path] = replace(item, masks=(*item.masks, path_of(self.table, row.mask)), labels=labels), row.split
+            found[path] = replace(item, masks=(*item.masks, self.files.path(row.mask)), labels=labels), row.split
         stems = Counter(item.name for item, _ in found.values())
         return {
             item if stems[item.name] == 1 else replace(item, name=self._relative(path)): split

@@ -2,16 +2,20 @@
 
 import csv
 import io
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.locate import is_file
 from sam_ft.data.sources.names import MAX_LISTED
+from sam_ft.data.sources.table_files import TableFiles
 from sam_ft.utils.errors import DataError
+from sam_ft.utils.files import read_text
 
-SPLITS = ("train", "val")
+MAX_SHOWN = 100  # characters of a cell in a message
+TEST = "test"  # the split whose rows are left alone
 OPTIONAL_COLUMNS = ("split", "label")  # columns that may be missing, unless they have another name than the default
 
 
@@ -27,7 +31,10 @@ class Columns:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table with its cells; split and label are None without such a column."""
+    """A line of the table with its cells; split and label are None without such a column.
+
+    split: "train" and "val" also where it has another of their names; other cells as they are
+    """
 
     line: int
     image: str
@@ -36,18 +43,24 @@ class Row:
     label: str | None
 
 
-def read_rows(table: Path, columns: Columns) -> tuple[list[Row], list[str]]:
-    """The rows of a table, with unchecked cells, and the names of the columns that are not read.
+@dataclass(frozen=True)
+class TableRows:
+    """rows: with unchecked cells, without those of test · unread_columns: names · tested: number of rows of test"""
+
+    rows: list[Row]
+    unread_columns: list[str]
+    tested: int
+
+
+def read_rows(table: Path, columns: Columns) -> TableRows:
+    """The rows of a table.
 
     Raises: DataError when it is no table, lacks a column or spells it differently, or has no rows.
     """
     try:
-        # utf-8-sig: spreadsheet programs put a byte-order mark before the header.
-        text = table.read_text(encoding="utf-8-sig")
+        text = read_text(table)
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); set data.table to a .csv or .tsv file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: is not UTF-8 ({error}); save it as CSV UTF-8") from None
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(table, text, columns.image))
     rows = []
     try:
@@ -58,25 +71,37 @@ def read_rows(table: Path, columns: Columns) -> tuple[list[Row], list[str]]:
             if any(row.values()):  # skip empty lines
                 split, label = (row.get(c, "") if c in header else None for c in (columns.split, columns.label))
                 image, mask = row.get(columns.image, ""), row.get(columns.mask, "")
-                rows.append(Row(reader.line_num, image, mask, split, label))
+                rows.append(Row(reader.line_num, image, mask, None if split is None else _split_of(split), label))
     except csv.Error as error:
         raise DataError(f"{table}, line {reader.line_num}: is no table ({error})") from None
     if not rows:
         raise DataError(f"{table}: has no rows; expected one per mask")
-    return rows, _unread_columns(header, columns)
+    used = [row for row in rows if row.split != TEST]
+    if not used:
+        raise DataError(f"{table}: all of its {len(rows)} rows are of the split {TEST}; expected some of train and val")
+    return TableRows(used, _unread_columns(header, columns), len(rows) - len(used))
 
 
-def path_of(table: Path, cell: str) -> Path:
-    """The normalized path that a cell holds."""
-    return Path(os.path.normpath(table.parent / Path(cell).expanduser()))
+def _split_of(cell: str) -> str:
+    """train, val or test by its usual names; other cells as they are."""
+    names = {**SPLITS, TEST: ("test", "testing")}
+    return next((split for split, known in names.items() if cell.lower() in known), cell)
 
 
-def check_rows(table: Path, rows: list[Row], labels: Collection[str], issues: list[Issue] | None = None) -> list[Row]:
+def check_rows(
+    files: TableFiles,
+    rows: list[Row],
+    labels: Collection[str],
+    issues: list[Issue] | None = None,
+    mask_files: bool = True,
+) -> list[Row]:
     """The usable rows.
 
     labels: the known ones · issues: receives those of the other rows; without it they raise
+    mask_files: whether the masks are files, and not run lengths
     Raises: DataError that lists all issues by line.
     """
+    table = files.table
     found: list[Issue] = []
 
     def add_issue(row: Row, problem: str, advice: str = "") -> None:
@@ -85,21 +110,26 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str], issues: li
     seen: dict[tuple, int] = {}
     split_of: dict[Path, Row] = {}
     for row in rows:
-        for role, cell in (("image", row.image), ("mask", row.mask)):
+        for role, cell in (("image", row.image), ("mask", row.mask))[: 2 if mask_files else 1]:
             if not cell:
                 add_issue(row, f"the {role} is empty", "name a file, or remove the line")
-            elif not path_of(table, cell).is_file():
-                add_issue(row, f"the {role} {cell} does not exist", f"{role} paths are relative to the table's folder")
+            elif not is_file(files.path(cell)):
+                advice = f"{role} paths are relative to the table's folder"
+                add_issue(row, f"the {role} {_shown(cell)} does not exist", advice)
         if row.split is not None and row.split not in SPLITS:
-            add_issue(row, f"the split is {row.split or 'empty'}; expected train or val")
+            add_issue(row, f"the split is {row.split or 'empty'}; expected train, val or test")
         if row.label is not None and row.label not in labels:
             known = f"; data.classes has {', '.join(labels)}" if row.label else ""
             add_issue(row, f"the label is {row.label or 'empty'}{known}")
-        image, mask = path_of(table, row.image), path_of(table, row.mask)
-        # The same pair twice would give an object twice.
-        first = seen.setdefault((image, mask), row.line)
-        if first != row.line and row.image and row.mask:
-            add_issue(row, f"has the image and the mask of line {first}", "remove one of them")
+        image = files.path(row.image)
+        if mask_files:
+            mask = files.path(row.mask)
+            # The same pair twice would give an object twice.
+            first = seen.setdefault((image, mask), row.line)
+            if first != row.line and row.image and row.mask:
+                add_issue(row, f"has the image and the mask of line {first}", "remove one of them")
+            elif image == mask and row.image:
+                add_issue(row, f"has {row.image} as image and as mask", "name the file of the mask")
         # An image in both splits would be trained on and scored.
         other = split_of.setdefault(image, row)
         if row.image and row.split != other.split:
@@ -118,6 +148,10 @@ def check_rows(table: Path, rows: list[Row], labels: Collection[str], issues: li
         more = f"\n... and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
         raise DataError(f"{table}: {len(found)} issues\n" + "\n".join(lines) + more)
     return rows
+
+
+def _shown(cell: str) -> str:
+    return cell if len(cell) <= MAX_SHOWN else f"{cell[:MAX_SHOWN]}..."
 
 
 def _delimiter(table: Path, text: str, image_column: str) -> str:

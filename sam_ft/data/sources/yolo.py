@@ -5,12 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from sam_ft.data.io.images import read_size
-from sam_ft.data.sources.annotated import AnnotatedImages
+from sam_ft.data.sources.annotated import AnnotatedImages, size_or_none
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.yolo_files import class_names, find_description, label_file, load_description, split_images
 from sam_ft.data.sources.yolo_lines import read_lines
-from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import expand_user
 
@@ -62,7 +60,7 @@ class Yolo(AnnotatedImages):
                 "one of the same name in a folder labels/ in the place of images/, or beside the image"
             )
         for image, label in zip(cast(tuple[str, ...], place), labels, strict=True):
-            size = self._size(image)
+            size = size_or_none(self.root / image)
             images.append({"id": image, "file_name": image, "height": size[0], "width": size[1]})
             for number, category, outline in read_lines(self.root / label, size) if label else []:
                 entry = {"id": f"{label}: line {number}", "image_id": image, "category_id": category}
@@ -71,10 +69,3 @@ class Yolo(AnnotatedImages):
         categories = [{"id": number, "name": name} for number, name in names.items()]
         content = {"images": images, "annotations": annotations, "categories": categories}
         return read_coco(self.root, self.root, content, self.rules)
-
-    def _size(self, image: str) -> Size:
-        """(0, 0) where the file cannot be read, which is found again with the others."""
-        try:
-            return read_size(self.root / image)
-        except DataError:
-            return 0, 0

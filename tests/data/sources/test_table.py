@@ -69,13 +69,17 @@ def test_without_a_split_column_a_share_is_drawn_as_in_a_folder(messages, tmp_pa
         ("t.TSV", "\t", {}),
         ("t.csv", ";", {"encoding": "utf-8-sig"}),
         ("t.csv", ",", {"newline": "\r\n"}),
+        ("t.csv", ";", {"encoding": "utf-16"}),
+        ("t.csv", ",", {"encoding": "utf-16-le"}),
+        ("t.csv", ",", {"encoding": "cp1252"}),
     ],
 )
 def test_separators_byte_order_marks_and_line_ends(tmp_path, name, between, options):
-    make(tmp_path, "ab")
-    lines = ["image,mask,split", *rows("a", "train"), "", *rows("b", "val")]
+    make(tmp_path, "aü")
+    lines = ["image,mask,split", *rows("a", "train"), "", *rows("ü", "val")]
+    options = {"encoding": "utf-8", **options}
     table = write(tmp_path, *(line.replace(",", between) for line in lines), name=name, **options)
-    assert Table(table).split("val").names == ["b"]
+    assert Table(table).split("val").names == ["ü"]
 
 
 def test_names_with_commas_spaces_and_signs_are_quoted(tmp_path):
@@ -191,7 +195,7 @@ def test_all_that_is_wrong_is_listed_with_its_line(messages, tmp_path):
         "images/b.png,,train,cell",
         "images/a.png,masks/a.png,train,cell",
         "images/a.png,masks/c.png,val,cell",
-        "images/b.png,masks/gone.png,test,cell",
+        "images/b.png,masks/gone.png,tset,cell",
         "images/c.png,masks/c.png,,worm",
         "images/c.png",
     )
@@ -203,9 +207,9 @@ def test_all_that_is_wrong_is_listed_with_its_line(messages, tmp_path):
         ("line 5: ", "line 2"),
         ("line 6: ", "images/a.png", "val", "train", "line 2"),
         ("line 7: ", "mask", "masks/gone.png"),
-        ("line 7: ", "split", "test", "train or val"),
-        ("line 7: ", "images/b.png", "test", "train", "line 4"),
-        ("line 8: ", "split", "train or val"),
+        ("line 7: ", "split", "tset", "train, val or test"),
+        ("line 7: ", "images/b.png", "tset", "train", "line 4"),
+        ("line 8: ", "split", "train, val or test"),
         ("line 8: ", "label", "worm", "data.classes", "cell"),
         ("line 9: ", "mask"),
         ("2 more",),
@@ -276,8 +280,8 @@ def test_a_column_that_was_named_must_be_there(messages, tmp_path):
 
 def test_what_is_no_table_is_refused(messages, tmp_path):
     messages.refusal(lambda: Table(tmp_path / "gone.csv"), "gone.csv: ", "No such file")
-    (tmp_path / "latin.csv").write_bytes("image,mask\nä.png,ä.png\n".encode("latin-1"))
-    messages.refusal(lambda: Table(tmp_path / "latin.csv"), "latin.csv: ", "UTF-8")
+    (tmp_path / "tested.csv").write_text("image,mask,split\na.png,b.png,test\n")
+    messages.refusal(lambda: Table(tmp_path / "tested.csv"), "tested.csv: ", "test", "train and val")
     make(tmp_path, "ab")
     table = Table(write(tmp_path, "image,mask,split", *rows("ab", "train")))
     messages.refusal(lambda: table.split("val"), "split val")
@@ -291,3 +295,59 @@ def test_bad_files_of_a_table_may_be_skipped(messages, tmp_path):
     table = write(tmp_path, "image,mask,split", *rows("ab", "train"), *rows("c", "val"))
     messages.refusal(Table(table).split("train").survey, "b.png: ")
     assert Table(table, on_bad="skip").split("train").survey().bad == ["b"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        r"images\{0}.png,masks\{0}.png",
+        r"C:\set\images\{0}.png,C:\set\masks\{0}.png",
+        "/home/u/images/{0}.png,../masks/{0}.png",
+    ],
+)
+def test_paths_of_another_machine_lead_to_the_files_beside_the_table(tmp_path, path):
+    make(tmp_path, "ab")
+    lines = [path.format("a") + ",train", path.format("b") + ",val"]
+    split = Table(write(tmp_path, "image,mask,split", *lines)).split("val")
+    assert split.items[0].image == tmp_path / "images" / "b.png"
+    assert split.items[0].masks == (tmp_path / "masks" / "b.png",)
+
+
+def test_a_name_with_a_tilde_is_no_home_folder(messages, tmp_path):
+    make(tmp_path, ["~a", "b"])
+    (tmp_path / "images/~a.png").rename(tmp_path / "~a.png")
+    table = write(tmp_path, "image,mask,split", "~a.png,masks/~a.png,train", "images/b.png,masks/b.png,val")
+    assert Table(table).split("train").names == ["~a"]
+    messages.refusal(lambda: Table("~nobody_has_this_name/t.csv"), "~nobody_has_this_name/t.csv: ")
+    table = write(tmp_path, "image,mask,split", "~nobody/a.png,masks/~a.png,train", f"{'b' * 5000},masks/b.png,val")
+    messages.refusal(lambda: Table(table).split("train"), "2 issues", "~nobody/a.png")
+
+
+def test_other_names_of_the_splits_are_read_and_test_is_left_alone(messages, tmp_path, caplog):
+    make(tmp_path, "abcd")
+    lines = [*rows("a", "Training"), *rows("b", "valid"), *rows("c", "VAL"), *rows("d", "test"), "gone.png,,Testing"]
+    table = write(tmp_path, "image,mask,split", *lines)
+    caplog.set_level("INFO", "sam_ft")
+    assert [Table(table).split(name).names for name in ("train", "val")] == [["a"], ["b", "c"]]
+    messages.logged(caplog, f"{table}: ", "2 rows", "test")
+    issues = []
+    Table(table).usable_split("train", issues)
+    assert [issue.level for issue in issues] == ["note"]
+
+
+def test_an_image_is_not_its_own_mask(messages, tmp_path):
+    make(tmp_path, "ab")
+    table = write(tmp_path, "image,mask,split", "images/a.png,images/./a.png,train", *rows("b", "val"))
+    messages.refusal(lambda: Table(table).split("train"), "line 2: ", "images/a.png")
+
+
+def test_images_in_a_folder_below_go_by_their_name(messages, tmp_path):
+    make(tmp_path, "ab")
+    for name in "ab":
+        save(tmp_path / "deep/photos" / f"{name}_photo.jpg", np.zeros((6, 8), np.uint8))
+    lines = ["a_photo,masks/a.png,train", "b_photo.jpg,masks/b.png,val"]
+    split = Table(write(tmp_path, "image,mask,split", *lines)).split("train")
+    assert split.items[0].image == tmp_path / "deep/photos/a_photo.jpg"
+    # images/a.png and masks/a.png have this name
+    table = write(tmp_path, "image,mask,split", "a,masks/a.png,train", "b,masks/b.png,val")
+    messages.refusal(lambda: Table(table).split("train"), "line 2: ", "line 3: ")

@@ -1,0 +1,135 @@
+"""A table whose masks are run lengths, as on Kaggle: "start length start length ...", counted from 1."""
+
+import logging
+import os
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle
+
+from sam_ft.data.io.objects import label_components
+from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.annotated import AnnotatedImages, size_or_none
+from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
+from sam_ft.data.sources.coco_issues import InvalidEntry
+from sam_ft.data.sources.run_lengths import compress_ids
+from sam_ft.data.sources.table_files import TableFiles
+from sam_ft.data.sources.table_rows import Row
+from sam_ft.types import OBJECT, Size
+from sam_ft.utils.errors import ConfigError, DataError
+
+log = logging.getLogger("sam_ft")
+
+RUNS = re.compile(r"\d{1,15}( +\d{1,15})+")
+EMPTY = ("", "-1", "nan", "NaN")  # cells of an image without objects
+ORDERS = {"columns": "down the columns", "rows": "along the rows"}
+
+
+def holds_run_lengths(rows: Sequence[Row]) -> bool:
+    """Whether the masks of most rows are run lengths."""
+    cells = [row.mask for row in rows if row.mask not in EMPTY]
+    return 2 * sum(RUNS.fullmatch(cell) is not None for cell in cells) > len(cells)
+
+
+class RunLengthTable(AnnotatedImages):
+    """The checked rows of a table, each with an object.
+
+    labels: {label: id} · rules: of the table, of which objects may be "whole" or "components"
+    order: in which pixels are counted, see `ORDERS`
+    """
+
+    def __init__(
+        self,
+        files: TableFiles,
+        rows: Sequence[Row],
+        labels: Mapping[str, int],
+        rules: Rules,
+        order: str,
+        val_fraction: float,
+        seed: int,
+        tile: int | str | None,
+    ) -> None:
+        coco_rules = CocoRules(intensity=rules.intensity, on_bad=rules.on_bad)
+        super().__init__(coco_rules, val_fraction, seed, tile)
+        self.files, self.rows, self.labels = files, rows, labels
+        self.objects, self.min_area, self.order = rules.objects, rules.min_area, order
+        if rules.objects not in ("whole", "components") or rules.ignore_index is not None or rules.page is not None:
+            raise ConfigError(
+                f"{files.table}: its masks are run lengths, so data.objects must be whole or components, and "
+                "data.ignore_index and data.page must be null"
+            )
+
+    def place(self, split: str) -> Hashable:
+        return None if all(row.split is None for row in self.rows) else split
+
+    def read(self, place: Hashable) -> CocoFile:
+        table, rows = self.files.table, [row for row in self.rows if place is None or row.split == place]
+        if not rows:
+            raise DataError(f"{table}: no row of {place or 'train or val'} can be used; expected some of both splits")
+        paths = {row.image: self.files.path(row.image) for row in rows}
+        folder = Path(os.path.commonpath([path.parent for path in paths.values()]))
+        sizes = {path: size_or_none(path) for path in set(paths.values())}
+        self._check_order([(row, sizes[paths[row.image]]) for row in rows])
+        annotations: list[dict[str, Any]] = []
+        for row in rows:
+            path = paths[row.image]
+            label = 1 if row.label is None else self.labels[row.label]
+            for segmentation in self._segmentations(row.mask, sizes[path]):
+                entry = {"id": f"line {row.line}, {len(annotations)}", "image_id": str(path), "category_id": label}
+                annotations.append({**entry, "segmentation": segmentation})
+        images = [
+            {"id": str(path), "file_name": path.relative_to(folder).as_posix(), "height": size[0], "width": size[1]}
+            for path in dict.fromkeys(paths.values())
+            for size in [sizes[path]]
+        ]
+        names = {label_id: label for label, label_id in self.labels.items()} or OBJECT
+        categories = [{"id": label_id, "name": name} for label_id, name in names.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        return read_coco(table, folder, content, self.rules)
+
+    def _segmentations(self, cell: str, size: Size) -> list[Any]:
+        """RLEs of the objects of a cell, or the reason why there are none."""
+        if cell in EMPTY or not size[0]:  # an image that cannot be read is a problem of its own
+            return []
+        numbers = np.array(cell.split(), np.int64) if RUNS.fullmatch(cell) else np.zeros(1, int)
+        starts, lengths = numbers[::2] - 1, numbers[1::2]
+        pixels = size[0] * size[1]
+        if len(numbers) % 2 or (starts < 0).any() or (lengths < 0).any() or (starts + lengths > pixels).any():
+            return [InvalidEntry("have run lengths that do not fit the image (expected start length ..., from 1)")]
+        flat = np.zeros(pixels + 1, np.int32)
+        np.add.at(flat, starts, 1)
+        np.add.at(flat, starts + lengths, -1)
+        covered = np.cumsum(flat[:-1]) > 0
+        mask = covered.reshape(size) if self.order == "rows" else covered.reshape(size[::-1]).T
+        if self.objects == "components":
+            return [{"size": list(size), "counts": one.decode()} for one in _components(mask, self.min_area)]
+        return [{"size": list(size), "counts": rle.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()}]
+
+    def _check_order(self, rows: Sequence[tuple[Row, Size]]) -> None:
+        """Logs the order, and warns where the distances of runs are those of the other one."""
+        log.info(
+            "%s: its masks are run lengths: start length ..., from 1, %s (data.run_order=%s)",
+            *(self.files.table, ORDERS[self.order], self.order),
+        )
+        # From a column to the next it is a height on, along the rows a width.
+        fits = {"columns": 0, "rows": 0}
+        for row, (height, width) in rows[:200]:
+            if height != width and RUNS.fullmatch(row.mask):
+                steps = np.diff(np.array(row.mask.split()[::2], np.float64))
+                for order, side in (("columns", height), ("rows", width)):
+                    fits[order] += int((np.abs(steps - side) <= 0.1 * side).sum())
+        other = "rows" if self.order == "columns" else "columns"
+        if fits[other] > 2 * fits[self.order] + 10:
+            log.warning(
+                "%s: the distances of its runs are those of pixels counted %s, and data.run_order=%s; look at the "
+                "pictures, and set data.run_order=%s if masks and images do not match",
+                *(self.files.table, ORDERS[other], self.order, other),
+            )
+
+
+def _components(mask: NDArray[np.bool_], min_area: int) -> Sequence[bytes]:
+    return compress_ids(label_components(mask, min_area)).counts
