@@ -16,6 +16,8 @@ from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.annotated import AnnotatedImages, size_or_none
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.coco_issues import InvalidEntry
+from sam_ft.data.sources.coco_split import CocoSplit
+from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.run_lengths import compress_ids
 from sam_ft.data.sources.table_files import TableFiles
 from sam_ft.data.sources.table_rows import Row
@@ -25,6 +27,7 @@ from sam_ft.utils.errors import ConfigError, DataError
 log = logging.getLogger("sam_ft")
 
 RUNS = re.compile(r"\d{1,15}( +\d{1,15})+")
+CHECKED = 100  # rows
 EMPTY = ("", "-1", "nan", "NaN")  # cells of an image without objects
 ORDERS = {"columns": "down the columns", "rows": "along the rows"}
 
@@ -73,7 +76,6 @@ class RunLengthTable(AnnotatedImages):
         paths = {row.image: self.files.path(row.image) for row in rows}
         folder = Path(os.path.commonpath([path.parent for path in paths.values()]))
         sizes = {path: size_or_none(path) for path in set(paths.values())}
-        self._check_order([(row, sizes[paths[row.image]]) for row in rows])
         annotations: list[dict[str, Any]] = []
         for row in rows:
             path = paths[row.image]
@@ -109,26 +111,35 @@ class RunLengthTable(AnnotatedImages):
             return [{"size": list(size), "counts": one.decode()} for one in _components(mask, self.min_area)]
         return [{"size": list(size), "counts": rle.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()}]
 
-    def _check_order(self, rows: Sequence[tuple[Row, Size]]) -> None:
-        """Logs the order, and warns where the distances of runs are those of the other one."""
-        log.info(
-            "%s: its masks are run lengths: start length ..., from 1, %s (data.run_order=%s)",
-            *(self.files.table, ORDERS[self.order], self.order),
-        )
+    def usable_split(self, name: str, issues: list[Issue]) -> CocoSplit:
+        issues += self._order_issues()
+        return super().usable_split(name, issues)
+
+    def split(self, name: str) -> CocoSplit:
+        if name == "train":  # only one of the two splits logs it
+            for issue in self._order_issues():
+                level = logging.WARNING if issue.level == "warning" else logging.INFO
+                log.log(level, "%s: %s; %s", self.files.table, issue.problem, issue.advice)
+        return super().split(name)
+
+    def _order_issues(self) -> list[Issue]:
+        """A note of the order, or a warning where the distances of the runs are those of the other one."""
         # From a column to the next it is a height on, along the rows a width.
         fits = {"columns": 0, "rows": 0}
-        for row, (height, width) in rows[:200]:
+        for row in self.rows[:CHECKED]:
+            height, width = size_or_none(self.files.path(row.image))
             if height != width and RUNS.fullmatch(row.mask):
                 steps = np.diff(np.array(row.mask.split()[::2], np.float64))
                 for order, side in (("columns", height), ("rows", width)):
                     fits[order] += int((np.abs(steps - side) <= 0.1 * side).sum())
         other = "rows" if self.order == "columns" else "columns"
+        here, table = f"{ORDERS[self.order]} (data.run_order={self.order})", str(self.files.table)
         if fits[other] > 2 * fits[self.order] + 10:
-            log.warning(
-                "%s: the distances of its runs are those of pixels counted %s, and data.run_order=%s; look at the "
-                "pictures, and set data.run_order=%s if masks and images do not match",
-                *(self.files.table, ORDERS[other], self.order, other),
-            )
+            problem = f"its run lengths are counted {here}, but their distances are those of pixels {ORDERS[other]}"
+            advice = f"look at the pictures, and set data.run_order={other} if masks and images do not match"
+            return [Issue(table, "", problem, advice, "warning", "data set")]
+        problem = f"its masks are run lengths: start length ..., from 1, counted {here}"
+        return [Issue(table, "", problem, f"data.run_order={other} counts {ORDERS[other]}", "note", "data set")]
 
 
 def _components(mask: NDArray[np.bool_], min_area: int) -> Sequence[bytes]:
