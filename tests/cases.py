@@ -80,7 +80,7 @@ CASES = [
     Case("binary_as_instances", f"{FOLDER} data.objects=components", 18),
     Case("pet_trimap", f"{FOLDER} data.objects=instances", says=("background|trimap",)),
     Case("pet_trimap", PETS, 6),
-    Case("coco_duplicate_annotations", COCO, 18, says=("repeat|same|twice|identical",)),
+    Case("coco_duplicate_annotations", COCO, 18, says=("repeat|equal|identical",)),
     Case("same_folder_grey", f"{FOLDER} data.image_folder=data data.mask_folder=data", says=("own mask|same folder",)),
     # 2. tracebacks
     Case("kaggle_rle_csv", KAGGLE, 18, 6, ("down the columns",)),
