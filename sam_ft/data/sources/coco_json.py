@@ -124,7 +124,7 @@ def check_images(
                 raise InvalidEntry(f"have no file in {folder} (data.missing=skip leaves them out)")
             # The size is needed before the image is read, to rasterize its polygons.
             valid[key[0]] = (path, _image_size(folder / path, entry))
-            if "://" not in name and path not in (name, *tails(name)[:1]):
+            if path != name and "://" not in name and path not in tails(name)[:1]:
                 remarks["images", f"are read by the end of their file_name, in {folder}"].append(name)
         except InvalidEntry as error:
             add_invalid(problems, "images", printable(name), error)

@@ -14,8 +14,10 @@ def locate(folder: Path, name: str) -> str | None:
     The name itself comes first; then it is shortened from the left, until a file of that name is there. So Windows
     separators, full paths of another machine, ".." and URLs lead to a file of the folder, and never out of it.
     """
+    if _is_inside(name) and is_file(folder / name):
+        return name
     # Names of other systems may be of the other Unicode form, with ü as one character or as two.
-    paths = [path for path in [name, *tails(name)] if _is_inside(path)]
+    paths = [path for path in tails(name) if _is_inside(path)]
     others = [] if name.isascii() else [normalize(form, path) for form in ("NFC", "NFD") for path in paths]
     return next((path for path in [*paths, *others] if is_file(folder / path)), None)
 
