@@ -56,6 +56,13 @@ def test_boxes_of_coco_and_keypoints_of_objects_without_one(tmp_path):
     assert of(prompts, "sub/a.png") == [(3, (1, 2, 4, 6.5), []), (3, None, [(5, 6, 1), (7, 8, 1)])]
 
 
+def test_coco_without_categories_has_one_class(tmp_path):
+    content = {"images": COCO["images"], "annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}]}
+    prompts = read_prompts(write(tmp_path, content, "p.json"))
+    assert prompts.classes == {1: "object"}
+    assert of(prompts, "sub/a.png") == [(1, (1, 2, 4, 6), [])]
+
+
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
