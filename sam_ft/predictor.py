@@ -137,8 +137,8 @@ class Predictor:
         else 1.
 
         Raises:
-            ValueError: an array has a wrong shape or type, no prompt was given, or a box is empty or lies outside the
-                image.
+            ValueError: an array has a wrong shape or type, no prompt was given, a box is empty, a box or a point lies
+                outside the image or has coordinates from 0 to 1, or a point has another label.
             DataError: the file cannot be read.
         """
         if isinstance(image, str | Path):
@@ -208,6 +208,8 @@ class Predictor:
         if points is not None and labels is not None and points.shape[:2] != labels.shape:
             shapes = tuple(points.shape), tuple(labels.shape)
             raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
+        if points is not None and labels is not None:
+            _check_points(points, labels, size)
         # mask_input has no frame of pixels and stays
         return scale_prompts(prompts, size, resized_size(size, self.model.image_size))
 
@@ -250,3 +252,32 @@ def _check_boxes(boxes: Tensor, size: Size) -> None:
             raise ValueError(f"boxes[{row}] is {box}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1")
         if not inside[row]:
             raise ValueError(f"boxes[{row}] is {box}, outside the image, which is {width} wide and {height} high")
+        _refuse_normalized(f"boxes[{row}]", box, size)
+
+
+def _check_points(points: Tensor, labels: Tensor, size: Size) -> None:
+    """Refuses points outside the image or with other labels, which SAM would take without an error."""
+    height, width = size
+    for row, (own, own_labels) in enumerate(zip(points.tolist(), labels.tolist(), strict=True)):
+        if wrong := [label for label in own_labels if label not in (1, 0, -1)]:
+            raise ValueError(
+                f"point_labels[{row}] holds {wrong[0]:g}; expected 1 (object), 0 (background) or -1 (padding)"
+            )
+        given = [point for point, label in zip(own, own_labels, strict=True) if label != -1]
+        for x, y in given:
+            if not (0 <= x < width and 0 <= y < height):  # also nan
+                raise ValueError(
+                    f"points[{row}] holds {[x, y]}, outside the image, which is {width} wide and {height} high; "
+                    "expected x, y in pixels"
+                )
+        _refuse_normalized(f"points[{row}]", [value for point in given for value in point], size)
+
+
+def _refuse_normalized(name: str, values: Sequence[float], size: Size) -> None:
+    """Refuses coordinates that are all from 0 to 1, unless that is most of the image."""
+    height, width = size
+    if values and max(size) > 2 and all(0 <= value <= 1 for value in values):
+        raise ValueError(
+            f"{name} is {list(values)}, within one pixel of an image that is {width} wide and {height} high; expected "
+            "pixels, so multiply x by the width and y by the height"
+        )
