@@ -277,7 +277,8 @@ def _refuse_normalized(name: str, values: Sequence[float], size: Size) -> None:
     """Refuses coordinates that are all from 0 to 1, unless that is most of the image."""
     height, width = size
     if values and max(size) > 2 and all(0 <= value <= 1 for value in values):
+        came = [round(value, 4) for value in values]
         raise ValueError(
-            f"{name} is {list(values)}, within one pixel of an image that is {width} wide and {height} high; expected "
-            "pixels, so multiply x by the width and y by the height"
+            f"{name} is {came}, within one pixel of an image that is {width} wide and {height} high; expected pixels, "
+            "so multiply x by the width and y by the height"
         )

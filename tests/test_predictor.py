@@ -141,3 +141,40 @@ def test_segment_needs_a_head_and_room_for_the_masks(messages, monkeypatch):
     monkeypatch.setattr("sam_ft.predictor.MAX_DENSE_BYTES", 599)
     with messages.raises(ValueError, "30 x 20"):
         predictor.segment(IMAGE)
+
+
+POINT = [[3.0, 4.0]]
+NORMALIZED = [
+    pytest.param({"boxes": [[0.2, 0.1, 0.7, 0.9]]}, "boxes[0]", id="box"),
+    pytest.param({"boxes": [GOOD, [0, 0, 1, 1]]}, "boxes[1]", id="box of a pixel"),
+    pytest.param({"points": [[[0.5, 0.25]]], "point_labels": [[1]]}, "points[0]", id="point"),
+    pytest.param({"points": [POINT, [[0.9, 1.0]]], "point_labels": [[1], [0]]}, "points[1]", id="second object"),
+    pytest.param({"points": [[[0.5, 0.5], [9, 9]]], "point_labels": [[1, -1]]}, "points[0]", id="point beside padding"),
+]
+OUTSIDE = [
+    pytest.param({"points": [[[30, 4]]], "point_labels": [[1]]}, "[30.0, 4.0]", id="right"),
+    pytest.param({"points": [POINT, [[3, 20]]], "point_labels": [[1], [1]]}, "points[1]", id="below"),
+    pytest.param({"points": [[[3, 4], [-0.5, 4]]], "point_labels": [[1, 0]]}, "[-0.5, 4.0]", id="left"),
+    pytest.param({"points": [[[float("nan"), 4]]], "point_labels": [[1]]}, "points[0]", id="nan"),
+]
+LABELS = [
+    pytest.param({"points": [POINT], "point_labels": [[label]]}, f"{label:g}", id=f"label {label}")
+    for label in (2, 5, -2, 0.5, float("nan"))
+]
+
+
+@pytest.mark.parametrize(("prompts", "fact"), [*NORMALIZED, *OUTSIDE, *LABELS])
+def test_coordinates_that_are_no_pixels_of_the_image_are_refused(messages, predictor, prompts, fact):
+    with messages.raises(ValueError, fact):
+        predictor.predict(IMAGE, **prompts)
+
+
+def test_points_on_the_border_and_padding_anywhere_are_taken(predictor):
+    width, height = IMAGE.shape[1], IMAGE.shape[0]
+    points = [[[0, height - 1], [0, 0]], [[width - 0.01, 5], [-9, 999]]]
+    masks, _, _ = predictor.predict(IMAGE, points=points, point_labels=[[1, 0], [1, -1]])
+    assert len(masks) == 2
+
+
+def test_an_image_of_two_pixels_has_no_other_coordinates(predictor):
+    predictor.predict(IMAGE[:2, :2], boxes=[[0, 0, 1, 1]], points=[[[1, 0.5]]], point_labels=[[1]])

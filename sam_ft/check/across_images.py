@@ -3,9 +3,8 @@
 import numpy as np
 
 from sam_ft.check.per_image import SplitContents
-from sam_ft.data.sources.folder import LEAK_ADVICE
 from sam_ft.data.sources.issues import Issue
-from sam_ft.data.sources.survey import components_hint
+from sam_ft.data.sources.leaks import LEAK_ADVICE
 
 SMALL_SIDE = 8  # pixels of the input: two pixels of the low-resolution mask, half a patch of the encoder
 
@@ -14,18 +13,21 @@ def find_missing_objects(contents: SplitContents, split: str) -> list[Issue]:
     """An issue where no image has an object, or a note for each image without objects."""
     if contents.usable and not contents.box_sides:
         problem = "holds no objects at all"
-        return [Issue(split, "", problem, "look at the mask folder and at data.objects", kind="data set")]
+        advice = "look at the annotations, at data.categories, data.crowds and data.min_area"
+        if hasattr(contents.split, "rules"):
+            advice = "look at the mask folder and at data.objects"
+        return [Issue(split, "", problem, advice, kind="data set")]
     problem, advice = "has no object", "no error: it is left out of training and has no score"
     names = contents.split.names if contents.split is not None else ()
     return [Issue(split, names[index], problem, advice, "note", "image") for index in contents.empty]
 
 
-def find_multi_component_masks(contents: SplitContents, split: str) -> list[Issue]:
-    """A note where each mask is one object but masks have several connected components on average."""
-    # Masks without any component are empty, which is an issue of its own.
-    counts = [count for sample in contents.samples for count in sample.components if count]
-    hint = components_hint(sum(counts) / len(counts)) if counts else None
-    return [] if hint is None else [Issue(split, "", *hint, "note", "data set")]
+def find_hints(contents: SplitContents, split: str) -> list[Issue]:
+    """What to look at in most masks."""
+    if contents.split is None or not hasattr(contents.split, "hints"):
+        return []
+    hints = contents.split.hints([facts for sample in contents.samples for facts in sample.facts])
+    return [Issue(split, "", hint.problem, hint.advice, hint.level, "data set") for hint in hints]
 
 
 def find_absent_classes(train: SplitContents, val: SplitContents) -> list[Issue]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from sam_ft.check.across_images import (
     find_absent_classes,
     find_duplicates,
+    find_hints,
     find_leaks,
     find_missing_objects,
-    find_multi_component_masks,
     find_small_objects,
 )
 from sam_ft.check.per_image import SplitContents, open_usable_split, read_split
@@ -51,7 +51,7 @@ def check_dataset(data, input_side: int) -> CheckResult:
         result.add(name, find_missing_objects(contents, name))
         if tile != "auto":  # which enlarges them
             result.add(name, find_small_objects(contents, name, input_side))
-        result.add(name, find_multi_component_masks(contents, name) + find_duplicates(contents, name))
+        result.add(name, find_hints(contents, name) + find_duplicates(contents, name))
     train, val = result.splits.values()
     for issue in find_absent_classes(train, val) + find_leaks(train, val):
         result.issues[issue] = issue.location.split(" and ")  # "train and val": an issue of both

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from sam_ft.cache.views import pixels_key
 from sam_ft.data.datasets import Split
-from sam_ft.data.io.objects import count_components
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.mask_facts import MaskFacts
 from sam_ft.data.transforms import boxes_of
-from sam_ft.types import Sample, dense_parts
+from sam_ft.types import Sample
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.geometry import resized_size, scale_boxes
 
@@ -24,14 +24,14 @@ class SampleContents:
 
     pixels_key: hash of the pixels, "" where the sample cannot be used · labels: one per object
     box_sides: the longer side of each object's box, in pixels of the input
-    components: number of connected components of each object, where an object is a whole mask
+    facts: about its masks
     """
 
     issues: Sequence[Issue] = ()
     pixels_key: str = ""
     labels: Sequence[int] = ()
     box_sides: Sequence[float] = ()
-    components: Sequence[int] = ()
+    facts: Sequence[MaskFacts] = ()
 
 
 @dataclass
@@ -92,29 +92,25 @@ def read_split(
     return issues
 
 
-def examine_sample(split: Split, index: int) -> tuple[Sample | None, list[Issue]]:
-    """A sample and its issues; without `examine` the split reads the whole sample or nothing."""
+def examine_sample(split: Split, index: int) -> tuple[Sample | None, list[Issue], list[MaskFacts]]:
+    """A sample, its issues and facts; without `examine` the split reads the whole sample or nothing."""
     if hasattr(split, "examine"):
         return split.examine(index)
     try:
-        return split[index], []
+        return split[index], [], []
     except DataError as error:
-        return None, [_issue_of_text(error)]
+        return None, [_issue_of_text(error)], []
 
 
 def _read_sample(split: Split, index: int, input_side: int, tile: int | None) -> SampleContents:
-    sample, issues = examine_sample(split, index)
+    sample, issues, facts = examine_sample(split, index)
     if sample is None:
         return SampleContents(issues)
     # In the input frame, where the model sees them.
     seen = sample.size if tile is None else (min(tile, sample.size[0]), min(tile, sample.size[1]))
     boxes = scale_boxes(boxes_of(sample), seen, resized_size(seen, input_side))
     box_sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).tolist() if len(boxes) else []
-    components: list[int] = []
-    if (rules := getattr(split, "rules", None)) is not None and rules.objects == "whole":
-        for part in dense_parts(sample.masks, sample.size):
-            components += [count_components(mask, rules.min_area) for mask in part.numpy()]
-    return SampleContents(issues, pixels_key(sample.image), sample.labels.tolist(), box_sides, components)
+    return SampleContents(issues, pixels_key(sample.image), sample.labels.tolist(), box_sides, facts)
 
 
 def _issue_of_text(error: DataError) -> Issue:

@@ -32,7 +32,7 @@ def draw_samples(path: Path, result: CheckResult, prompter: Prompter, seed: int 
         for number in range(count):
             sample = None
             if contents.split is not None:
-                sample, _ = examine_sample(contents.split, usable[number * len(usable) // count])  # spread evenly
+                sample, *_ = examine_sample(contents.split, usable[number * len(usable) // count])  # spread evenly
             if sample is not None:
                 panels.append(_sample_panel(name, sample, result.input_side, prompter, seed))
     if panels:

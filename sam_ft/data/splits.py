@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from sam_ft.data.datasets import Split
+from sam_ft.data.sources.leaks import LEAK_ADVICE, find_shared_images
 from sam_ft.data.sources.names import join_names
-from sam_ft.data.sources.survey import Survey, components_hint
+from sam_ft.data.sources.survey import Survey
 from sam_ft.data.tiled import TiledSplit, resolve_tile
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import DataError
@@ -51,9 +52,7 @@ def survey_splits(train: Split, val: Split) -> Splits:
         DataError: listing all problems of either.
     """
     # One process reads the masks, and the others get its counts.
-    found = distributed.broadcast_from_main(
-        lambda: _all_or_error([lambda: survey_split(train, "train"), lambda: survey_split(val, "val")])
-    )
+    found = distributed.broadcast_from_main(lambda: _survey_both(train, val))
     train, val = (without_bad(split, survey) for split, survey in zip((train, val), found, strict=True))
     empty = set(found[0].empty)
     train_images = [index for index, name in enumerate(train.names) if name not in empty]
@@ -104,6 +103,21 @@ def tile_split(split: Split, tile: int | str | None, image_size: int, own_extrem
     return TiledSplit(split, side, once=True, extremes_at=image_size if own_extremes else None)
 
 
+def _survey_both(train: Split, val: Split) -> list[Survey]:
+    """Surveys both splits, and warns of images that are in both."""
+    advised: set[str] = set()
+    acts = [lambda: survey_split(train, "train", advised), lambda: survey_split(val, "val", advised)]
+    found = _all_or_error(acts)
+    reads = [lambda name, split=split: split[split.names.index(name)].image for split in (train, val)]
+    pairs = find_shared_images(found[0], found[1], *reads)
+    if shared := [f"{first} = {second}" for first, second in pairs]:
+        log.warning(
+            "%d of %d images of val have the same pixels as one of train; %s: %s",
+            *(len(shared), len(val), LEAK_ADVICE, join_names(shared)),
+        )
+    return found
+
+
 def open_split(data: Any, name: str) -> Split:
     """One split without unusable samples. Raises: DataError"""
     split = data.split(name)
@@ -114,8 +128,10 @@ def without_bad(split: Any, survey: Survey) -> Any:
     return split.without(survey.bad) if survey.bad else split
 
 
-def survey_split(split: Split, name: str) -> Survey:
-    """Reads all masks of a split and logs their number.
+def survey_split(split: Split, name: str, advised: set[str] | None = None) -> Survey:
+    """Reads all masks of a split and logs their number, and hints.
+
+    advised: advice that was logged for another split, which is not repeated; receives that of this one
 
     Raises:
         DataError: files are unusable, a name occurs twice, or there are no objects at all.
@@ -124,14 +140,16 @@ def survey_split(split: Split, name: str) -> Survey:
         raise DataError(f"the {name} images have names that occur twice: {join_names(twice)}; each image needs its own")
     found = split.survey()
     without = f", {len(found.empty)} of them without any (skipped)" if found.empty else ""
-    log.info("%s: %d images with %d objects%s", name, found.images, found.objects, without)
-    # Once is enough: both splits are read by the same rules.
-    if name == "train" and (hint := components_hint(found.components)):
-        log.info("%s: %s; %s", name, *hint)
+    log.info("%s: %d images with %d objects%s%s", name, found.images, found.objects, found.counts, without)
+    advised = set() if advised is None else advised
+    for hint in found.hints:
+        if hint.advice not in advised:
+            log.log(logging.WARNING if hint.level == "warning" else logging.INFO, "%s: %s; %s", name, *hint[:2])
+        advised.add(hint.advice)
     if not found.objects:
         raise DataError(
-            f"the {name} images hold no objects at all; look at the masks, and at the data.* settings that define "
-            "which of their values are objects"
+            f"the {name} images hold no objects at all{found.counts}; look at the masks or annotations, and at the "
+            "data.* settings that define which of their values are objects"
         )
     return found
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from sam_ft.data.io.arrays import ARRAYS, read_array
+from sam_ft.data.io.nodata import nodata_of
 from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_orientation
 from sam_ft.data.io.tiff_planes import Page, check_channels, check_page, open_tiff
 from sam_ft.types import Size
@@ -68,28 +69,39 @@ def decode(path: Path, page: Page = None, channels: Sequence[int] | None = None)
     → a Pillow image where a value has 8 bits and colors may need conversion; otherwise values, (H, W) or (H, W, bands)
     with the alpha channel last. Raises: DataError when any part of the file cannot be decoded.
     """
+    return decode_with_nodata(path, page, channels)[0]
+
+
+def decode_with_nodata(
+    path: Path, page: Page = None, channels: Sequence[int] | None = None
+) -> tuple[Image.Image | NDArray, float | None]:
+    """The same, and the value of pixels that hold no data, see `nodata_of`."""
     dtype: np.dtype = np.dtype(np.uint16)  # of PNGs with more than 8 bits
+    nodata: float | None = None
     with errors_as_data_error(path):
         if path.suffix.lower() in ARRAYS:
-            return read_array(path)
+            return read_array(path), None
         if is_tiff(path):
             with open_tiff(path, page, channels) as planes:
                 tiff = planes.first
+                nodata = nodata_of(tiff)
                 if has_plain_values(tiff) and can_decompress(path, tiff):
                     values = planes.read() if channels is None else np.atleast_3d(planes.read())
-                    return apply_orientation(values, tiff_orientation(tiff))
+                    return apply_orientation(values, tiff_orientation(tiff)), nodata
                 dtype = np.dtype(tiff.dtype)
         with open_with_pillow(path, page) as image:
             image.load()  # `verify` passes truncated files
             if is_deep_png(path):
                 values = _pick(path, _decode_deep_png(path), channels)
-                return apply_orientation(values, image.getexif().get(ExifTags.Base.Orientation))
+                return apply_orientation(values, image.getexif().get(ExifTags.Base.Orientation)), nodata
             # Pillow turns its own images; arrays are turned by `apply_orientation`.
             image = ImageOps.exif_transpose(image)
             if image.mode == "F" or image.mode.startswith("I"):
                 # a TIFF's short or unsigned integers arrive as long signed ones
-                return _pick(path, np.array(image).astype(dtype), channels)
-            return image if channels is None else _pick(path, np.array(image.convert(_color_mode(image))), channels)
+                return _pick(path, np.array(image).astype(dtype), channels), nodata
+            if channels is not None:
+                return _pick(path, np.array(image.convert(_color_mode(image))), channels), nodata
+            return image, nodata
 
 
 def _pick(path: Path, values: NDArray, channels: Sequence[int] | None) -> NDArray:

@@ -3,7 +3,7 @@
 The EXIF orientation is applied to image and mask alike, each by its own tag, so both are upright.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sam_ft.data.io.decoding import decode, read_header
-from sam_ft.data.io.tiff_planes import PROJECTIONS, Page
+from sam_ft.data.io.decoding import decode_with_nodata, errors_as_data_error, read_header
+from sam_ft.data.io.intensities import INTENSITIES, rescale
+from sam_ft.data.io.nodata import missing_pixels, nodata_of
+from sam_ft.data.io.tiff import is_tiff
+from sam_ft.data.io.tiff_planes import PROJECTIONS, Page, open_tiff
 from sam_ft.types import Size
 from sam_ft.utils.errors import ConfigError, DataError
 
 READING = ("intensity", "page", "projection", "channels")  # the options of `read_image`
-INTENSITIES = {  # how values other than unsigned 8 bits are scaled
-    "percentile": "each image's own 0.5 and 99.5 percentile become 0 and 255",
-    "range": "each image's own smallest and largest value become 0 and 255",
-    "dtype": "the smallest and largest number of their type (0 and 1 of floats) become 0 and 255",
-}
 
 
 def read_image(
@@ -47,24 +45,44 @@ def read_image(
         DataError: the file cannot be decoded in full, or its values cannot be scaled.
         ConfigError: an option has another value.
     """
+    return read_image_with_missing(path, intensity, page, projection, channels)[0]
+
+
+def read_image_with_missing(
+    path: str | Path,
+    intensity: str = "percentile",
+    page: int | None = None,
+    projection: str | None = None,
+    channels: Sequence[int] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The same, and the pixels of a GeoTIFF that hold no data: (H, W), or None if there are none."""
     path = Path(path)
     check_reading(intensity, page, projection, channels)
-    picture = decode(path, projection or page, channels)
+    picture, nodata = decode_with_nodata(path, projection or page, channels)
+    values = _without_alpha(picture, channels)
+    missing = missing_pixels(values, nodata)
     if isinstance(picture, Image.Image):
-        return to_rgb(path, picture)
+        return to_rgb(path, picture), missing
     if channels is None:
-        return as_rgb(_to_8_bits(path, without_alpha(picture), intensity))
-    return as_rgb(np.dstack([_to_8_bits(path, band, intensity) for band in np.moveaxis(picture, -1, 0)]))
+        return as_rgb(rescale(path, values, intensity, missing)), missing
+    bands = [rescale(path, band, intensity, missing) for band in np.moveaxis(values, -1, 0)]
+    return as_rgb(np.dstack(bands)), missing
 
 
-def _to_8_bits(path: Path, values: NDArray, intensity: str) -> NDArray[np.uint8]:
-    """Values of any shape, with one scale for all of them."""
-    if values.dtype == np.uint8:
-        return values
-    check_finite(path, int(np.count_nonzero(~np.isfinite(values))))
-    own = float(values.min()), float(values.max())
-    limits = intensity_limits(path, intensity, values.dtype, own, lambda q: np.percentile(values, q).tolist())
-    return scale_to_8_bits(values, *limits)
+def read_missing(path: Path, page: Page = None, channels: Sequence[int] | None = None) -> NDArray[np.bool_] | None:
+    """The pixels of an image that hold no data; only files that may have some are decoded."""
+    with errors_as_data_error(path):
+        if not is_tiff(path):
+            return None
+        with open_tiff(path, page, channels) as planes:
+            if nodata_of(planes.first) is None:
+                return None
+    picture, nodata = decode_with_nodata(path, page, channels)
+    return missing_pixels(_without_alpha(picture, channels), nodata)
+
+
+def _without_alpha(picture: Image.Image | NDArray, channels: Sequence[int] | None) -> NDArray:
+    return np.asarray(picture) if channels is not None else without_alpha(np.asarray(picture))
 
 
 def as_rgb(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -120,50 +138,3 @@ def without_alpha(values: NDArray) -> NDArray:
     """(H, W) or (H, W, bands), colors or gray, then perhaps alpha → (H, W, 3) or (H, W, 1)"""
     values = np.atleast_3d(values)
     return values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
-
-
-def scale_to_8_bits(values: NDArray, low: float, high: float) -> NDArray[np.uint8]:
-    """`low` becomes 0 and `high` 255; equal ones make all values 0."""
-    if low == high:  # constant image
-        return np.zeros(values.shape, np.uint8)
-    # In place: an image of float64 is eight times as large as its result.
-    scaled = values.astype(np.float64)
-    scaled -= low
-    scaled *= 255
-    scaled /= high - low
-    return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
-
-
-def check_finite(path: Path, bad: int) -> None:
-    """Refuses an image with values that are NaN or infinite. Raises: DataError"""
-    if bad:
-        raise DataError(f"{path}: {bad} of its values are NaN or infinite; replace them by numbers")
-
-
-def intensity_limits(
-    path: Path,
-    intensity: str,
-    dtype: np.dtype,
-    own: tuple[float, float],
-    percentiles: Callable[[Sequence[float]], Sequence[float]],
-) -> tuple[float, float]:
-    """The values that become 0 and 255.
-
-    own: the smallest and the largest value of the image · percentiles: of its values; called only if they are needed
-
-    Raises: DataError for floats that do not go from 0 to 1, with intensity="dtype".
-    """
-    if intensity == "percentile":
-        low, high = percentiles((0.5, 99.5))
-        return (low, high) if low < high else own  # nearly all pixels are background
-    if intensity == "range":
-        return own
-    if dtype.kind != "f":
-        limits = np.iinfo(dtype)
-        return float(limits.min), float(limits.max)
-    if own[0] < 0 or own[1] > 1:
-        raise DataError(
-            f"{path}: its values go from {own[0]:g} to {own[1]:g}, but data.intensity=dtype expects floats from 0 to "
-            "1; scale them so, or set data.intensity=percentile"
-        )
-    return 0.0, 1.0

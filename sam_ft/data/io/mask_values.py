@@ -74,8 +74,9 @@ def number_colors(
     if len(edges) > max(2, len(found) - len(edges)) or len(found) > 65535:
         raise DataError(
             f"{path}: the mask has {len(found)} colors, of which {len(edges)} are only along edges: the edges are "
-            "blended, as anti-aliasing and smooth resizing leave them, or this is no mask but a picture; expected one "
-            "color for each object. Save the mask by nearest-neighbor interpolation"
+            "blended, as anti-aliasing and smooth resizing leave them, or this is a picture, and images and masks are "
+            "swapped; expected one color for each object. Save the mask by nearest-neighbor interpolation, or check "
+            "data.image_folder and data.mask_folder"
         )
     numbers = np.zeros(COLORS, np.uint16)
     numbers[found] = np.arange(1, len(found) + 1)

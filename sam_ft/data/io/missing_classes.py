@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from sam_ft.data.io.class_masks import read_class_codes
 from sam_ft.data.io.classes import list_codes
 from sam_ft.data.io.mask_values import edge_codes, unique_values
-from sam_ft.data.io.masks import read_class_codes, read_mask
+from sam_ft.data.io.masks import read_mask
 from sam_ft.data.io.rules import Rules
 from sam_ft.utils.errors import ConfigError, DataError
 
@@ -36,7 +37,7 @@ def missing_classes_error(masks: Sequence[Path], rules: Rules) -> ConfigError:
 def _about_colors(masks: Sequence[Path], rules: Rules) -> str:
     of_masks, edges = [], 0
     for path in masks:
-        codes = read_class_codes(path, True, rules.slices)
+        codes, _ = read_class_codes(path, True, rules.slices)
         found = [code for code in unique_values(codes) if code]
         thin = {*edge_codes(codes, found)}
         blended = len(thin) > max(2, len(found) / 2)

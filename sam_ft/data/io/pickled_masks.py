@@ -76,9 +76,9 @@ def _follow(data: bytes) -> Any:
         elif name == "GLOBAL":
             stack.append(str(argument))
         elif name == "STACK_GLOBAL":
-            stack[-2:] = [f"{_text(stack[-2])} {_text(stack[-1])}"]
+            stack[-2:] = [f"{_as_str(stack[-2])} {_as_str(stack[-1])}"]
         elif name in ("REDUCE", "NEWOBJ"):
-            stack[-2:] = [Call(_text(stack[-2]), stack[-1])]
+            stack[-2:] = [Call(_as_str(stack[-2]), stack[-1])]
         elif name == "BUILD":
             state = stack.pop()
             stack[-1].state = state
@@ -89,7 +89,7 @@ def _follow(data: bytes) -> Any:
     return stack[-1]
 
 
-def _text(value: Any) -> str:
+def _as_str(value: Any) -> str:
     """The value, if it is a text; others may be nested without end."""
     if not isinstance(value, str):
         raise ValueError("it names no function where one is called")

@@ -31,6 +31,7 @@ class Rules:
     background: the values or colors of the background, instead of 0 and black
     other: with "classes", how pixels of other values count: "error", "background" or "ignore"
     intensity ... channels: see `images.read_image`
+    invert: binary masks have the background where they are set, and the object elsewhere
     on_bad: "stop" at files that cannot be used, or "skip" them, see `FileSplit.survey`
     """
 
@@ -46,6 +47,7 @@ class Rules:
     projection: str | None = None
     channels: Sequence[int] | None = None
     on_bad: str = "stop"
+    invert: bool = False
 
     def __post_init__(self) -> None:
         for key, known in _KNOWN.items():
@@ -57,6 +59,11 @@ class Rules:
                     f"data.{key} needs data.objects=classes, but data.objects={self.objects}; "
                     "leave it out, or change data.objects"
                 )
+        if self.invert and self.objects not in ("whole", "components"):
+            raise ConfigError(
+                f"data.invert=true needs binary masks, but data.objects={self.objects}; leave it out, or set "
+                "data.objects to whole or components"
+            )
         check_min_area(self.min_area)
         check_reading(**self.reading)
         if self.objects != "classes":

@@ -23,16 +23,9 @@ from sam_ft.data.io.decoding import (
     open_with_pillow,
     read_header,
 )
-from sam_ft.data.io.images import (
-    as_rgb,
-    check_finite,
-    check_reading,
-    image_tensor,
-    intensity_limits,
-    scale_to_8_bits,
-    to_rgb,
-    without_alpha,
-)
+from sam_ft.data.io.images import as_rgb, check_reading, image_tensor, to_rgb, without_alpha
+from sam_ft.data.io.intensities import check_finite, intensity_limits, scale_to_8_bits
+from sam_ft.data.io.nodata import missing_pixels, nodata_of
 from sam_ft.data.io.percentiles import percentiles_in_passes
 from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_orientation
 from sam_ft.data.io.tiff_planes import Page, TiffPlanes, open_tiff
@@ -96,12 +89,14 @@ class ImageWindows:
         self.channels = channels
         self._tiff: TiffWindows | None = None
         self._samples: list[int] | None = None  # of those in the windows, where the file has others
+        self._nodata: float | None = None
         with ExitStack() as opened, errors_as_data_error(self.path), any_number_of_pixels():
             header = read_header(self.path, self.page, channels)
             self.size: Size = header.size
             planes = None
             if is_tiff(self.path):
                 planes = opened.enter_context(open_tiff(self.path, self.page, channels))
+                self._nodata = nodata_of(planes.first)
                 plain = has_plain_values(planes.first) and can_decompress(self.path, planes.first)
                 if plain and planes.single:
                     self._orientation = tiff_orientation(planes.first)
@@ -141,7 +136,8 @@ class ImageWindows:
         values = self._values(rows, columns)
         if values.dtype != np.uint8:
             parts = zip(self._scaled_together(values), self._limits, strict=True)
-            values = np.dstack([scale_to_8_bits(part, *limits) for part, limits in parts])
+            missing = missing_pixels(values, self._nodata)
+            values = np.dstack([scale_to_8_bits(part, *limits, missing) for part, limits in parts])
         return image_tensor(as_rgb(values))
 
     @property
@@ -177,10 +173,10 @@ class ImageWindows:
         return [values] if self.channels is None else np.split(values, values.shape[-1], axis=-1)
 
     def _stored_bands(self) -> Iterator[NDArray]:
-        """All values as they are stored, some rows at a time."""
+        """All values with data as they are stored, some rows at a time."""
         source: Any = self._tiff
         if source is None:
-            yield np.asarray(self._decoded)
+            yield self._with_data(np.asarray(self._decoded))
             return
         row_bytes = source.size[1] * source.bands * source.dtype.itemsize
         # Whole segments: no segment is decoded twice.
@@ -188,7 +184,11 @@ class ImageWindows:
         for start in range(0, source.size[0], step):
             with errors_as_data_error(self.path):
                 part = source.read(slice(start, min(start + step, source.size[0])), slice(0, source.size[1]))
-            yield part if self._samples is None else part[..., self._samples]
+            yield self._with_data(part if self._samples is None else part[..., self._samples])
+
+    def _with_data(self, values: NDArray) -> NDArray:
+        missing = missing_pixels(values, self._nodata)
+        return values if missing is None else values[~missing]
 
     @cached_property
     def _limits(self) -> list[tuple[float, float]]:
@@ -201,10 +201,13 @@ class ImageWindows:
 
         bad, count, low, high = 0, 0, np.inf, -np.inf
         for values in stored():
-            bad += int(np.count_nonzero(~np.isfinite(values)))
-            count += values.size
-            low, high, dtype = min(low, values.min()), max(high, values.max()), values.dtype
+            if values.size:
+                bad += int(np.count_nonzero(~np.isfinite(values)))
+                count += values.size
+                low, high, dtype = min(low, values.min()), max(high, values.max()), values.dtype
         check_finite(self.path, bad)
+        if not count:
+            return 0.0, 0.0  # no pixel has data: all of them are black
         return intensity_limits(
             self.path,
             self.intensity,

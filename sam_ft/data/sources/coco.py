@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import cast
 
 from sam_ft.data.sources.annotated import AnnotatedImages
+from sam_ft.data.sources.coco_categories import label_categories, peek_categories, read_categories
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.coco_json import load_json
 from sam_ft.data.sources.coco_layouts import find_image_folder, find_json, unclear_file
 from sam_ft.data.sources.sa1b import load_folder
-from sam_ft.utils.errors import DataError
+from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import expand_user
 
 log = logging.getLogger("sam_ft")
@@ -24,6 +25,7 @@ class Coco(AnnotatedImages):
         for those that are there, see `coco_layouts.find_json`. Of a single file, a share of the images is val
     train_images, val_images: folders below root, None for the one that holds the images of the file
     categories: names of the categories that are objects, None for all; the others are background
+    crowds: "ignore": neither object nor background; "objects": as other annotations
     min_area: pixels of a mask; smaller objects are ignored like crowds, neither object nor background
     intensity: how images of more than 8 bits are scaled, see `images.INTENSITIES`
     on_bad: "stop" at annotations and images that cannot be used, or "skip" them with a warning as long as they are at
@@ -40,6 +42,7 @@ class Coco(AnnotatedImages):
         train_images: str | None = None,
         val_images: str | None = None,
         categories: Sequence[str | int] | None = None,
+        crowds: str = "ignore",
         min_area: int = 0,
         intensity: str = "percentile",
         on_bad: str = "stop",
@@ -48,8 +51,11 @@ class Coco(AnnotatedImages):
         seed: int = 0,
         tile: int | str | None = None,
     ) -> None:
+        if crowds not in ("ignore", "objects"):
+            raise ConfigError(f"data.crowds={crowds} is not known; expected ignore or objects")
         self.root = expand_user(root)
-        super().__init__(CocoRules(categories, min_area, intensity, on_bad, missing), val_fraction, seed, tile)
+        super().__init__(CocoRules(categories, min_area, intensity, on_bad, missing, crowds), val_fraction, seed, tile)
+        self._label_of: dict[str, int] = {}  # of both splits, which may number their categories differently
         if not self.root.is_dir():
             raise DataError(
                 f"{self.root}: is not a folder; set data.root to the folder that holds {train or 'the JSON'}"
@@ -71,6 +77,18 @@ class Coco(AnnotatedImages):
             log.info("%s: train is %s, val is %s", self.root, found["train"], val)
         return found
 
+    def _labels_of_train(self) -> dict[str, int]:
+        """{name: label} as the split "train" gets them; empty where its categories are not found."""
+        train, chosen, label_of = self._files["train"], self.rules.categories, dict[str, int]()
+        if train is None:
+            return {}
+        try:
+            known = read_categories(self.root / train, peek_categories(self.root / train))
+        except DataError:
+            return {}
+        label_categories({key: n for key, n in known.items() if chosen is None or n in map(str, chosen)}, label_of)
+        return label_of
+
     def read(self, place: Hashable) -> CocoFile:
         file, images, split = cast(tuple[str | None, str | None, str | None], place)
         if file is None:
@@ -80,4 +98,6 @@ class Coco(AnnotatedImages):
             folder = find_image_folder(self.root, file, content["images"], split)
         elif not (folder := self.root / images).is_dir():
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{split or 'train'}_images")
-        return read_coco(self.root / file, folder, content, self.rules)
+        if split == "val" and not self._label_of:  # an evaluation must have the labels of the training
+            self._label_of.update(self._labels_of_train())
+        return read_coco(self.root / file, folder, content, self.rules, self._label_of)

@@ -1,45 +1,49 @@
 """The usable content of a COCO instance file as a few arrays, which forked workers share."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from sam_ft.data.io.images import INTENSITIES
+from sam_ft.data.io.intensities import INTENSITIES
 from sam_ft.data.io.rules import check_min_area
+from sam_ft.data.sources.coco_categories import label_categories, read_categories, select_categories
+from sam_ft.data.sources.coco_facts import CocoFacts
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
-from sam_ft.data.sources.coco_json import (
-    check_images,
-    known_id,
-    named_annotations,
-    present,
-    read_categories,
-    select_categories,
-)
+from sam_ft.data.sources.coco_json import check_images, known_id, named_annotations, present
 from sam_ft.data.sources.coco_masks import is_normalized, segmentation_to_rle
 from sam_ft.data.sources.names import unique_names
 from sam_ft.types import OBJECT, Size
 from sam_ft.utils.errors import ConfigError, DataError
 
+_KNOWN = {
+    "intensity": tuple(INTENSITIES),
+    "on_bad": ("stop", "skip"),
+    "missing": ("stop", "skip"),
+}
 TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
 
 
 @dataclass(frozen=True)
 class CocoRules:
-    """Which annotations are objects, and how images are read; see `Coco`."""
+    """Which annotations are objects, and how images are read; see `Coco`.
+
+    crowds: None where the format has none
+    """
 
     categories: Sequence[str | int] | None = None
     min_area: int = 0
     intensity: str = "percentile"
     on_bad: str = "stop"
     missing: str = "stop"
+    crowds: str | None = None
 
     def __post_init__(self) -> None:
-        for key, known in (("intensity", INTENSITIES), ("on_bad", ("stop", "skip")), ("missing", ("stop", "skip"))):
+        for key, known in _KNOWN.items():
             if getattr(self, key) not in known:
                 raise ConfigError(f"data.{key}={getattr(self, key)} is not known; expected one of {', '.join(known)}")
         check_min_area(self.min_area)
@@ -56,12 +60,13 @@ class CocoFile:
 
     file: that holds the annotations · folder: of the images · names: I of the samples: the stem of the image where that
         is unique, else its path below the folder
-    files: I names below the folder · sizes: I sizes · classes: {id: name} of the chosen categories
-    starts: (I + 1,) image i has the masks starts[i] to starts[i + 1] · labels: (A,) category ids
-    objects: (A,) bool, true for objects and false for pixels to ignore
+    files: I names below the folder · sizes: I sizes · classes: {label: name} of the chosen categories
+    merged: {name: ids} of those with one name · starts: (I + 1,) image i has the masks starts[i] to starts[i + 1]
+    labels: (A,) of the categories · objects: (A,) bool, true for objects and false for pixels to ignore
+    crowds, framed: (A,) bool, true for iscrowd=1, and for objects with the whole frame as their box
     ends: (A + 1,) mask a is runs[ends[a]:ends[a + 1]] · runs: compressed RLEs, one after the other
     problems: of images and annotations that cannot be used · remarks: of those that are odd
-    errors: lines about the problems, unless they are skipped
+    errors: lines about the problems, unless they are skipped · rules: by which the file was read
     """
 
     file: Path
@@ -70,14 +75,25 @@ class CocoFile:
     files: list[str]
     sizes: list[Size]
     classes: dict[int, str]
+    merged: dict[str, list[int]]
     starts: NDArray[np.int64]
     labels: NDArray[np.int64]
     objects: NDArray[np.bool_]
+    crowds: NDArray[np.bool_]
+    framed: NDArray[np.bool_]
     ends: NDArray[np.int64]
     runs: bytes
     problems: Problems
     remarks: Problems
     errors: list[str]
+    rules: CocoRules
+
+    @property
+    def facts(self) -> CocoFacts:
+        images = np.repeat(np.arange(len(self.files)), np.diff(self.starts))
+        framed = len(np.unique(images[self.framed]))
+        numbers = len(self.files), len(self.labels), int(self.crowds.sum())
+        return CocoFacts(*numbers, self.rules.crowds, framed, self.merged)
 
     def select(self, images: Sequence[int]) -> "CocoFile":
         """The same with some of the images, in their order."""
@@ -92,41 +108,102 @@ class CocoFile:
             starts=np.cumsum([0, *map(len, own)]),
             labels=self.labels[kept],
             objects=self.objects[kept],
+            crowds=self.crowds[kept],
+            framed=self.framed[kept],
             ends=np.cumsum([0, *lengths]),
             runs=b"".join(self.runs[self.ends[mask] : self.ends[mask + 1]] for mask in kept),
         )
 
 
-def read_coco(file: Path, folder: Path, content: dict[str, list], rules: CocoRules) -> CocoFile:
+@dataclass
+class _Masks:
+    """The masks in the order of the file, and the position of the image of each one; see `CocoFile`."""
+
+    places: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    objects: list[bool] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
+    framed: list[bool] = field(default_factory=list)
+    runs: list[bytes] = field(default_factory=list)
+
+
+def read_coco(
+    file: Path, folder: Path, content: dict[str, list], rules: CocoRules, label_of: dict[str, int] | None = None
+) -> CocoFile:
     """Reads and checks the annotations of a file, and logs the odd ones.
 
     file: for messages · folder: of the images
     content: lists of images, annotations and categories as in COCO; without categories all objects are of one class. In
         the place of a segmentation may stand an InvalidEntry
+    label_of: the label of each name of a category, of files read before; gets those of this file
     Raises: DataError about the first invalid category, when it lacks one of the chosen ones, or without images.
     """
     # Categories and images first: an annotation is only valid if both of its ids are.
     known = read_categories(file, content["categories"]) or dict(OBJECT)
-    classes = select_categories(file, known, rules.categories)
+    labels, merged = label_categories(select_categories(file, known, rules.categories), label_of)
     problems: Problems = defaultdict(list)
     remarks: Problems = defaultdict(list)
     usable = check_images(content["images"], folder, rules.missing == "skip", problems, remarks)
+    masks = _read_masks(content, (known, labels), usable, rules, problems, remarks)
+    totals = {kind: len(content[kind]) for kind in ("images", "annotations")}
+    errors = error_lines(file, problems, totals, rules.on_bad)
+    warn_of(file, remarks)
+    if not usable and not errors:
+        found = f"; none of its {totals['images']} images has a file in {folder}" if totals["images"] else ""
+        raise DataError(f"{file}: lists no images that can be used; expected at least one{found}")
+    places = np.array(masks.places, np.int64)
+    order = np.argsort(places, kind="stable")  # keeps the file's order within an image
+    files = [path for path, _ in usable.values()]
+    return CocoFile(
+        file=file,
+        folder=folder,
+        names=unique_names(files),
+        files=files,
+        sizes=[size for _, size in usable.values()],
+        classes={label: known[key] for key, label in labels.items()},
+        merged=merged,
+        # The sorted positions; image i begins where i would be inserted.
+        starts=np.searchsorted(places[order], np.arange(len(usable) + 1)),
+        labels=np.array(masks.labels, np.int64)[order],
+        objects=np.array(masks.objects, bool)[order],
+        crowds=np.array(masks.crowds, bool)[order],
+        framed=np.array(masks.framed, bool)[order],
+        ends=np.cumsum([0, *(len(masks.runs[i]) for i in order)]),
+        runs=b"".join(masks.runs[i] for i in order),
+        problems=problems,
+        remarks=remarks,
+        errors=errors,
+        rules=rules,
+    )
+
+
+def _read_masks(
+    content: dict[str, list],
+    categories: tuple[Mapping[int, str], Mapping[int, int]],
+    usable: Mapping[Hashable, tuple[str, Size]],
+    rules: CocoRules,
+    problems: Problems,
+    remarks: Problems,
+) -> _Masks:
+    """Rasterizes the annotations of the usable images; equal ones of an image count once.
+
+    categories: {id: name} of all, and {id: label} of the chosen ones · problems, remarks: receive the others
+    """
+    (known, labels), found = categories, _Masks()
     # Also those of invalid images: their annotations are no problem of their own.
     ids = {image["id"] for image in content["images"] if present(image, "id")}
     position = {key: place for place, key in enumerate(usable)}
-    places: list[int] = []
-    labels: list[int] = []
-    objects: list[bool] = []
-    masks: list[bytes] = []
+    first: dict[tuple, str] = {}  # the name of the first annotation of each image, label and mask
     normalized: list[str] = []
     for name, entry in named_annotations(content["annotations"], problems, remarks):
         try:
             category = known_id(entry, "category_id", known) if content["categories"] else 1
             image = known_id(entry, "image_id", ids)
-            if category not in classes or image not in usable:  # an invalid image is a problem of its own
+            if category not in labels or image not in usable:  # an invalid image is a problem of its own
                 continue
+            size = usable[image][1]
             # Rasterized once, here; the samples only decode run lengths.
-            mask = segmentation_to_rle(entry.get("segmentation"), usable[image][1])
+            mask = segmentation_to_rle(entry.get("segmentation"), size)
         except InvalidEntry as error:
             add_invalid(remarks if isinstance(error, LeftOut) else problems, "annotations", name, error)
             continue
@@ -136,37 +213,20 @@ def read_coco(file: Path, folder: Path, content: dict[str, list], rules: CocoRul
         if not area:
             remarks["annotations", "cover no pixel and are left out"].append(name)
             continue
-        places.append(position[image])
-        labels.append(category)
-        objects.append(entry.get("iscrowd") != 1 and area >= rules.min_area)  # else ignored
-        masks.append(mask["counts"])
+        label, is_crowd = labels[category], entry.get("iscrowd") in (1, "1")
+        if first.setdefault((image, label, is_crowd, mask["counts"]), name) != name:
+            remarks["annotations", "equal another one of their image; each object counts once"].append(name)
+            continue
+        is_object = (rules.crowds == "objects" or not is_crowd) and area >= rules.min_area  # else ignored
+        found.places.append(position[image])
+        found.labels.append(label)
+        found.objects.append(is_object)
+        found.crowds.append(is_crowd)
+        found.framed.append(is_object and rle.toBbox(mask).tolist() == [0, 0, *size[::-1]])
+        found.runs.append(mask["counts"])
     if len(normalized) > len(content["annotations"]) / 2:
         remarks.pop(("annotations", "cover no pixel and are left out"), None)
         problems["annotations", "have coordinates between 0 and 1 (expected pixels: x times width, y times height)"] = (
             normalized
         )
-    totals = {kind: len(content[kind]) for kind in ("images", "annotations")}
-    errors = error_lines(file, problems, totals, rules.on_bad)
-    warn_of(file, remarks)
-    if not usable and not errors:
-        found = f"; none of its {totals['images']} images has a file in {folder}" if totals["images"] else ""
-        raise DataError(f"{file}: lists no images that can be used; expected at least one{found}")
-    order = np.argsort(np.array(places, np.int64), kind="stable")  # keeps the file's order within an image
-    files = [path for path, _ in usable.values()]
-    return CocoFile(
-        file=file,
-        folder=folder,
-        names=unique_names(files),
-        files=files,
-        sizes=[size for _, size in usable.values()],
-        classes=classes,
-        # The sorted positions; image i begins where i would be inserted.
-        starts=np.searchsorted(np.array(places, np.int64)[order], np.arange(len(usable) + 1)),
-        labels=np.array(labels, np.int64)[order],
-        objects=np.array(objects, bool)[order],
-        ends=np.cumsum([0, *(len(masks[i]) for i in order)]),
-        runs=b"".join(masks[i] for i in order),
-        problems=problems,
-        remarks=remarks,
-        errors=errors,
-    )
+    return found

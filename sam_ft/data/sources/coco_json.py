@@ -1,4 +1,4 @@
-"""Loads a COCO instance JSON and checks its categories, images and annotations.
+"""Loads a COCO instance JSON and checks its images and annotations; `coco_categories` checks the categories.
 
 pycocotools' COCO class is not used: it prints, keeps each number of the file as a Python object, and stops at the first
 missing key.
@@ -6,7 +6,7 @@ missing key.
 
 import json
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -62,30 +62,6 @@ def load_json(file: Path) -> dict[str, list]:
         names = join_names(sorted(content)) or "(none)"
         raise DataError(f"{file}: has the keys {names} {EXPECTED}{''.join(other[:1])}")
     return content
-
-
-def read_categories(file: Path, entries: list) -> dict[int, str]:
-    """{id: name}; ids may have gaps. Raises: DataError about the first invalid or repeated category."""
-    known: dict[int, str] = {}
-    for entry in entries:
-        valid = isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
-        if not valid or entry["id"] in known or not 0 <= entry["id"] < 2**31:
-            raise DataError(f"{file}: has the category {entry}; expected a unique integer id and a name for each")
-        known[entry["id"]] = entry["name"]
-    return known
-
-
-def select_categories(file: Path, known: dict[int, str], names: Sequence[str | int] | None) -> dict[int, str]:
-    """{id: name} of the categories in `names`, or of all. Raises: DataError about names that the file lacks."""
-    if names is None:
-        return known
-    wanted = [str(name) for name in names]  # digits are names too
-    if unknown := [name for name in wanted if name not in known.values()]:
-        raise DataError(
-            f"{file}: has no category {join_names(unknown)}; it has {', '.join(known.values()) or 'none'}. Correct "
-            "data.categories"
-        )
-    return {key: name for key, name in known.items() if name in wanted}
 
 
 def check_images(

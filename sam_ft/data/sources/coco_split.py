@@ -1,6 +1,7 @@
 """The samples of one COCO split."""
 
 import logging
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +12,14 @@ from tqdm import tqdm
 
 from sam_ft.data.io.decoding import SIDEWAYS, Header, read_header
 from sam_ft.data.io.fingerprint import fingerprint
-from sam_ft.data.io.images import image_tensor, read_image, read_size
+from sam_ft.data.io.images import image_tensor, read_image_with_missing, read_missing, read_size
+from sam_ft.data.io.mask_values import IgnoreMask
+from sam_ft.data.io.nodata import missing_note
 from sam_ft.data.sources.coco_file import CocoFile
 from sam_ft.data.sources.coco_issues import to_issues
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
+from sam_ft.data.sources.leaks import file_key
+from sam_ft.data.sources.mask_facts import MaskFacts
 from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.run_lengths import RunLengthMasks
 from sam_ft.data.sources.survey import Survey
@@ -49,14 +54,15 @@ class CocoSplit:
         Raises: DataError when the JSON has problems that are not skipped, or the image cannot be read or has another
             size.
         """
-        image = read_image(self._path(index), self.intensity)
+        image, missing = read_image_with_missing(self._path(index), self.intensity)
         self._raise_errors()
-        return self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]))
+        return self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]), missing)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
         self._raise_errors()
-        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(self._path(index)))
+        path = self._path(index)
+        return self._sample(index, torch.zeros(3, 0, 0, dtype=torch.uint8), read_size(path), read_missing(path))
 
     def size(self, index: int) -> Size:
         """(H, W) of an image, by its header."""
@@ -66,28 +72,32 @@ class CocoSplit:
         """Changes whenever the image of a sample may have changed."""
         return fingerprint(self._path(index), self.intensity)
 
-    def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
-        """Decodes the image in full: the sample, or None where it cannot be used, and its issues.
+    def examine(self, index: int) -> tuple[Sample | None, list[Issue], list[MaskFacts]]:
+        """Decodes the image in full: the sample, or None where it cannot be used, its issues, and no facts.
 
         `json_issues` has the issues of the JSON.
         """
         path = self._path(index)
         try:
-            image = read_image(path, self.intensity)
-            sample = self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]))
+            image, missing = read_image_with_missing(path, self.intensity)
+            sample = self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]), missing)
         except DataError as error:
-            return None, [issue_from(error, [path])]
-        if not _is_turned_unseen(read_header(path)):
-            return sample, []
-        problem = (
-            "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
-        )
-        advice = "look at the pictures; if image and masks do not match, remove the tag"
-        return sample, [Issue(str(path.parent), path.name, problem, advice, "warning")]
+            return None, [issue_from(error, [path])], []
+        issues = []
+        if missing is not None:
+            issues.append(Issue(str(path.parent), path.name, *missing_note(missing), "note"))
+        if _is_turned_unseen(read_header(path)):
+            problem = (
+                "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
+            )
+            advice = "look at the pictures; if image and masks do not match, remove the tag"
+            issues.append(Issue(str(path.parent), path.name, problem, advice, "warning"))
+        return sample, issues, []
 
     def json_issues(self) -> list[Issue]:
-        """All entries of the JSON that cannot be used; warnings where they are left out."""
-        return to_issues(self.file, self.content.problems, self.content.remarks, stops=bool(self._errors))
+        """All entries of the JSON that cannot be used, warnings where they are left out; and what to look at."""
+        issues = to_issues(self.file, self.content.problems, self.content.remarks, stops=bool(self._errors))
+        return issues + [Issue(str(self.file), "", *hint, "data set") for hint in self.content.facts.hints()]
 
     def survey(self) -> Survey:
         """Reads the size of every image, to find issues before training; the masks are already counted.
@@ -112,13 +122,24 @@ class CocoSplit:
         before = np.concatenate([[0], np.cumsum(self.content.objects)])  # objects before each annotation
         objects = np.diff(before[self.content.starts])
         empty = [name for name, count in zip(self.names, objects, strict=True) if not count]
-        return Survey(len(self), int(objects.sum()), empty, lossy=0)
+        facts = self.content.facts
+        keys = dict(zip(self.names, map(self._keys, range(len(self))), strict=True))
+        # The number of crowds is in the log anyway.
+        hints = [hint for hint in facts.hints() if hint.level == "warning" or "iscrowd" not in hint.problem]
+        return Survey(len(self), int(objects.sum()), empty, lossy=0, hints=hints, counts=facts.counts, keys=keys)
+
+    def _keys(self, index: int) -> list[str]:
+        """See `Survey`."""
+        start, stop = self.content.ends[self.content.starts[index : index + 2]]
+        own = [f"runs {self.content.sizes[index]} {zlib.crc32(self.content.runs[start:stop])}"] if start < stop else []
+        return [file_key(self._path(index)), *own]
 
     def _raise_errors(self) -> None:
         if self._errors:
             raise DataError("\n".join(self._errors))
 
-    def _sample(self, index: int, image: Tensor, size: Size) -> Sample:
+    def _sample(self, index: int, image: Tensor, size: Size, missing: IgnoreMask) -> Sample:
+        """missing: pixels of the image that hold no data"""
         self._check_size(index, size)
         content = self.content
         own = np.arange(content.starts[index], content.starts[index + 1])
@@ -126,7 +147,10 @@ class CocoSplit:
         masks = self._masks(kept, size)
         # Crowds and small objects; where an object covers them, its pixels count.
         ignored = self._masks(own[~content.objects[own]], size)
-        ignore = ignored.union() & ~masks.union() if len(ignored) else np.zeros(1, bool)
+        ignore = ignored.union() if len(ignored) else np.zeros(1, bool)
+        ignore = ignore if missing is None else ignore | missing
+        if ignore.any():
+            ignore = ignore & ~masks.union()
         return Sample(
             image=image,
             masks=masks,

@@ -10,12 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam_ft.data.io.appearance import Remark
 from sam_ft.data.io.decoding import read_header
 from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.id_masks import IdLayers
-from sam_ft.data.io.images import INTENSITIES, image_tensor, read_image, read_size
-from sam_ft.data.io.masks import IgnoreMask
+from sam_ft.data.io.images import image_tensor, read_image_with_missing, read_missing, read_size
+from sam_ft.data.io.intensities import INTENSITIES
+from sam_ft.data.io.lossy import LOSSY
+from sam_ft.data.io.mask_values import IgnoreMask
 from sam_ft.data.io.missing_classes import missing_classes_error
+from sam_ft.data.io.nodata import missing_note
 from sam_ft.data.io.objects import ObjectMap, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_survey import (
@@ -24,17 +28,17 @@ from sam_ft.data.sources.file_survey import (
     count_files,
     log_other_dtypes,
     read_masks,
+    refuse_own_image,
     stop_or_skip,
 )
 from sam_ft.data.sources.issues import Issue, issue_from
+from sam_ft.data.sources.mask_facts import MaskFacts, counts_parts, find_facts, mask_hints
 from sam_ft.data.sources.pairing import SampleFiles
-from sam_ft.data.sources.survey import Survey
+from sam_ft.data.sources.survey import Hint, Survey
 from sam_ft.types import Sample, Size
 from sam_ft.utils.errors import DataError
 
 log = logging.getLogger("sam_ft")
-
-LOSSY = "gray edges, as JPEG leaves them; they are cut at half of the range (value > 127)"
 
 
 class FileSplit:
@@ -54,7 +58,7 @@ class FileSplit:
         self.names = [item.name for item in items]
         named = dict(zip(rules.class_map.labels, rules.class_map.names, strict=True)) if rules.classes else {}
         self.classes: dict[int, str] = named if classes is None else classes
-        self._logged: set[str] = set()  # shared by all splits that `without` makes of this one
+        self._logged: set[Remark] = set()  # shared by all splits that `without` makes of this one
 
     def __len__(self) -> int:
         return len(self.items)
@@ -65,16 +69,18 @@ class FileSplit:
         Raises: DataError when a file cannot be read, or a mask is of another size or kind.
         """
         item = self.items[index]
-        image = read_image(item.image, **self.rules.reading)
+        image, missing = read_image_with_missing(item.image, **self.rules.reading)
         size = (image.shape[0], image.shape[1])
-        return self._sample(item, image_tensor(image), self._collect(read_masks(item, self.rules, size)), size)
+        objects = self._collect(read_masks(item, self.rules, size))
+        return self._sample(item, image_tensor(image), objects, size, missing)
 
     def annotations(self, index: int) -> Sample:
         """The same sample without its pixels; the image is not decoded."""
         item = self.items[index]
         size = read_size(item.image, self.rules.slices, self.rules.channels)
         objects = self._collect(read_masks(item, self.rules, size))
-        return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), objects, size)
+        missing = read_missing(item.image, self.rules.slices, self.rules.channels)
+        return self._sample(item, torch.zeros(3, 0, 0, dtype=torch.uint8), objects, size, missing)
 
     def size(self, index: int) -> Size:
         """(H, W) of an image, by its header."""
@@ -84,45 +90,58 @@ class FileSplit:
         """Changes whenever the image of a sample may have changed."""
         return fingerprint(self.items[index].image, *self.rules.reading.values())
 
-    def examine(self, index: int) -> tuple[Sample | None, list[Issue]]:
-        """Decodes image and masks in full: the sample, or None where it cannot be used, and the issues of its files."""
-        item, issues, image = self.items[index], [], None
+    def examine(self, index: int) -> tuple[Sample | None, list[Issue], list[MaskFacts]]:
+        """Decodes image and masks in full.
+
+        → the sample, or None where it cannot be used; the issues of its files; the facts about its masks
+        """
+        item, issues, image, missing = self.items[index], [], None, None
+        facts: list[MaskFacts] = []
         try:
-            image = read_image(item.image, **self.rules.reading)
+            image, missing = read_image_with_missing(item.image, **self.rules.reading)
             if (dtype := read_header(item.image, self.rules.slices, self.rules.channels).dtype) != np.uint8:
                 rule = f"{INTENSITIES[self.rules.intensity]} (data.intensity={self.rules.intensity})"
                 issues.append(_issue(item.image, "note", f"has values of {dtype}", rule))
+            if missing is not None:
+                issues.append(_issue(item.image, "note", *missing_note(missing)))
         except DataError as error:
             issues.append(issue_from(error, [item.image]))
-        self._logged.add("lossy")  # here it is an issue
         size = None if image is None else (image.shape[0], image.shape[1])
-        masks = self._valid_masks(item, size, issues)
+        masks = self._valid_masks(index, size, issues, facts)
         if image is None or size is None:  # masks of unknown sizes do not go into one map
             for _ in masks:  # for their own issues
                 pass
-            return None, issues
+            return None, issues, facts
         objects = self._collect(masks)
         if any(issue.level == "error" for issue in issues):
-            return None, issues
-        return self._sample(item, image_tensor(image), objects, size), issues
+            return None, issues, facts
+        return self._sample(item, image_tensor(image), objects, size, missing), issues, facts
+
+    def hints(self, facts: Sequence[MaskFacts]) -> list[Hint]:
+        """What to look at, of the masks of all samples."""
+        return mask_hints(facts, self.rules)
 
     def _valid_masks(
-        self, item: SampleFiles, size: Size | None, issues: list[Issue]
+        self, index: int, size: Size | None, issues: list[Issue], facts: list[MaskFacts]
     ) -> Iterator[tuple[Path, ObjectMap]]:
         """As `read_masks`, but goes on after each invalid file.
 
-        size: of the image, if known · issues: gets those that are found
+        size: of the image, if known · issues, facts: get those that are found
         """
+        item, with_parts = self.items[index], counts_parts(self.rules, index, len(self))
         for path in item.masks:
             try:
                 own = read_objects(path, self.rules)
                 if size is not None:
                     check_mask_size(path, item.image, own, size)
+                refuse_own_image(path, item.image, own)
             except DataError as error:
                 issues.append(issue_from(error, [path]))
                 continue
-            if own.lossy:
-                issues.append(_issue(path, "warning", "is lossy", f"{LOSSY}; better save masks as PNG"))
+            for remark in own.remarks:
+                self._logged.add(remark)  # here it is an issue
+                issues.append(_issue(path, remark.level, remark.one, remark.meaning))
+            facts.append(find_facts(own, self.rules, with_parts))
             yield path, own
 
     def can_skip(self, bad: int) -> bool:
@@ -139,7 +158,7 @@ class FileSplit:
         """Reads every mask and every image's header, to count objects and to find issues before training.
 
         With on_bad="skip" images are decoded too, and up to 1 % of them (or one) may be bad; a warning names these.
-        Lossy masks are warned of once, and the scaling of other values than 8 bits is logged once.
+        The scaling of other values than 8 bits is logged once.
 
         Raises: DataError that lists all files that cannot be used.
         """
@@ -148,30 +167,41 @@ class FileSplit:
         stop_or_skip([counts.issue for counts in all_counts if counts.issue is not None], len(self), self.rules)
         bad = [item.name for item, counts in zip(self.items, all_counts, strict=True) if counts.issue is not None]
         good = [(item, counts) for item, counts in zip(self.items, all_counts, strict=True) if counts.issue is None]
-        if lossy := [mask for _, counts in good for mask in counts.lossy]:
-            masks = sum(len(item.masks) for item, _ in good)
-            self._warn_lossy(f"{len(lossy)} of {masks} masks are lossy, first {lossy[0]}")
+        remarks: dict[Remark, list[Path]] = {}
+        for path, remark in (one for _, counts in good for one in counts.remarks):
+            remarks.setdefault(remark, []).append(path)
+        self._logged.update(remarks)  # as hints
+        masks = sum(len(item.masks) for item, _ in good)
+        hints = [
+            Hint(f"{len(paths)} of {masks} masks {remark.many}, first {paths[0]}", remark.meaning, remark.level)
+            for remark, paths in remarks.items()
+        ]
         log_other_dtypes(good, self.rules)
-        components = [count for _, counts in good for count in counts.components if count]
         return Survey(
             images=len(good),
             objects=sum(counts.objects for _, counts in good),
             empty=[item.name for item, counts in good if not counts.objects],
-            lossy=len(lossy),
+            lossy=len(remarks.get(LOSSY, ())),
             bad=bad,
-            components=sum(components) / len(components) if components else 1.0,
+            hints=hints + self.hints([facts for _, counts in good for facts in counts.facts]),
+            keys={item.name: counts.keys for item, counts in good},
         )
 
     def _collect(self, maps: Iterable[tuple[Path, ObjectMap]]) -> "_Objects":
         objects = _Objects()
         for path, own in maps:
             objects.add(own)
-            if own.lossy:  # only without a survey; once per process, so once per worker
-                self._warn_lossy(f"{path} is lossy")
+            for remark in {*own.remarks} - self._logged:  # only without a survey; once per process or worker
+                level = logging.WARNING if remark.level == "warning" else logging.INFO
+                log.log(level, "%s %s: %s", path, remark.one, remark.meaning)
+                self._logged.add(remark)
         return objects
 
-    def _sample(self, item: SampleFiles, image: Tensor, objects: "_Objects", size: Size) -> Sample:
+    def _sample(self, item: SampleFiles, image: Tensor, objects: "_Objects", size: Size, missing: IgnoreMask) -> Sample:
+        """missing: pixels of the image that hold no data"""
         masks, labels, ignored = objects.layers.masks(), np.concatenate(objects.labels), objects.ignored
+        if missing is not None:
+            ignored = missing if ignored is None else ignored | missing
         if item.labels:
             # A label for each mask file → one for each of its objects.
             labels = np.repeat(item.labels, [len(own) for own in objects.labels])
@@ -188,11 +218,6 @@ class FileSplit:
             object_index=torch.arange(len(masks)),
             ignore=torch.from_numpy(ignored) if ignored is not None and ignored.any() else None,
         )
-
-    def _warn_lossy(self, subject: str) -> None:
-        if "lossy" not in self._logged:
-            log.warning("%s: %s", subject, LOSSY)
-        self._logged.add("lossy")
 
 
 @dataclass

@@ -9,32 +9,35 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sam_ft.data.io.appearance import Remark
 from sam_ft.data.io.decoding import read_header
-from sam_ft.data.io.images import INTENSITIES, read_image
-from sam_ft.data.io.objects import ObjectMap, count_components, read_objects
+from sam_ft.data.io.images import read_image
+from sam_ft.data.io.intensities import INTENSITIES
+from sam_ft.data.io.objects import ObjectMap, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
+from sam_ft.data.sources.leaks import file_key, mask_key
+from sam_ft.data.sources.mask_facts import MaskFacts, counts_parts, find_facts
 from sam_ft.data.sources.pairing import SampleFiles
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
 
 log = logging.getLogger("sam_ft")
 
-SAMPLED = 100  # images whose masks' components are counted; counting takes a third of the time of reading
-
 
 @dataclass(frozen=True)
 class FileCounts:
     """Counts of one sample, or its issue.
 
-    objects: number of objects · lossy: its lossy masks · dtype: of the image's values
-    components: one count per mask, if counted
+    objects: number of objects · remarks: of its masks · dtype: of the image's values · facts: one per mask
+    keys: see `Survey`
     """
 
     objects: int = 0
-    lossy: Sequence[Path] = ()
+    remarks: Sequence[tuple[Path, Remark]] = ()
     dtype: np.dtype | None = None
-    components: Sequence[int] = ()
+    facts: Sequence[MaskFacts] = ()
+    keys: Sequence[str] = ()
     issue: Issue | None = None
 
 
@@ -43,29 +46,29 @@ def count_files(items: Sequence[SampleFiles], rules: Rules) -> list[FileCounts]:
 
     Images are decoded too where their pixels may be invalid (floats), and always with on_bad="skip".
     """
-    # Every n-th image, spread over the whole split.
-    step = -(-len(items) // SAMPLED)
-    counted = [rules.objects == "whole" and position % step == 0 for position in range(len(items))]
+    counted = [counts_parts(rules, position, len(items)) for position in range(len(items))]
     with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter's lock
-        counts = pool.map(lambda item, components: _count(item, rules, components), items, counted)
+        counts = pool.map(lambda item, with_parts: _count(item, rules, with_parts), items, counted)
         return list(tqdm(counts, "reading masks", len(items), leave=False, disable=None))
 
 
-def _count(item: SampleFiles, rules: Rules, components: bool) -> FileCounts:
-    """components: whether those of its masks are counted."""
+def _count(item: SampleFiles, rules: Rules, with_parts: bool) -> FileCounts:
+    """with_parts: see `find_facts`"""
     try:
         header = read_header(item.image, rules.slices, rules.channels)
         # Only decoding finds a truncated file, or nan among floats.
         if rules.on_bad == "skip" or header.dtype.kind == "f":
             read_image(item.image, **rules.reading)
-        objects, lossy, counts = 0, [], []
+        remarks: list[tuple[Path, Remark]] = []
+        facts, keys = [], [file_key(item.image)]
         for path, own in read_masks(item, rules, header.size):
-            objects += own.count
-            lossy += [path] * own.lossy
-            counts += [count_components(own.ids > 0, rules.min_area)] if components else []
+            remarks += [(path, remark) for remark in own.remarks]
+            refuse_own_image(path, item.image, own)
+            facts.append(find_facts(own, rules, with_parts))
+            keys += mask_key(own)
     except DataError as error:
         return FileCounts(issue=issue_from(error, [item.image, *item.masks]))
-    return FileCounts(objects, lossy, header.dtype, counts)
+    return FileCounts(sum(one.ids for one in facts), remarks, header.dtype, facts, keys)
 
 
 def can_skip(bad: int, total: int, rules: Rules) -> bool:
@@ -103,6 +106,15 @@ def read_masks(item: SampleFiles, rules: Rules, size: Size) -> Iterator[tuple[Pa
         own = read_objects(path, rules)
         check_mask_size(path, item.image, own, size)
         yield path, own
+
+
+def refuse_own_image(path: Path, image: Path, objects: ObjectMap) -> None:
+    """Raises: DataError when a mask with objects is a copy of its image."""
+    if objects.count and path.stat().st_size == image.stat().st_size and file_key(path) == file_key(image):
+        raise DataError(
+            f"{path}: the mask is the same file as its image; set data.mask_folder, or the mask column of the table, "
+            "to the masks"
+        )
 
 
 def check_mask_size(path: Path, image: Path, objects: ObjectMap, size: Size) -> None:

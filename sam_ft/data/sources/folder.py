@@ -8,6 +8,7 @@ from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.layout import Layout
+from sam_ft.data.sources.leaks import LEAK_ADVICE
 from sam_ft.data.sources.name_lists import names_in_lists, read_list
 from sam_ft.data.sources.names import join_names, printable
 from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, find_pairs, read_layout, split_by_hash
@@ -15,7 +16,6 @@ from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import expand_user
 from sam_ft.utils.tiles import check_tile
 
-LEAK_ADVICE = "a score on training images is meaningless, so keep each image in one split"
 SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # common names of splits
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # those that are read
 
@@ -30,7 +30,7 @@ class Folder:
 
     root: `~` is the home folder · image_folder, mask_folder: below root, or below root/train and root/val
     image_prefix ... recursive: see `Layout`
-    objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
+    objects ... invert: see `Rules` · tile: see `splits.tile_splits`
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Folder:
         projection: str | None = None,
         channels: Sequence[int] | None = None,
         on_bad: str = "stop",
+        invert: bool = False,
         val_fraction: float = 0.2,
         seed: int = 0,
         tile: int | str | None = None,
@@ -76,6 +77,7 @@ class Folder:
             projection=projection,
             channels=channels,
             on_bad=on_bad,
+            invert=invert,
         )
         check_tile("data.tile", tile)
         self.tile = tile

@@ -62,6 +62,9 @@ def _sides(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[dict[st
     if layout.one_folder:
         images, masks = _side_by_side(root, layout, unread)
     else:
+        tops = root / layout.image_folder, root / layout.mask_folder
+        if all(map(Path.is_dir, tops)) and tops[0].samefile(tops[1]):  # by a link
+            raise _one_folder(tops[0])
         images, masks = (
             dict(_walk(root, folder, layout, suffixes, unread, root / other))
             for folder, suffixes, other in (
@@ -79,11 +82,7 @@ def _sides(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[dict[st
 def _side_by_side(root: Path, layout: Layout, unread: dict[Path, str]) -> tuple[dict[str, Path], dict[str, Path]]:
     """The same of a folder of images and masks. Raises: DataError when the layout does not tell them apart."""
     if not (layout.mask_prefix or layout.mask_suffix or layout.image_prefix or layout.image_suffix):
-        raise DataError(
-            f"{root / layout.image_folder}: is the folder of the images and of the masks, so each file would be its "
-            "own mask; name two folders with data.image_folder and data.mask_folder, or give the end of the masks' "
-            "names, as data.mask_suffix=_mask"
-        )
+        raise _one_folder(root / layout.image_folder)
     found = dict(_walk(root, layout.image_folder, layout, MASK_SUFFIXES, unread, None))
     keys = {without_suffix(key) for key in found}
     masks = {key: path for key, path in found.items() if layout.is_mask(key, keys)}
@@ -137,6 +136,13 @@ def _walk_from(
             yield own, path
         elif not is_folder:
             unread[path] = "is no image by its suffix, and is not read"
+
+
+def _one_folder(folder: Path) -> DataError:
+    return DataError(
+        f"{folder}: is the folder of the images and of the masks, so each file would be its own mask; name two folders "
+        "with data.image_folder and data.mask_folder, or give the end of the masks' names, as data.mask_suffix=_mask"
+    )
 
 
 def _missing_folder(root: Path, folder: str) -> DataError:

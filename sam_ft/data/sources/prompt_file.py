@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from sam_ft.data.sources.coco_json import load_json, read_categories
+from sam_ft.data.sources.coco_categories import read_categories
+from sam_ft.data.sources.coco_json import load_json
 from sam_ft.types import OBJECT
 from sam_ft.utils.errors import DataError
 

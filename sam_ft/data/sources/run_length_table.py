@@ -60,10 +60,11 @@ class RunLengthTable(AnnotatedImages):
         super().__init__(coco_rules, val_fraction, seed, tile)
         self.files, self.rows, self.labels = files, rows, labels
         self.objects, self.min_area, self.order = rules.objects, rules.min_area, order
-        if rules.objects not in ("whole", "components") or rules.ignore_index is not None or rules.page is not None:
+        others = rules.ignore_index, rules.page, rules.invert or None
+        if rules.objects not in ("whole", "components") or any(value is not None for value in others):
             raise ConfigError(
-                f"{files.table}: its masks are run lengths, so data.objects must be whole or components, and "
-                "data.ignore_index and data.page must be null"
+                f"{files.table}: its masks are run lengths, so data.objects must be whole or components, "
+                "data.ignore_index and data.page null, and data.invert false"
             )
 
     def place(self, split: str) -> Hashable:

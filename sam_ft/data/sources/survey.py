@@ -1,8 +1,16 @@
 """Counts of the images and objects of a split, taken before training."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-MANY_COMPONENTS = 1.5  # components of a mask on average; from here on each may be an object
+
+class Hint(NamedTuple):
+    """What to look at in a split; problem, advice, level: see `Issue`."""
+
+    problem: str
+    advice: str
+    level: str = "warning"
 
 
 @dataclass(frozen=True)
@@ -12,7 +20,8 @@ class Survey:
     images: number of usable images · objects: number of objects in all of them
     empty: names of the images without objects · lossy: number of masks that were thresholded
     bad: names of the samples to leave out because they cannot be used
-    components: of a mask that is one object (data.objects=whole), on average; 1 if they were not counted
+    hints: about all masks · counts: of what else there is, in words for the log
+    keys: {name: keys}; images of the same pixels nearly always share a key, and others may do so too
     """
 
     images: int
@@ -20,12 +29,6 @@ class Survey:
     empty: list[str]
     lossy: int
     bad: list[str] = field(default_factory=list)
-    components: float = 1.0
-
-
-def components_hint(components: float) -> tuple[str, str] | None:
-    """Problem and advice for masks of so many components on average, or None where that is no surprise."""
-    if components < MANY_COMPONENTS:
-        return None
-    problem = f"masks hold {components:.1f} separate parts on average"
-    return problem, "data.objects=components makes each an object of its own"
+    hints: Sequence[Hint] = ()
+    counts: str = ""
+    keys: Mapping[str, Sequence[str]] = field(default_factory=dict)

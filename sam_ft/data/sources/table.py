@@ -37,7 +37,7 @@ class Table:
     label_column: class name of the objects in the row's mask; without it the masks hold the labels
     run_order: "columns" or "rows", in which the pixels of run lengths are counted
     classes: as in `Rules`; with a label column, the id of each label, by default 1, 2, ... in alphabetical order
-    objects ... on_bad: see `Rules` · tile: see `splits.tile_splits`
+    objects ... invert: see `Rules` · tile: see `splits.tile_splits`
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Table:
         projection: str | None = None,
         channels: Sequence[int] | None = None,
         on_bad: str = "stop",
+        invert: bool = False,
         val_fraction: float = 0.2,
         seed: int = 0,
         tile: int | str | None = None,
@@ -101,6 +102,7 @@ class Table:
             projection=projection,
             channels=channels,
             on_bad=on_bad,
+            invert=invert,
         )
 
     def split(self, name: str) -> FileSplit | CocoSplit:

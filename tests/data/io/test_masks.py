@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from sam_ft.data.io.lossy import LOSSY
 from sam_ft.data.io.masks import read_binary_mask, read_instance_mask, read_mask
 from sam_ft.data.io.objects import read_objects
 from sam_ft.data.io.rules import Rules
@@ -24,16 +25,16 @@ cv2.circle(DISC, (60, 45), 30, 255, -1)
     ids=["0-255", "0-1", "1 bit", "palette", "16 bit", "three equal channels"],
 )
 def test_binary_masks_are_read(tmp_path, stored):
-    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", stored))
+    mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", stored))
     assert np.array_equal(mask, DISC > 0)
-    assert not lossy
+    assert not remarks
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_a_mask_of_one_value_is_empty_or_full(tmp_path, value):
-    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", np.full((3, 4), value, np.uint8)))
+    mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", np.full((3, 4), value, np.uint8)))
     assert mask.mean() == (value > 0)
-    assert not lossy
+    assert not remarks
 
 
 @pytest.mark.parametrize("quality", [50, 75, 90, 95, 100])
@@ -43,8 +44,8 @@ def test_jpeg_masks_are_cut_at_half(tmp_path, quality, thickness):
     cv2.circle(drawn, (60, 45), 30, 255, thickness)
     path = save(tmp_path / "m.jpg", drawn, quality=quality)
     assert len(np.unique(read_mask(path))) > 2
-    mask, _, lossy = read_binary_mask(path)
-    assert lossy
+    mask, _, remarks = read_binary_mask(path)
+    assert remarks == (LOSSY,)
     assert np.array_equal(mask, drawn > 0) or quality < 90
     assert (mask == (drawn > 0)).mean() > 0.99
 
@@ -73,8 +74,8 @@ def test_jpeg_masks_are_read_at_every_quality(tmp_path, shape):
 @pytest.mark.parametrize("quality", [60, 68, 69, 70, 80])
 def test_a_jpeg_mask_that_was_saved_again_as_png_is_cut_at_half(tmp_path, quality):
     values = read_mask(save(tmp_path / "m.jpg", DISC, quality=quality))
-    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", values))
-    assert lossy
+    mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", values))
+    assert remarks == (LOSSY,)
     assert (mask == (DISC > 0)).mean() > 0.99
 
 
@@ -94,8 +95,8 @@ def test_ids_in_a_jpeg_are_refused_and_no_other_way_to_read_it_is_named(tmp_path
 
 def test_a_smoothly_resized_mask_is_cut_at_half(tmp_path):
     large = cv2.resize(DISC, (300, 200), interpolation=cv2.INTER_LINEAR)
-    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", large))
-    assert lossy
+    mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", large))
+    assert remarks == (LOSSY,)
     assert np.array_equal(mask, large > 127)
 
 
@@ -159,7 +160,7 @@ def test_whole_floats_are_read_as_ids(tmp_path, dtype):
     ids = np.array([[0, 1, 2], [7, 300, 2048]])
     path = tmp_path / "m.tif"
     tifffile.imwrite(path, ids.astype(dtype))
-    found, _ = read_instance_mask(path)
+    found, *_ = read_instance_mask(path)
     assert found.tolist() == ids.tolist()
     tifffile.imwrite(path, (DISC > 0).astype(dtype))
     assert np.array_equal(read_binary_mask(path)[0], DISC > 0)
@@ -169,15 +170,15 @@ def test_whole_floats_are_read_as_ids(tmp_path, dtype):
 def test_the_largest_number_of_a_type_is_white(tmp_path, dtype):
     path = tmp_path / "m.tif"
     tifffile.imwrite(path, np.where(DISC > 0, np.iinfo(dtype).max, 0).astype(dtype))
-    mask, ignored, lossy = read_binary_mask(path)
+    mask, ignored, remarks = read_binary_mask(path)
     assert np.array_equal(mask, DISC > 0)
-    assert (ignored, lossy) == (None, False)
+    assert (ignored, remarks) == (None, ())
 
 
 def test_gray_edges_of_16_bits_are_cut_at_half(tmp_path):
     blurred = cv2.GaussianBlur(DISC, (5, 5), 0)
-    mask, _, lossy = read_binary_mask(save(tmp_path / "m.png", blurred.astype(np.uint16) * 257))
-    assert lossy
+    mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", blurred.astype(np.uint16) * 257))
+    assert remarks == (LOSSY,)
     assert np.array_equal(mask, blurred > 127)
 
 
@@ -206,7 +207,7 @@ def test_ids_from_0_have_another_background(tmp_path, dtype, background):
     ids = np.array([[0, 0, 1], [2, 2, 1], [3, 3, 3]], np.int64)
     path = tmp_path / "m.tif"
     tifffile.imwrite(path, np.where(ids == 3, background, ids).astype(dtype))
-    found, _ = read_instance_mask(path, background=background)
+    found, *_ = read_instance_mask(path, background=background)
     for number, value in enumerate([found[0, 0], 1, 2, 0]):
         assert np.array_equal(found == value, ids == number)
     assert found[0, 0] not in (0, 1, 2)
@@ -218,12 +219,12 @@ def test_each_color_is_an_instance(tmp_path, suffix):
     colors = np.random.default_rng(0).integers(1, 256, (10, 3), np.uint8)
     colors[0] = 0
     path = save(tmp_path / f"m.{suffix}", colors[ids])
-    found, ignored = read_instance_mask(path)
+    found, ignored, _ = read_instance_mask(path)
     assert ignored is None
     assert len(np.unique(found)) == 5
     assert all(len(np.unique(found[ids == one])) == 1 for one in np.unique(ids))
     assert (found[ids == 0] == 0).all()
-    found, ignored = read_instance_mask(
+    found, ignored, _ = read_instance_mask(
         path, ignore_index=colors[9].tolist(), background=[[0, 0, 0], colors[1].tolist()]
     )
     assert np.array_equal(found > 0, np.isin(ids, (2, 3)))
@@ -247,7 +248,7 @@ def test_many_small_instances_of_a_color_each_are_no_blended_edges(tmp_path):
     colors = np.random.default_rng(0).integers(1, 256, (48, 64, 3), np.uint8)
     mask = np.zeros((96 * 4, 128 * 4, 3), np.uint8)
     mask[::8, ::8] = mask[1::8, ::8] = mask[::8, 1::8] = colors  # of three pixels
-    found, _ = read_instance_mask(save(tmp_path / "m.png", mask))
+    found, *_ = read_instance_mask(save(tmp_path / "m.png", mask))
     assert len(np.unique(found)) == len(np.unique(colors.reshape(-1, 3), axis=0)) + 1
 
 
@@ -375,11 +376,11 @@ def test_pixels_to_ignore_are_no_object_and_no_background(messages, tmp_path):
     path = save(tmp_path / "m.png", VALUES)
     with messages.raises(DataError, "m.png: ", "0, 1, 255;", "data.ignore_index"):
         read_binary_mask(path)
-    mask, ignored, lossy = read_binary_mask(path, ignore_index=VOID)
+    mask, ignored, remarks = read_binary_mask(path, ignore_index=VOID)
     assert np.array_equal(mask, VALUES == 1)
     assert np.array_equal(ignored, VALUES == VOID)
-    assert not lossy
-    ids, ignored = read_instance_mask(path, ignore_index=VOID)
+    assert not remarks
+    ids, ignored, _ = read_instance_mask(path, ignore_index=VOID)
     assert np.array_equal(ids, VALUES == 1)
     assert np.array_equal(ignored, VALUES == VOID)
 
@@ -413,7 +414,7 @@ def test_a_mask_with_values_to_ignore_must_be_exact(messages, tmp_path):
 
 
 def test_a_negative_value_may_be_ignored(tmp_path):
-    ids, ignored = read_instance_mask(save(tmp_path / "m.tif", np.array([[-1, 0, 7]], np.int32)), ignore_index=-1)
+    ids, ignored, _ = read_instance_mask(save(tmp_path / "m.tif", np.array([[-1, 0, 7]], np.int32)), ignore_index=-1)
     assert ids.tolist() == [[0, 0, 7]]
     assert ignored.tolist() == [[True, False, False]]
 

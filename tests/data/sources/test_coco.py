@@ -84,7 +84,7 @@ def test_annotations_are_the_same_without_pixels(tmp_path):
 def test_all_three_kinds_of_segmentation_give_the_same_mask(tmp_path):
     spelled = rle.encode(np.asfortranarray(MASK.astype(np.uint8)))["counts"].decode()
     kinds = [[SQUARE], {"size": [6, 8], "counts": COUNTS}, {"size": [6, 8], "counts": spelled}]
-    make(tmp_path, [annotation(key, segmentation=kind) for key, kind in enumerate(kinds)])
+    make(tmp_path, [annotation(key, 1, CATEGORIES[key]["id"], kind) for key, kind in enumerate(kinds)])
     masks = dense(split(tmp_path)[0].masks)
     assert torch.equal(masks, torch.from_numpy(np.stack([MASK] * 3)))
 
@@ -112,8 +112,9 @@ def test_objects_may_overlap_and_keep_the_order_of_the_file(tmp_path):
 
 
 def test_many_annotations_of_mixed_images_keep_their_order(tmp_path):
-    entries = [annotation(key, 1 + key % 2, CATEGORIES[key % 3]["id"]) for key in range(300)]
-    found = split(make(tmp_path, entries, [image(1), image(2)]))
+    rectangles = [[[0, 0, 1 + key // 6, 0, 1 + key // 6, 6, 0, 6]] for key in range(300)]  # another one for each class
+    entries = [annotation(key, 1 + key % 2, CATEGORIES[key % 3]["id"], rectangles[key]) for key in range(300)]
+    found = split(make(tmp_path, entries, [image(1, width=60), image(2, width=60)], size=(6, 60)))
     assert found[0].labels.tolist() == [3, 90, 17] * 50  # the annotations 0, 2, 4, ...
     assert found[1].labels.tolist() == [17, 3, 90] * 50
 

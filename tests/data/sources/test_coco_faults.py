@@ -76,7 +76,7 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
 
 def test_faults_are_skipped_up_to_one_percent(messages, tmp_path, caplog):
     images = [image(key) for key in range(200)]
-    annotations = [annotation(key, key % 200) for key in range(400)]
+    annotations = [annotation(key, key % 200, 3 if key < 200 else 17) for key in range(400)]
     for bad in (5, 6, 7, 8):
         annotations[bad]["category_id"] = 1
     make(tmp_path, annotations, images, missing=["010.png", "020.png"])

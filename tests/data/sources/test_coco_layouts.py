@@ -180,7 +180,7 @@ def test_names_of_which_only_the_end_is_there_are_warned_of(messages, tmp_path, 
 
 def test_images_that_are_not_there_are_left_out_and_counted(messages, tmp_path, caplog):
     images = [image(key) for key in range(8)]
-    entries = [annotation(key, key // 2) for key in range(16)]
+    entries = [annotation(key, key // 2, segmentation=moved(key % 2, 0)) for key in range(16)]
     make(tmp_path, entries, images, missing=[f"00{key}.png" for key in range(1, 6)])
     messages.refusal(split(tmp_path).survey, "5 of 8 images", "data.missing=skip")
     messages.refusal(split(tmp_path, on_bad="skip").survey, "data.missing=skip")
@@ -212,7 +212,7 @@ def test_ids_of_annotations_play_no_part(messages, tmp_path, caplog, ids, remark
 @pytest.mark.parametrize("categories", [[], None])
 @pytest.mark.parametrize("category", [None, 5, "cell"])
 def test_without_categories_all_objects_are_of_one_class(tmp_path, categories, category):
-    make(tmp_path, [annotation(1, category=category), annotation(2, category=9)])
+    make(tmp_path, [annotation(1, category=category), annotation(2, category=9, segmentation=moved(1, 0))])
     content = json.loads((tmp_path / "train.json").read_text())
     content.pop("categories")
     if categories is not None:
@@ -239,7 +239,7 @@ def test_coordinates_between_0_and_1_are_named(messages, tmp_path, shift):
 
 
 def test_a_few_objects_in_the_first_pixel_are_no_fault(tmp_path):
-    tiny = [annotation(key, segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]]) for key in range(2)]
+    tiny = [annotation(key, segmentation=[[0, 0, 1 + key, 0, 1 + key, 1, 0, 1]]) for key in range(2)]
     make(tmp_path, [*tiny, annotation(2), annotation(3, segmentation=moved(1, 1))])
     assert split(tmp_path).survey().objects == 4
 

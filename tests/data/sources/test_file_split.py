@@ -117,9 +117,11 @@ def test_a_survey_counts_objects_empty_images_and_lossy_masks(messages, tmp_path
     split = Folder(tmp_path, objects="components", min_area=2).split("train")
     with caplog.at_level(logging.WARNING, "sam_ft"):
         survey = split.survey()
-        pickle.loads(pickle.dumps(split))[4]  # a worker's copy knows that it was told
+        pickle.loads(pickle.dumps(split))[4]  # a worker's copy knows that it is among the hints
     assert (survey.images, survey.objects, survey.empty, survey.lossy) == (7, 10, ["d", "e"], 3)
-    messages.logged(caplog, "3 of 7 masks", "f.jpg: ")
+    (hint,) = survey.hints
+    messages.check("; ".join(hint), "3 of 7 masks", "f.jpg", "warning")
+    assert not caplog.messages
 
 
 def test_a_survey_lists_all_files_that_cannot_be_used(messages, tmp_path):
@@ -186,9 +188,10 @@ def test_a_split_without_some_samples_keeps_its_classes_and_what_it_told(tmp_pat
     make(tmp_path, "abcd", suffix="jpg", quality=80)
     split = Folder(write_lists(tmp_path, "abc", "d")).split("train")
     with caplog.at_level(logging.WARNING, "sam_ft"):
-        split.survey()
+        hints = split.survey().hints
         split.without(["b"])[1]
-    assert len(caplog.messages) == 1
+    assert [hint.problem.partition(", ")[0] for hint in hints] == ["3 of 3 masks are lossy"]
+    assert not caplog.messages
 
 
 def test_floats_are_looked_through_before_training(messages, tmp_path):

@@ -131,7 +131,8 @@ def test_sizes_that_are_missing_are_those_of_the_file(tmp_path):
 
 def test_a_gap_in_the_masks_is_left_out_with_a_warning(messages, tmp_path, caplog):
     line = shape([[1, 1], [4, 4]], "linestrip")
-    write(tmp_path, "a", shape(), shape([[2, 2]], "point"), line, shape(group=3), shape(kind="line", group=3))
+    grouped = shape([[0, 0], [2, 0], [2, 2], [0, 2]], group=3)
+    write(tmp_path, "a", shape(), shape([[2, 2]], "point"), line, grouped, shape(kind="line", group=3))
     with caplog.at_level(logging.WARNING, logger="sam_ft"):
         assert len(boxes(tmp_path)) == 2
     messages.logged(caplog, "2 annotations", "a.json: shape 1, a.json: shape 2")

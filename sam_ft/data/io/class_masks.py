@@ -1,0 +1,76 @@
+"""Reads a mask in which each value, or each color, is a class."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_ft.data.io.appearance import IN_ALPHA, alpha_of_constant_colors
+from sam_ft.data.io.classes import ClassMap
+from sam_ft.data.io.decoding import decode, read_header
+from sam_ft.data.io.images import read_image
+from sam_ft.data.io.lossy import refuse_jpeg
+from sam_ft.data.io.mask_values import IgnoreMask, edge_codes, is_any, pack_colors
+from sam_ft.data.io.masks import read_gray
+from sam_ft.data.io.plausible import refuse_picture
+from sam_ft.data.io.stored_values import Remarks
+from sam_ft.data.io.tiff_planes import Page
+from sam_ft.utils.errors import DataError
+
+
+def read_class_mask(
+    path: Path, classes: ClassMap, page: Page = None
+) -> tuple[NDArray[np.integer], IgnoreMask, Remarks]:
+    """The classes of a mask file.
+
+    → (H, W) the position of the class in `classes`, from 1, and 0 for the background; the ignore mask; remarks
+    Raises: DataError with the ids or colors that are not in `classes`, and their numbers of pixels.
+    """
+    codes, remarks = read_class_codes(path, classes.are_colors, page)
+    # From codes to positions: ids may have gaps, colors are 24 bits.
+    places = np.zeros(codes.shape, np.uint16)
+    for place, code in enumerate(classes.codes, 1):
+        places[codes == code] = place
+    ignored = is_any(codes, classes.ignored)
+    unknown = (places == 0) & ~ignored & ~is_any(codes, classes.background)
+    if classes.other == "ignore":
+        ignored |= unknown
+    elif classes.other == "error" and unknown.any():
+        refuse_picture(path, codes)
+        raise DataError(f"{path}: {_describe_unknown(codes, unknown, classes)}")
+    return places, ignored if ignored.any() else None, remarks
+
+
+def _describe_unknown(codes: NDArray[np.integer], unknown: NDArray[np.bool_], classes: ClassMap) -> str:
+    """Problem and advice about the pixels of other codes than those of `classes`."""
+    found, counts = (column.tolist() for column in np.unique(codes[unknown], return_counts=True))
+    edges = edge_codes(codes, found) if classes.are_colors else []
+    if len(edges) > max(2, len(found) / 2):
+        share = sum(counts) / codes.size
+        return (
+            f"{len(found)} colors, of {share:.1%} of the pixels, are not in data.classes, and {len(edges)} of them are "
+            "only along edges: the edges are blended, as anti-aliasing and smooth resizing leave them; save the mask "
+            "without them, by nearest-neighbor interpolation, or leave these pixels out with data.other=ignore"
+        )
+    shown = [f"{classes.format_code(code)} ({count} pixels)" for code, count in zip(found[:8], counts, strict=False)]
+    return (
+        f"the {'colors' if classes.are_colors else 'class ids'} {', '.join(shown)}"
+        f"{f' and {len(found) - 8} more' if len(found) > 8 else ''} are not in data.classes, which has {classes}; "
+        "add these values to data.classes, ignore some of them with data.ignore_index, or all others with "
+        "data.other=ignore, or make them background with data.other=background"
+    )
+
+
+def read_class_codes(path: Path, colors: bool, page: Page = None) -> tuple[NDArray[np.integer], Remarks]:
+    """(H, W): ids of a class mask, or its colors as red * 65536 + green * 256 + blue, so black is 0; and remarks."""
+    refuse_jpeg(path, "classes in it are lost; save the mask as PNG")
+    if not colors:
+        return read_gray(path, page)
+    if read_header(path, page).dtype != np.uint8:
+        raise DataError(
+            f"{path}: the mask has more than 8 bits per value; expected colors of 8 bits, as in data.classes"
+        )
+    codes = pack_colors(read_image(path, page=page if isinstance(page, int) else None))
+    if (codes == codes[0, 0]).all() and (alpha := alpha_of_constant_colors(np.array(decode(path, page)))) is not None:
+        return np.where(alpha > 127, codes, 0), (IN_ALPHA,)
+    return codes, ()

@@ -1,0 +1,133 @@
+"""Facts about masks, and the hints where those of most masks of a split are what a wrong setting gives."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sam_ft.data.io.objects import ObjectMap, count_components
+from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.survey import Hint
+
+MANY_PARTS = 1.5  # separate parts of an object on average; from here on each may be an object
+SAMPLED = 100  # images of which the parts of the masks are counted; counting takes a quarter of the time of reading
+VOID_IDS = (255, 65535)  # the largest ids of their types, which often mark pixels to ignore
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """Facts about one mask.
+
+    ids: number of objects · framing: ids of which the box is the whole frame · has_background: some pixel is no object
+    void: 255 or 65535, if it is the largest id and the id before it is not there; else 0
+    parts: number of connected areas of all objects, None if they were not counted
+    """
+
+    ids: int
+    framing: tuple[int, ...]
+    has_background: bool
+    void: int = 0
+    parts: int | None = None
+
+
+def find_facts(own: ObjectMap, rules: Rules, with_parts: bool) -> MaskFacts:
+    """with_parts: count the connected areas too"""
+    found = np.flatnonzero(own.areas[1:]) + 1
+    void = 0
+    if len(found) > 1 and found[-1] in VOID_IDS and found[-2] < found[-1] - 1:
+        void = int(found[-1])
+    parts = count_components(own.ids > 0, rules.min_area) if with_parts else None
+    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), void, parts)
+
+
+def counts_parts(rules: Rules, position: int, total: int) -> bool:
+    """Whether the parts of an image's objects are counted: of `SAMPLED` images, spread over the whole split.
+
+    They tell nothing of components, which have one each, and of classes, which have many.
+    """
+    return rules.objects in ("whole", "instances") and position % -(-total // SAMPLED) == 0
+
+
+def mask_hints(facts: Sequence[MaskFacts], rules: Rules) -> list[Hint]:
+    """What to look at, of the masks of a split that hold objects."""
+    drawn = [one for one in facts if one.ids]
+    if not drawn or rules.objects == "classes":
+        return []
+    framed = [one for one in drawn if one.framing]
+    parts, ids = _total_parts(drawn)
+    many_parts = ids > 0 and parts >= MANY_PARTS * ids
+    if rules.objects == "instances" and not any(one.has_background for one in drawn):
+        hints = [_no_background_hint(drawn, framed)]
+    elif 2 * len(framed) > len(drawn):
+        hints = [_frame_hint(drawn, framed, rules, many_parts)]
+    else:
+        hints = [_parts_hint(parts / ids, drawn, rules)] if many_parts else []
+    voids = Counter(one.void for one in drawn if one.void)
+    if rules.objects == "instances" and rules.ignore_index is None and 2 * voids.total() > len(drawn):
+        ((void, count),) = voids.most_common(1)
+        problem = f"{count} of {len(drawn)} masks hold the id {void} beside small ids, which is nearly always void"
+        hints.append(Hint(problem, f"data.ignore_index={void} makes its pixels count in no loss and no score"))
+    return hints
+
+
+def _no_background_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts]) -> Hint:
+    """Of id masks as trimaps are, in which the background has an id too."""
+    problem = "no pixel of any mask is 0, the background"
+    if framed:
+        ((common, count),) = Counter(key for one in framed for key in one.framing).most_common(1)
+        problem += f", and the box of id {common} is the whole frame in {count} of {len(drawn)} masks"
+    advice = (
+        "choose the ids that are objects with data.objects=classes and data.classes, or leave out one id with "
+        "data.ignore_index"
+    )
+    return Hint(problem, advice)
+
+
+def _frame_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts], rules: Rules, many_parts: bool) -> Hint:
+    if rules.objects == "instances":
+        inverted = "the masks are inverted (save them with 0 for the background)"
+    else:
+        inverted = f"the masks are inverted (set data.invert={str(not rules.invert).lower()})"
+    reasons = [
+        inverted,
+        "a value is void or background and no object (set data.ignore_index, or data.objects=classes and data.classes)",
+        "the object is in the alpha channel (save it as a gray image)",
+    ]
+    if many_parts:
+        reasons.append("each separate part is an object (set data.objects=components)")
+    problem = f"the box of an object is the whole frame in {len(framed)} of {len(drawn)} masks"
+    return Hint(problem, f"look at the pictures; likely reasons: {'; '.join(reasons)}")
+
+
+def _parts_hint(parts: float, drawn: Sequence[MaskFacts], rules: Rules) -> Hint:
+    if rules.objects == "whole":
+        problem = f"masks hold {parts:.1f} separate parts on average"
+        return Hint(problem, "data.objects=components makes each an object of its own", "note")
+    if all(one.ids == 1 for one in drawn):
+        return Hint(
+            f"each mask holds a single id, in {parts:.1f} separate parts on average",
+            "data.objects=components makes each part an object of its own",
+        )
+    return Hint(
+        f"an id has {parts:.1f} separate parts on average, as classes have",
+        "data.objects=classes data.components_per_class=true makes each part an object of its class",
+    )
+
+
+def _total_parts(drawn: Sequence[MaskFacts]) -> tuple[int, int]:
+    """The parts and the ids of the masks of which the parts were counted."""
+    counted = [(one.parts, one.ids) for one in drawn if one.parts]
+    return sum(parts for parts, _ in counted), sum(ids for _, ids in counted)
+
+
+def _framing_ids(ids: NDArray[np.integer]) -> tuple[int, ...]:
+    """The ids other than 0 that are in the first and the last row and column."""
+    edges = (ids[0], ids[-1], ids[:, 0], ids[:, -1])
+    if not all(edge.any() for edge in edges):
+        return ()
+    common = set(np.unique(edges[0]).tolist()) - {0}
+    for edge in edges[1:]:
+        common &= set(np.unique(edge).tolist())
+    return tuple(sorted(common))

@@ -1,0 +1,120 @@
+"""Hints about the masks of a split, in the survey before training and in the check."""
+
+import numpy as np
+import pytest
+
+from sam_ft.check.dataset import check_dataset
+from sam_ft.data.sources.folder import Folder
+from sam_ft.data.splits import open_splits, survey_splits
+from tests.support.files import save
+
+CELLS = np.zeros((48, 64), np.uint16)
+for number, (y, x) in enumerate([(4, 5), (6, 40), (25, 20)], 1):
+    CELLS[y : y + 14, x : x + 15] = number
+BORDER = np.zeros_like(CELLS, bool)
+BORDER[3:5, 4:22] = True
+
+
+def folder(root, masks, **options):
+    """Images of their own, with these masks in turn."""
+    for place, name in enumerate("abcdefgh"):
+        rng = np.random.default_rng(place)
+        save(root / "images" / f"{name}.png", rng.integers(0, 255, (*CELLS.shape, 3), np.uint8))
+        mask = masks[place % len(masks)]
+        save(root / "masks" / f"{name}.png", mask.astype(np.uint8 if mask.max() < 256 else np.uint16))
+    (root / "train.txt").write_text("a b c d".replace(" ", "\n"))
+    (root / "val.txt").write_text("e f g h".replace(" ", "\n"))
+    return Folder(root, **options)
+
+
+def hints_of(data, caplog):
+    """The hints of the survey and of the check, which are the same for both splits."""
+    found = data.split("train").survey().hints
+    with caplog.at_level("INFO", "sam_ft"):
+        survey_splits(*open_splits(data))
+    for hint in found:  # once for both splits
+        assert caplog.text.count(hint.advice) == 1
+    issues = [issue for issue in check_dataset(data, 256).issues if issue.kind == "data set"]
+    assert {(issue.location, issue.advice, issue.level) for issue in issues} == {
+        (split, hint.advice, hint.level) for hint in found for split in ("train", "val")
+    }
+    return found
+
+
+FRAMED = {  # masks, settings, facts of the advice
+    "inverted": ([255 * (CELLS == 0)], {}, ["data.invert=true", "data.ignore_index", "alpha"]),
+    "inverted components": ([255 * (CELLS == 0)], {"objects": "components"}, ["data.invert=true"]),
+    "mostly inverted": ([255 * (CELLS == 0)] * 3 + [255 * (CELLS > 0)], {}, ["data.invert=true"]),
+    "inverted by the setting": ([255 * (CELLS > 0)], {"invert": True}, ["data.invert=false"]),
+    "full": ([CELLS * 0 + 1], {}, ["data.invert=true", "alpha"]),
+    "an id that fills the frame": ([np.where(CELLS, CELLS, 7 * (np.indices(CELLS.shape)[1] != 30))],
+                                   {"objects": "instances"}, ["data.ignore_index", "data.classes"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FRAMED)
+def test_objects_that_fill_the_frame_in_most_masks_are_warned_of(messages, tmp_path, caplog, kind):
+    masks, options, facts = FRAMED[kind]
+    (hint,) = hints_of(folder(tmp_path, masks, **options), caplog)
+    assert hint.level == "warning"
+    messages.check("; ".join(hint), "whole frame", *facts)
+
+
+def test_many_objects_all_over_the_frame_are_one_warning_with_their_own_reason(tmp_path, caplog):
+    mask = np.zeros_like(CELLS)
+    mask[:6, :6] = mask[-6:, -6:] = mask[20:26, 20:26] = 1
+    (hint,) = hints_of(folder(tmp_path, [mask]), caplog)
+    assert "data.objects=components" in hint.advice
+
+
+def test_a_frame_in_few_masks_is_no_surprise(tmp_path, caplog):
+    one = CELLS == 1
+    assert not hints_of(folder(tmp_path, [CELLS * 0 + 1, one, one, one]), caplog)
+    assert not hints_of(folder(tmp_path / "b", [one, CELLS * 0]), caplog)
+
+
+@pytest.mark.parametrize("void", [255, 65535])
+def test_a_void_id_is_warned_of(messages, tmp_path, caplog, void):
+    masks = [np.where(BORDER, void, CELLS), np.where(BORDER, void, CELLS * (CELLS < 2))]
+    (hint,) = hints_of(folder(tmp_path, masks, objects="instances"), caplog)
+    messages.check("; ".join(hint), f"data.ignore_index={void}", "warning", f"4 of 4 masks hold the id {void}")
+    assert not hints_of(folder(tmp_path, masks, objects="instances", ignore_index=void), caplog)
+
+
+def test_ids_up_to_255_are_no_void(tmp_path, caplog):
+    many = np.kron(np.arange(1, 256).reshape(15, 17), np.ones((2, 2), int))
+    mask = np.zeros((48, 64), np.uint16)
+    mask[5:35, 5:39] = many
+    assert not hints_of(folder(tmp_path, [mask], objects="instances", min_area=1), caplog)
+
+
+@pytest.mark.parametrize("value", [1, 255, 40000])
+def test_a_single_id_in_several_parts_is_warned_of(messages, tmp_path, caplog, value):
+    (hint,) = hints_of(folder(tmp_path, [value * (CELLS > 0)], objects="instances"), caplog)
+    messages.check("; ".join(hint), "single id", "3.0 separate parts", "data.objects=components", "warning")
+
+
+def test_few_ids_in_many_parts_are_warned_of_as_classes(messages, tmp_path, caplog):
+    classes = CELLS.copy()
+    classes[CELLS == 3] = 1
+    classes[35:45, 45:60] = 2
+    (hint,) = hints_of(folder(tmp_path, [classes], objects="instances"), caplog)
+    messages.check("; ".join(hint), "2.0 separate parts", "data.objects=classes")
+    assert not hints_of(folder(tmp_path / "b", [CELLS], objects="instances"), caplog)
+
+
+TRIMAP = np.where(CELLS > 0, 1, 2)
+TRIMAP[BORDER] = 3
+
+
+@pytest.mark.parametrize("masks", [TRIMAP, np.where(CELLS, 2, 1), np.where(CELLS, 1, 2), CELLS + 1])
+def test_ids_without_any_background_are_warned_of(messages, tmp_path, caplog, masks):
+    (hint,) = hints_of(folder(tmp_path, [masks], objects="instances"), caplog)
+    common = int(masks[0, 0])
+    messages.check("; ".join(hint), f"id {common} is the whole frame in 4 of 4", "data.classes", "data.ignore_index")
+    assert hint.level == "warning"
+
+
+def test_classes_may_fill_the_frame(tmp_path, caplog):
+    data = folder(tmp_path, [np.where(CELLS, 1, 2)], objects="classes", classes={"cell": 1, "soil": 2})
+    assert not hints_of(data, caplog)
