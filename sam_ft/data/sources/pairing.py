@@ -52,7 +52,8 @@ def find_pairs(
         issues += _pairing_issues(root, layout, files, names)
         if hints:
             issues.insert(0, Issue(str(root), "", "images and masks do not pair up", hints, kind="data set"))
-        names = [name for name in names if name in set(files.pairs) and is_utf8(name)]
+        pairs = set(files.pairs)
+        names = [name for name in names if name in pairs and is_utf8(name)]
     elif found:
         raise DataError(
             f"{root}: images and masks do not pair up by name. {'; '.join(found)}. "
