@@ -79,8 +79,8 @@ def _no_background_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts])
         ((common, count),) = Counter(key for one in framed for key in one.framing).most_common(1)
         problem += f", and the box of id {common} is the whole frame in {count} of {len(drawn)} masks"
     advice = (
-        "choose the ids that are objects with data.objects=classes and data.classes, or leave out one id with "
-        "data.ignore_index"
+        "name the id of the background with data.background and those of borders with data.ignore_index, or choose the "
+        "ids that are objects with data.objects=classes, data.classes and data.other=background"
     )
     return Hint(problem, advice)
 
@@ -92,7 +92,8 @@ def _frame_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts], rules: 
         inverted = f"the masks are inverted (set data.invert={str(not rules.invert).lower()})"
     reasons = [
         inverted,
-        "a value is void or background and no object (set data.ignore_index, or data.objects=classes and data.classes)",
+        "a value is void or background and no object (set data.ignore_index or data.background, or "
+        "data.objects=classes and data.classes)",
         "the object is in the alpha channel (save it as a gray image)",
     ]
     if many_parts:

@@ -12,6 +12,7 @@ from sam_ft.data.sources.coco_categories import read_categories
 from sam_ft.data.sources.coco_json import load_json
 from sam_ft.types import OBJECT
 from sam_ft.utils.errors import DataError
+from sam_ft.utils.files import read_text
 
 BOX, POINT = ("x0", "y0", "x1", "y1"), ("x", "y")
 COLUMNS_HELP = (
@@ -51,20 +52,32 @@ def read_prompts(path: Path) -> PromptFile:
     of one object. "point_label" is 1 on the object (the default), or 0 beside it. Of COCO annotations the boxes are
     read, and the visible keypoints of those without a box.
 
-    Raises: DataError that names the line or the annotation.
+    Raises: DataError that names the line or the annotation, or where all coordinates are from 0 to 1.
     """
     if path.suffix.lower() == ".json":
-        return _read_coco(path)
-    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
-        return _read_table(path)
-    raise DataError(f"prompts={path}: is not known by its suffix; expected a table (.csv, .tsv) or COCO (.json)")
+        found = _read_coco(path)
+    elif path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        found = _read_table(path)
+    else:
+        raise DataError(f"prompts={path}: is not known by its suffix; expected a table (.csv, .tsv) or COCO (.json)")
+    values = [value for own in found.objects.values() for one in own for value in _coordinates(one)]
+    if all(0 <= value <= 1 for value in values):
+        raise DataError(
+            f"prompts={path}: all coordinates are from 0 to 1; expected pixels, so multiply x by the width and y by "
+            "the height"
+        )
+    return found
+
+
+def _coordinates(prompt: ObjectPrompt) -> list[float]:
+    return [*(prompt.box or ()), *(value for x, y, _ in prompt.points for value in (x, y))]
 
 
 def _read_table(path: Path) -> PromptFile:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"prompts={path}: cannot be read ({error}); expected a table in UTF-8") from None
+        text = read_text(path)
+    except OSError as error:
+        raise DataError(f"prompts={path}: cannot be read ({error}); expected a table") from None
     first = text.partition("\n")[0]
     delimiter = max("\t;,", key=first.count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)

@@ -41,6 +41,13 @@ def test_delimiters_a_byte_order_mark_and_other_columns(tmp_path, mark, name):
     assert of(prompts, "sub/a.png") == [(1, (1, 2, 3, 4), [])]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1252", "utf-8-sig"])
+def test_the_encoding_is_recognized(tmp_path, encoding):
+    path = tmp_path / "p.csv"
+    path.write_text("file,x,y\nZelle_ä.png,30,20\n", encoding=encoding)
+    assert of(read_prompts(path), "Zelle_ä.png") == [(1, None, [(30, 20, 1)])]
+
+
 def test_a_file_is_found_by_its_path_or_by_its_name(tmp_path):
     prompts = read_prompts(write(tmp_path, "file,x,y\na.png,1,2\nsub/b.png,1,2\n"))
     assert prompts.find("deep/a.png") == "a.png"
@@ -102,3 +109,24 @@ def test_coco_that_cannot_be_used_names_its_annotation(tmp_path, messages, annot
 def test_a_file_that_is_missing_or_of_another_kind(tmp_path, messages):
     for name in ("nothing.csv", "nothing.json", "boxes.xml"):
         messages.refusal(lambda name=name: read_prompts(tmp_path / name), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", "file,x0,y0,x1,y1\na.png,0.1,0.2,0.5,0.75\nb.png,0,0,1,1\n"),
+        ("p.csv", "file,x,y\na.png,0.5,0.25\n"),
+        ("p.json", None),
+    ],
+)
+def test_normalized_coordinates_are_refused(tmp_path, messages, name, text):
+    annotation = {"image_id": 1, "bbox": [0.25, 0.25, 0.5, 0.5]}
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [annotation], "categories": []}
+    (tmp_path / name).write_text(json.dumps(content) if text is None else text)
+    messages.refusal(lambda: read_prompts(tmp_path / name), f"prompts={tmp_path / name}", "pixels")
+
+
+def test_one_object_in_the_first_pixel_is_no_sign_of_normalized_coordinates(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("file,x,y\na.png,0,1\na.png,30,20\n")
+    assert len(read_prompts(path).objects["a.png"]) == 2
