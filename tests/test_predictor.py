@@ -109,7 +109,9 @@ def test_boxes_may_reach_over_the_border(predictor):
     assert masks.shape == (3, 1, 20, 30)
 
 
-@pytest.mark.parametrize("wrong", [{"intensity": "window"}, {"page": -1}, {"page": True}, {"page": "x"}, {"channels": 7}])
+@pytest.mark.parametrize(
+    "wrong", [{"intensity": "window"}, {"page": -1}, {"page": True}, {"page": "x"}, {"channels": 7}]
+)
 def test_a_wrong_way_of_reading_is_refused_at_once(messages, wrong):
     with messages.raises(ConfigError, str(next(iter(wrong.values())))):
         Predictor(tiny_sam(), **wrong)

@@ -10,7 +10,7 @@ MANY_CROWDS = 1 / 3  # of all annotations; COCO itself has 1 %
 
 @dataclass(frozen=True)
 class CocoFacts:
-    """images, annotations: numbers of the usable ones · crowds: number of crowds among them · taken: data.crowds, or None
+    """images, annotations: numbers of the usable ones · crowds: number of crowds among them · taken: `CocoRules.crowds`
 
     framed: number of images with an object of which the box is the whole frame
     merged: {name: ids} of categories of one name

@@ -69,9 +69,7 @@ def test_lists_of_images_may_have_paths_of_another_machine(messages, tmp_path):
     assert Yolo(root, missing="skip").split("train").names == ["a"]
 
 
-@pytest.mark.parametrize(
-    "yaml", [f"train: images\nval: images\n{NAMES}", f"train: ./images\n{NAMES}", None]
-)
+@pytest.mark.parametrize("yaml", [f"train: images\nval: images\n{NAMES}", f"train: ./images\n{NAMES}", None])
 def test_one_folder_is_split_by_the_names(tmp_path, yaml):
     root = write(tmp_path, [f"images/{name}.png" for name in "abcdefgh"], yaml)
     train, val = names(root, val_fraction=0.4)
