@@ -14,6 +14,7 @@ from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.export.cvat import export_cvat
 from sam_ft.export.huggingface import export_huggingface
+from sam_ft.export.model_card import upload_command
 from sam_ft.export.official import export_official
 from sam_ft.export.onnx import export_onnx
 from sam_ft.export.quantize import measure_loss
@@ -59,6 +60,8 @@ def main(cfg: DictConfig) -> None:
                 f"output={folder}: cannot be written ({error.strerror}); choose another output="
             ) from None
         print(*(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files), sep="\n")
+        if cfg.format == "huggingface":
+            print(f"not uploaded; to publish it: {upload_command(name, folder)}")
         if data is not None:
             tile = getattr(data, "tile", None)
             print(measure_loss(model, data, notes.get("tile", tile) if tile == "auto" else tile, *files[:2]))

@@ -1,5 +1,6 @@
 """The model card: README.md of a Hugging Face folder, whose header the hub and huggingface_hub's ModelCard read."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ inputs = processor(image, input_boxes=[[[40, 25, 180, 160]]], return_tensors="pt
 masks = model(**inputs, multimask_output=False).pred_masks
 ```
 
-This folder was not uploaded. To publish it: `hf upload USER/{name} {folder}`
+This folder was not uploaded. To publish it: `{upload}`
 """
 
 
@@ -35,8 +36,14 @@ def write_card(request: ExportRequest) -> Path:
         name=request.name,
         description=request.description(),
         folder=request.folder.name,
+        upload=upload_command(request.name, request.folder.name),
     )
     return request.write_text("README.md", text)
+
+
+def upload_command(name: str, folder: Path | str) -> str:
+    """The shell command that publishes an exported folder, which no export does itself."""
+    return f"hf upload USER/{name} {shlex.quote(str(folder))}"
 
 
 def card_header(request: ExportRequest) -> dict[str, Any]:

@@ -11,11 +11,15 @@ import torch
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
 from sam_ft.adapt import Freeze, LastBlocks, Lora
 from sam_ft.export import official, write_state_dict
+from sam_ft.export.request import export_name
 from sam_ft.models import build_model
+from sam_ft.models.build import SPECS, build_sam
 from tests.conftest import of
 from tests.support.blobs import draw, write_folder
+from tests.support.cli import SMALL
 from tests.support.heads import write_head_run
 from tests.support.reference import build_lite_medsam, mobile_sam, official_sam, segment_anything
+from tests.support.tiny import SPEC
 
 
 @pytest.mark.slow
@@ -75,6 +79,20 @@ def test_a_format_that_cannot_be_is_refused(settings, messages, run, tmp_path, c
     refused = cli("sam_ft.export", f"run={run}", *settings, f"output={tmp_path / 'out'}")
     messages.refused(refused, 2, settings[0])
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_that_publishes_a_hugging_face_folder_is_printed(blobs, tmp_path, cli, monkeypatch):
+    monkeypatch.setitem(SPECS, "vit_b", SPEC)
+    torch.save(build_sam("vit_b").state_dict(), tmp_path / "base.pth")
+    run, folder = tmp_path / "cells", tmp_path / "my cells"
+    model = ["model=vit_b", f"model.checkpoint={tmp_path / 'base.pth'}"]
+    done = cli("train.py", *SMALL, *of(blobs), *model, f"run_dir={run}", "epochs=1")
+    assert done.code == 0, done.err
+    done = cli("sam_ft.export", f"run={run}", "format=huggingface", f"output='{folder}'")
+    assert done.code == 0, done.err
+    name = export_name("vit_b", run, run / "checkpoints/best.safetensors")
+    assert f"hf upload USER/{name} '{folder}'" in done.out
+    assert (folder / "model.safetensors").exists()
 
 
 def test_a_missing_package_is_named(messages, run, tmp_path, cli, monkeypatch):
