@@ -3,7 +3,7 @@
 
 const { chromium } = require("playwright-core");
 
-const given = JSON.parse(process.argv[2]); // address, chromium, files: {name: path}, pictures: a folder or null
+const given = JSON.parse(process.argv[2]); // address, chromium, pictures: a folder or null, and see the two tests
 const seen = { requests: [], problems: [], prompts: [], steps: {} };
 const note = (name, value) => { seen.steps[name] = value; };
 
@@ -21,9 +21,8 @@ async function main() {
   await page.goto(given.address);
   await ready(page);
   note("images", await page.locator("#images option").allTextContents());
-  for (const scenario of [clicks, zoomed, undone, compared, allAndCorrected, switched, uploads, saved, refused, strangers]) {
-    await scenario(page, context);
-  }
+  const each = [clicks, zoomed, undone, compared, allAndCorrected, switched, uploads, saved, refused, strangers];
+  for (const scenario of given.objects ? [corrected] : each) await scenario(page, context);
   await browser.close();
 }
 
@@ -198,6 +197,28 @@ async function saved(page) {
   await picture(page, "narrow");
   note("narrow overflow", await page.evaluate(() => document.documentElement.scrollWidth));
   await page.setViewportSize({ width: 1280, height: 800 });
+}
+
+// A box around each object of an image; the mask of the first object is then corrected by a click on the background.
+async function corrected(page) {
+  for (const [name, { boxes, background }] of Object.entries(given.objects)) {
+    await act(page, () => page.selectOption("#images", name));
+    for (const corners of boxes) {
+      await box(page, corners);
+      await key(page, "Enter");
+    }
+    const kept = await count(page);
+    await page.locator("#objects li button").first().click();
+    await ready(page);
+    const opened = await count(page);
+    await click(page, background, { button: "right" });
+    const prompt = lastPrompt();
+    await key(page, "Enter");
+    const again = await count(page);
+    await key(page, "t");
+    note(name, { kept, opened, prompt, again, text: await status(page), command: await page.textContent("#command") });
+  }
+  await picture(page, "corrected");
 }
 
 async function picture(page, name) {

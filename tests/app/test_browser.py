@@ -1,13 +1,6 @@
-"""The page in Chromium: each step of browser.js, and then a training on the data that the page saved.
-
-Needs node, Chromium and playwright-core: $SAM_FT_PLAYWRIGHT names the folder with its node_modules.
-"""
+"""The page in Chromium: each step of browser.js, and then a training on the data that the page saved."""
 
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -19,21 +12,11 @@ from sam_ft.data.sources.folder import Folder
 from sam_ft.types import dense
 from tests.app.test_start import serve_run
 from tests.support.blobs import draw
+from tests.support.browser import drive, needs_browser
 from tests.support.cli import SMALL
 from tests.support.heads import write_head_run
 
-PLAYWRIGHT = Path(os.environ.get("SAM_FT_PLAYWRIGHT", "."))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-MISSING = [
-    name
-    for name, found in (
-        ("node", shutil.which("node")),
-        ("chromium", CHROMIUM),
-        ("playwright-core in $SAM_FT_PLAYWRIGHT", (PLAYWRIGHT / "node_modules/playwright-core").is_dir()),
-    )
-    if not found
-]
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 SIZE = (72, 48)  # of draw(0, ...): width, height
 NAMES = [f"{letter}.png" for letter in "abcdef"]
@@ -55,27 +38,21 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def session(run, images, tmp_path_factory):
-    """What the browser saw, and the folder of the page. $SAM_FT_PICTURES names a folder for screenshots."""
+    """What the browser saw, and the folder of the page."""
     folder = tmp_path_factory.mktemp("session")
     head_run = write_head_run(run, folder / "run")
     with serve_run(
         head_run, f"images={images}", f"output={folder / 'page'}", "save=[labels,coco,overlay,table]"
     ) as client:
-        given = {
-            "address": client.server.address,
-            "chromium": CHROMIUM,
-            "scale": 1.5,
-            "size": SIZE,
-            "files": {name: str(images.parent / f"{name}.png") for name in ("empty", "text", "added", "large")},
-            "correct": NAMES,
-            "boxes": BOXES,
-            "pictures": os.environ.get("SAM_FT_PICTURES"),
-        }
-        command = ["node", str(Path(__file__).with_name("browser.js")), json.dumps(given)]
-        environment = {**os.environ, "NODE_PATH": str(PLAYWRIGHT.resolve() / "node_modules")}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return json.loads(done.stdout), folder / "page", client.server
+        seen = drive(
+            client.server.address,
+            scale=1.5,
+            size=SIZE,
+            files={name: str(images.parent / f"{name}.png") for name in ("empty", "text", "added", "large")},
+            correct=NAMES,
+            boxes=BOXES,
+        )
+    return seen, folder / "page", client.server
 
 
 @pytest.fixture
