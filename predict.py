@@ -26,7 +26,6 @@ from sam_ft.cli.prediction_plan import (
     record_settings,
     report_bad_images,
     settings_of,
-    writing_to,
 )
 from sam_ft.data.io.windows import ImageWindows
 from sam_ft.evaluation.found import FindObjects, find_by_grid, find_by_head, find_by_prompts
@@ -35,6 +34,7 @@ from sam_ft.models.heads import SemanticHead
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils import distributed
+from sam_ft.utils.disk import writing
 from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.progress import progress
 from sam_ft.writers.formats import finish_results, write_results
@@ -108,7 +108,7 @@ def predict(cfg: DictConfig, plan: PredictionPlan) -> int:
     good = [image.name for image in plan.images if image.file not in dict(bad)]
     (total,) = distributed.sum_over_ranks([objects])
     if distributed.is_main():
-        with writing_to(plan.output):
+        with writing(plan.output):
             finish_results(plan.output, cfg.save, good, plan.classes)
     log.info(
         "%d objects in %d images; written to %s: %s", total, len(todo) - len(bad), plan.output, ", ".join(cfg.save)
@@ -132,7 +132,7 @@ def predict_image(file: ImageFile, find: FindObjects, plan: PredictionPlan, form
             image=image,
             values=image.values,
         )
-        with writing_to(plan.output):  # the image itself raises DataError
+        with writing(plan.output):  # the image itself raises DataError
             write_results(plan.output, formats, instances)
     return len(instances)
 

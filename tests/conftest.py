@@ -8,7 +8,7 @@ from filelock import FileLock
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL, call, call_once, start
 
-pytest_plugins = ["pytester", "tests.support.messages"]
+pytest_plugins = ["pytester", "tests.support.messages", "tests.support.disks"]
 
 # Processes that share the cores must not each start a thread per core: they would only wait for each other.
 workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))

@@ -10,7 +10,6 @@ from sam_ft.app.objects import prompts_from_json
 from sam_ft.app.saving import save_results, save_training_data, training_command
 from sam_ft.app.server import Route, json_content
 from sam_ft.app.workspace import Workspace
-from sam_ft.cli.prediction_plan import writing_to
 from sam_ft.utils.errors import DataError
 
 MAX_UPLOAD = 2**29  # bytes; larger files are read where they lie, by images=
@@ -82,8 +81,7 @@ class PageRoutes:
         return {"objects": [one.as_json() for one in found]}
 
     def _upload(self, query: dict[str, str], body: bytes) -> tuple[str, bytes]:
-        with writing_to(self._output):
-            return json_content({"image": self._workspace.upload(query.get("name", ""), body)})
+        return json_content({"image": self._workspace.upload(query.get("name", ""), body)})
 
     def _save(self, given: dict[str, Any]) -> dict[str, Any]:
         """Writes masks as results, or with training: true as training data."""
@@ -93,12 +91,11 @@ class PageRoutes:
         instances = self._workspace.instances(_text(given, "image"), numbers)
         training = given.get("training") is True
         folder = self._output / ("training" if training else "results")
-        with writing_to(self._output):
-            if not training:
-                save_results(folder, self._formats, instances)
-                return {"written": str(folder)}
-            by_class = self._tuned.has_classes
-            save_training_data(folder, instances, by_class)
+        if not training:
+            save_results(folder, self._formats, instances)
+            return {"written": str(folder)}
+        by_class = self._tuned.has_classes
+        save_training_data(folder, instances, by_class)
         classes = self._workspace.classes if by_class else None
         return {"written": str(folder), "command": training_command(folder, self._workspace.reading, classes)}
 

@@ -13,7 +13,7 @@ import torch
 
 from sam_ft.data.sources.pairing import SUFFIXES
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.files import atomic_path, sha256
+from sam_ft.utils.files import atomic_path, sha256, write_atomic
 from sam_ft.writers.formats import FORMATS, write_results
 from sam_ft.writers.instances import Instances
 from sam_ft.writers.labels import label_image, write_label_tiff
@@ -47,7 +47,7 @@ def save_training_data(folder: Path, instances: Instances, by_class: bool) -> No
     ids = label_image(replace(instances, scores=torch.arange(len(instances), dtype=torch.float32)))
     if by_class:
         ids = np.array([0, *instances.labels.tolist()], np.uint16)[ids]
-    with atomic_path(copy) as temporary:
+    with atomic_path(copy, size=path.stat().st_size) as temporary:
         shutil.copyfile(path, temporary)
     write_label_tiff(folder / "masks" / f"{name}.tif", ids)
     _add_to_split(folder, name)
@@ -64,8 +64,7 @@ def _add_to_split(folder: Path, name: str) -> None:
     if name not in known:
         lists["val" if len(known) % VAL_EVERY == 1 else "train"].append(name)
     for which, path in paths.items():
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(f"{one}\n" for one in lists[which]))
+        write_atomic(path, "".join(f"{one}\n" for one in lists[which]))
 
 
 def training_command(folder: Path, reading: Mapping[str, Any], classes: Mapping[int, str] | None) -> str:

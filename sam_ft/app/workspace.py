@@ -17,7 +17,7 @@ from sam_ft.data.sources.pairing import SUFFIXES
 from sam_ft.data.sources.run_lengths import RunLengthMasks, encode_crop
 from sam_ft.types import Prompts
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import write_atomic
 from sam_ft.writers.instances import Instances
 
 
@@ -122,8 +122,7 @@ class Workspace:
                 raise DataError(f"{file}: another image of this name is there already; rename it")
             return file
         path = self._uploads / file
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(data)
+        write_atomic(path, data)
         self._add(file)
         try:
             self.open(file)

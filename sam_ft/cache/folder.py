@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from sam_ft.cache.entry import read_entry, write_entry
+from sam_ft.cache.entry import is_entry, read_entry, write_entry
 from sam_ft.cache.space import SUFFIX, Plan, Space
 from sam_ft.types import Features
 
@@ -43,11 +42,11 @@ class EntryFolder:
         """Writes the features of one image, B = 1."""
         try:
             write_entry(self._path(key), features)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             self.give_up(error)
 
     def holds(self, key: str) -> bool:
-        return self._path(key).exists()
+        return is_entry(self._path(key))
 
     def lost(self, keys: Collection[str]) -> set[str]:
         """Those of the keys that have no file; none of them if no file can be written."""
@@ -60,29 +59,47 @@ class EntryFolder:
                 # The space knows files of all folders by their path below its root.
                 key_of = {self._file(key): key for key in keys}
                 kept, missing = self._space.plan(key_of.keys(), self._entry_bytes)
-                return Plan({key_of[name] for name in kept}, [key_of[name] for name in missing])
+                blocked = {name for name in missing if _is_folder(self._space.root / name)}
+                if blocked:
+                    log.warning(
+                        "%s: is a folder where an embedding belongs (%d of these); remove it, or its image is encoded "
+                        "each time it is needed",
+                        *(self._space.root / min(blocked), len(blocked)),
+                    )
+                return Plan(
+                    {key_of[name] for name in kept if name not in blocked},
+                    [key_of[name] for name in missing if name not in blocked],
+                )
             except OSError as error:
                 self.give_up(error)
         return Plan(set(keys) & self._present(), [])
 
     def _present(self) -> set[str]:
         try:
-            return {file.removesuffix(SUFFIX) for file in os.listdir(self._space.root / self._name)}
+            files = os.scandir(self._space.root / self._name)
+            return {file.name.removesuffix(SUFFIX) for file in files if file.is_file(follow_symlinks=False)}
         except OSError:  # no entry was written yet, or someone has deleted them
             return set()
 
-    def give_up(self, failure: Exception | str) -> None:
+    def give_up(self, failure: OSError | str) -> None:
         """Writes no more files, and warns of it once."""
+        if isinstance(failure, OSError):
+            failure = failure.strerror or str(failure) or repr(failure)
         if not self.failure:
             log.warning(
                 "embeddings can no longer be cached in %s (%s); images without one are encoded each time they are "
                 "needed, which is slower. Make room, or set SAM_FT_HOME to a folder on another disk",
                 *(self._space.root, failure),
             )
-            self.failure = str(failure) or repr(failure)
+            self.failure = failure
 
     def _file(self, key: str) -> str:
         return f"{self._name}/{key}{SUFFIX}"
 
     def _path(self, key: str) -> Path:
         return self._space.root / self._file(key)
+
+
+def _is_folder(path: Path) -> bool:
+    """Not a link to one, which a new file replaces."""
+    return path.is_dir() and not path.is_symlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import write_atomic
 
 PREPROCESSING = "2"  # to be raised when an image would become other pixels or features than before
 LARGEST = 64 * 2**20  # bytes, about 700,000 views; the older half is dropped beyond it
@@ -56,8 +56,7 @@ class SideIndex:
                     # It may begin within a line, whose checksum then fails.
                     file.seek(size - LARGEST // 2)
                     newest = file.read()
-                with atomic_path(self._path, sync=False) as path:
-                    path.write_bytes(newest)
+                write_atomic(self._path, newest, sync=False)
 
 
 def _line(view_id: str, key: str) -> str:

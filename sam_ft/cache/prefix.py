@@ -6,15 +6,24 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from sam_ft.cache.entry import FORMAT
 from sam_ft.cache.index import PREPROCESSING
 from sam_ft.models import Sam
 from sam_ft.models.encoders.encoder import ImageEncoder
 
 
 def prefix_digest(model: Sam, compute_dtype: torch.dtype) -> str:
-    """A hash of the weights before the cut, the preprocessing, the number format and the kind of device."""
+    """A hash of the weights before the cut, the preprocessing, the formats and the kind of device."""
     encoder, digest = model.image_encoder, hashlib.blake2b(digest_size=10)
-    kind = (PREPROCESSING, model.model_type, model.image_size, model.normalize, str(compute_dtype), model.device.type)
+    kind = (
+        FORMAT,
+        PREPROCESSING,
+        model.model_type,
+        model.image_size,
+        model.normalize,
+        str(compute_dtype),
+        model.device.type,
+    )
     digest.update(repr((*kind, encoder.cut)).encode())
     # Names in order, so that the digest does not depend on that of the modules.
     for name, tensor in sorted(encoder.prefix_state().items()):

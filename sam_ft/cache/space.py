@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from sam_ft.utils.leftovers import remove_leftover, remove_leftovers
+
 log = logging.getLogger("sam_ft")
 
 SUFFIX = ".safetensors"
-ABANDONED = 24 * 3600  # seconds after which a half-written file belongs to no run
+ABANDONED = 24 * 3600  # seconds after which a half-written file of safetensors belongs to no run
 
 
 class Plan(NamedTuple):
@@ -85,13 +87,17 @@ class Space:
 def _present(root: Path) -> dict[str, tuple[float, int]]:
     """Name → (last use, bytes) of all embeddings of all encoders; removes half-written files of dead runs."""
     found = {}
+    remove_leftovers(root)
     for folder in [entry for entry in os.scandir(root) if entry.is_dir()]:
         with suppress(FileNotFoundError):  # someone has deleted the folder
             for file in os.scandir(folder.path):
                 with suppress(FileNotFoundError):  # another run has finished or deleted the file
+                    if not file.is_file(follow_symlinks=False):  # a folder or a link in the place of a file
+                        continue
                     status = file.stat()
                     if file.name.endswith(SUFFIX):
                         found[f"{folder.name}/{file.name}"] = (status.st_mtime, status.st_size)
-                    elif SUFFIX in file.name and time.time() - status.st_mtime > ABANDONED:
-                        os.unlink(file.path)
+                    else:
+                        old = time.time() - status.st_mtime > ABANDONED
+                        remove_leftover(Path(file.path), alone=old)
     return found

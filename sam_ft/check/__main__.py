@@ -10,13 +10,14 @@ from sam_ft.check.dataset import check_dataset
 from sam_ft.check.formatting import as_text, as_values
 from sam_ft.check.sample_sheet import draw_samples
 from sam_ft.cli.config import build
+from sam_ft.cli.evaluation_plan import make_output_folder
 from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.models.build import SPECS
 from sam_ft.models.consumers import describe_readers
-from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.errors import DataError
+from sam_ft.utils.files import write_atomic
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="check")
@@ -29,12 +30,9 @@ def main(cfg: DictConfig) -> None:
         prompter = build(cfg.train_prompt)
         result = check_dataset(build(cfg.data), cfg.input_side or model_side(cfg))
         output = Path(cfg.output).expanduser()
-        try:
-            with atomic_path(output / "report.json") as path:
-                path.write_text(json.dumps(as_values(result), indent=2) + "\n")
-            drawn = draw_samples(output / "samples.png", result, prompter)
-        except OSError as error:
-            raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another") from None
+        make_output_folder(output)
+        write_atomic(output / "report.json", json.dumps(as_values(result), indent=2) + "\n")
+        drawn = draw_samples(output / "samples.png", result, prompter)
         print(as_text(result))
         if (model_type := str((cfg.get("model") or {}).get("model_type"))) in SPECS:
             print(f"\n{model_type}: {describe_readers(model_type, model_side(cfg))}")

@@ -11,9 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_settings
+from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.leftovers import remove_leftovers
 
 GROUPS = ("data", "model", "metric", "cache")  # taken from the run unless the command line chooses them
+TRIAL_BYTES = 4096  # that fit at least
 WITHOUT_RUN = {  # the defaults of train.py
     "metric": {"_target_": "sam_ft.metrics.SegmentationMetrics"},
     "cache": {"_target_": "sam_ft.cache.EmbeddingCache"},
@@ -105,10 +108,16 @@ def _choose_prompts(cfg: DictConfig, default: Any) -> dict[str, Any]:
 
 
 def make_output_folder(output: Path) -> None:
-    """Finds out before the first image is scored whether the scores can be written at the end. Raises: ConfigError"""
+    """Finds out before the first image whether results can be written at the end. Raises: ConfigError
+
+    It removes the files that a killed command has left half-written.
+    """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # mkdir passes for an existing folder that cannot be written to.
-        tempfile.TemporaryFile(dir=output).close()
+        # mkdir passes for an existing folder that cannot be written to, an empty file on a disk that is full.
+        with tempfile.TemporaryFile(dir=output) as file:
+            file.write(bytes(TRIAL_BYTES))
     except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written ({error.strerror}); choose another output=") from None
+        reason = write_error(output, error, TRIAL_BYTES).strerror
+        raise ConfigError(f"output={output}: cannot be written ({reason}); choose another output=") from None
+    remove_leftovers(output)

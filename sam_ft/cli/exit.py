@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import CompactHydraException
@@ -18,8 +19,11 @@ from yaml import YAMLError
 from sam_ft.cli.config import is_sweep_job
 from sam_ft.cli.hints import check_flags, check_setting_names, explain_error
 from sam_ft.cli.sweeps import record_sweep_job
+from sam_ft.data.workers import explain_worker_failure
 from sam_ft.utils import distributed
-from sam_ft.utils.errors import ConfigError, Terminated, UserError
+from sam_ft.utils.disk import NO_ACCESS, NO_ROOM, write_error
+from sam_ft.utils.errors import ConfigError, Terminated, TrainingError, UserError
+from sam_ft.utils.memory import explain_any_out_of_memory, is_out_of_memory
 
 
 @contextmanager
@@ -44,7 +48,7 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             finally:
                 sys.stdout.flush()  # now: on a closed pipe, Python's own flush at exit would print an error
     except KeyboardInterrupt as stop:
-        if distributed.is_main():
+        if distributed.is_main() and distributed.error_of_others() is None:
             then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
             line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
             _print_error(f"{line}interrupted; run the same command again to {then}")
@@ -54,14 +58,30 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             raise
         discard_stdout()
         raise SystemExit(141) from None  # 128 + SIGPIPE, as a shell reports it
-    except (UserError, OmegaConfBaseException, CompactHydraException, ValueError, YAMLError) as error:
+    except (
+        RuntimeError,
+        MemoryError,
+        UserError,
+        OSError,
+        OmegaConfBaseException,
+        CompactHydraException,
+        ValueError,
+        YAMLError,
+    ) as error:
         if isinstance(error, ValueError | YAMLError) and not _is_of_command_line(error):
             raise
+        if isinstance(error, RuntimeError | MemoryError):
+            error = _explain(error)
+        if isinstance(error, OSError) and not isinstance(error, UserError):
+            if error.errno not in NO_ROOM | NO_ACCESS:
+                raise
+            error = write_error(Path(error.filename), error) if error.filename else ConfigError(error.strerror)
         if cfg is not None and cfg.debug is True:
             traceback.print_exc()
         process = f"[process {distributed.rank()}] " if distributed.world_size() > 1 else ""
         message = explain_error(error)
-        _print_error(f"{process}error: {message}")
+        if distributed.is_first(message):
+            _print_error(f"{process}error: {message}")
         if is_sweep_job():
             record_sweep_job({"error": message})
             # With one process Hydra runs the other jobs and raises this at the end; of several, one alone may have
@@ -69,6 +89,23 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             if distributed.world_size() == 1:
                 raise UserError(message) from None
         raise SystemExit(error.exit_code if isinstance(error, UserError) else ConfigError.exit_code) from None
+
+
+def _explain(error: RuntimeError | MemoryError) -> UserError:
+    """The user's side of an error of torch; a bug is raised again."""
+    if is_out_of_memory(error):
+        return explain_any_out_of_memory(error)
+    if failure := explain_worker_failure(error):
+        return failure
+    if distributed.is_lost_connection(error):
+        code = distributed.error_of_others(wait=5)
+        if code is not None:  # which has printed its message
+            raise SystemExit(code) from None
+        return TrainingError(
+            "another process of this run has ended without a message; if it was killed, most likely memory has run "
+            "out: set a smaller batch_size= or workers=. The same command continues from the last checkpoint"
+        )
+    raise error
 
 
 def _print_error(line: str) -> None:

@@ -20,7 +20,8 @@ from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
 from sam_ft.types import OBJECT
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.files import as_json, atomic_path, sha256
+from sam_ft.utils.files import as_json, sha256, write_atomic
+from sam_ft.utils.leftovers import remove_leftovers
 from sam_ft.utils.precision import PRECISIONS
 from sam_ft.utils.tiles import check_tile
 from sam_ft.writers.formats import FORMATS, check_formats, remove_results
@@ -121,6 +122,7 @@ def lock_output(output: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise ConfigError(f"output={output}: another predict is writing to it; choose another output=") from None
+        remove_leftovers(*{output / one.folder for one in FORMATS.values()}, deep=True)
 
     try:
         distributed.broadcast_from_main(prepare)
@@ -149,17 +151,7 @@ def record_settings(output: Path, settings: dict[str, Any], overwrite: bool, ima
         )
     if before is not None:
         remove_results(output, [image.name for image in images])
-    with atomic_path(path) as temporary:
-        temporary.write_text(as_json(settings, indent=2) + "\n")
-
-
-@contextmanager
-def writing_to(output: Path) -> Iterator[None]:
-    """Context in which a full or vanished disk is a user's mistake. Raises: ConfigError"""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from error
+    write_atomic(path, as_json(settings, indent=2) + "\n")
 
 
 def settings_of(cfg: DictConfig, plan: PredictionPlan, options: Mapping[str, Any]) -> dict:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from sam_ft.cli.config import dotted_items
 from sam_ft.training.tensor_file import FORMAT_VERSION, describe_version
 from sam_ft.utils.errors import ConfigError
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import write_atomic
 
 # Options that are paths, and the one value of each that is none.
 PATHS = (("data", "root", "???"), ("data", "table", "???"), ("model", "checkpoint", "official"))
@@ -43,8 +43,7 @@ CHANGEABLE = {
 
 
 def write_run_config(path: Path, settings: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create({"format_version": FORMAT_VERSION, **settings})))
+    write_atomic(path, OmegaConf.to_yaml(OmegaConf.create({"format_version": FORMAT_VERSION, **settings})))
 
 
 def read_run_config(path: Path, any_version: bool = False) -> dict:

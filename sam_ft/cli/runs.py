@@ -19,7 +19,9 @@ from sam_ft.cli.run_config import check_same_run, make_paths_absolute, read_run_
 from sam_ft.cli.setting_checks import check_train_settings
 from sam_ft.data.io.images import READING
 from sam_ft.utils import distributed
+from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.leftovers import remove_leftovers
 
 
 class Run(NamedTuple):
@@ -111,7 +113,10 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
     except Timeout:
         raise ConfigError(f"{directory}: another run is using this directory; choose another name=") from None
     except OSError as error:
-        raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another run_dir=") from None
+        reason = write_error(directory, error).strerror
+        raise ConfigError(f"{directory}: cannot be written ({reason}); choose another run_dir=") from None
+    remove_leftovers(directory, directory / "samples")
+    remove_leftovers(directory / "checkpoints", alone=True)
     if not _restarts():
         restore_or_delete_backup(directory)  # of a run that was killed
     path = directory / "config.yaml"

@@ -18,7 +18,8 @@ from sam_ft.cli.config import is_sweep_job
 from sam_ft.report.sweep import describe_best_job, read_sweep, sweep_table
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, write_atomic
+from sam_ft.utils.leftovers import remove_leftovers
 
 log = logging.getLogger("sam_ft")
 
@@ -72,9 +73,9 @@ def record_sweep_job(results: dict, monitor: str = "iou") -> None:
     settings = HydraConfig.get()
     path = Path(settings.sweep.dir).expanduser() / "sweep.jsonl"
     with FileLock(path.with_name(".sweep.lock")):  # a launcher may run several jobs at once
+        remove_leftovers(path.parent)
         jobs = [job for job in read_sweep(path) if job["job"] != settings.job.num]  # from an earlier start of the sweep
         jobs.append({"job": settings.job.num, "overrides": list(settings.overrides.task), **results})
-        with atomic_path(path) as temporary:
-            temporary.write_text("".join(as_json(job) + "\n" for job in jobs))
+        write_atomic(path, "".join(as_json(job) + "\n" for job in jobs))
     if "best" in results and len(jobs) > 1:
         log.info("\n%s\n%s", sweep_table(jobs, monitor), describe_best_job(jobs, monitor))

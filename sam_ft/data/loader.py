@@ -7,19 +7,22 @@ processes, workers and micro-batches, and a resumed run sees what an uninterrupt
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import TypeVar
+from itertools import count, islice
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft.data.datasets import Draw, EvaluationSet, TrainingSet
+from sam_ft.data.workers import WorkerWatch
 from sam_ft.types import Batch
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import UserError
 from sam_ft.utils.seeds import derive_seed
 
 T = TypeVar("T")
+
+WORKER_SECONDS = 300.0  # for a batch
 
 
 class TrainingBatches(Sampler):
@@ -101,12 +104,60 @@ class TrainingLoader:
 
 
 class Loader(DataLoader):
-    """A DataLoader that raises a user's mistake itself instead of the traceback of a worker."""
+    """A DataLoader that raises a user's mistake itself instead of the traceback of a worker.
+
+    A worker that is killed, or returns no batch for `WORKER_SECONDS`, ends it with a TrainingError.
+    """
+
+    def __init__(self, dataset: Dataset, batches: Iterable[list], **options: Any) -> None:
+        self.given: dict[int, list] = {}  # batches that workers have and the loop has not yet, by their number
+        super().__init__(dataset, batch_sampler=Recorded(batches, self.given), **options)
 
     def __iter__(self) -> Iterator:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
+        self.given.clear()
+        running, watch = super().__iter__(), None
+        if self.num_workers:
+            names = self.dataset.split.names  # type: ignore[attr-defined]
+            self._watch = watch = WorkerWatch(names, running, self.given, WORKER_SECONDS)
+        try:
+            for number in count():
+                batch = self._wait_for(number, running, watch)
+                if batch is None:
+                    break
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        finally:
+            if watch is not None:
+                watch.stop()
+
+    def _wait_for(self, number: int, running: Iterator, watch: WorkerWatch | None) -> Any:
+        """A batch, None after the last one. Raises: TrainingError"""
+        if watch is None:
+            batch = next(running, None)
+        else:
+            watch.awaited = number
+            try:
+                batch = next(running, None)
+            except Exception as error:  # of a connection, of torch, or by the name of the signal
+                raise watch.explain(error) or error from None
+            watch.awaited = None
+        self.given.pop(number, None)
+        return batch
+
+
+class Recorded(Sampler):
+    """The batches of a loader, each noted in `given` as it goes to a worker."""
+
+    def __init__(self, batches: Iterable[list], given: dict[int, list]) -> None:
+        self.batches, self.given = batches, given
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list]:
+        for number, batch in enumerate(self.batches):
+            self.given[number] = batch
             yield batch
 
 
@@ -116,10 +167,10 @@ def evaluation_loader(dataset: EvaluationSet, eval_batch_size: int | None, worke
     eval_batch_size: images at once; None for 1 on a CPU and 4 on a GPU
     """
     # A CPU encodes one image at a time, so more of them would only fill memory.
-    count = eval_batch_size or (1 if distributed.device().type == "cpu" else 4)
+    images = eval_batch_size or (1 if distributed.device().type == "cpu" else 4)
     # No padding to equal shares: a repeated image would count twice in the scores.
     share = range(distributed.rank(), len(dataset), distributed.world_size())
-    batches = [list(share[i : i + count]) for i in range(0, len(share), count)]
+    batches = [list(share[i : i + images]) for i in range(0, len(share), images)]
     return make_loader(dataset, batches, workers)
 
 
@@ -130,12 +181,11 @@ def make_loader(dataset: Dataset, batches: Iterable[list], workers: int, persist
     workers = min(workers, cores // processes)  # 0: in this process
     return Loader(
         dataset,
-        batch_sampler=batches,
+        batches,
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=persistent and workers > 0,
-        timeout=300 if workers else 0,  # a worker that hangs must not hang the run
         worker_init_fn=_leave_interrupts_to_main,
     )
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sam_ft.data.io.id_masks import IdMasks
 from sam_ft.types import Sample, Size, dense, dense_parts
 from sam_ft.utils.geometry import masks_to_boxes, resize_masks, resized_size, scale_boxes
 
@@ -102,6 +103,8 @@ class Augment:
             return sample
         if not self.not_cacheable:
             return dihedral_sample(sample, self.view(seed))
+        if isinstance(sample.masks, IdMasks) and len(sample.masks) > len(sample.masks.layers):
+            return self._move_ids(sample, sample.masks, seed)
         # The ignore mask moves along as one more mask.
         masks = dense(sample.masks)
         masks = masks if sample.ignore is None else torch.cat([masks, sample.ignore[None]])
@@ -114,6 +117,28 @@ class Augment:
         masks, ignore = (moved > 0).split([len(sample.masks), len(masks) - len(sample.masks)])
         ignored = None if sample.ignore is None else ignore[0]
         return drop_empty(replace(sample, image=image, size=size, masks=masks, ignore=ignored))
+
+    def _move_ids(self, sample: Sample, masks: IdMasks, seed: int) -> Sample:
+        """The same for masks in a few id maps, which move by nearest neighbor as the masks would: far less memory."""
+        layers = [layer.to(torch.int32) for layer in masks.layers]
+        layers += [] if sample.ignore is None else [sample.ignore.to(torch.int32)]
+        image, moved = self._apply(sample.image, torch.stack(layers), seed)
+        assert moved is not None
+        size = (image.shape[-2], image.shape[-1])
+        maps = tuple(new.to(old.dtype) for new, old in zip(moved, masks.layers, strict=False))
+        ignore = None if sample.ignore is None else moved[-1] > 0
+        found = IdMasks(maps, masks.layer_of, masks.ids)
+        keep = torch.nonzero(found.areas > 0).flatten()
+        return replace(
+            sample,
+            image=image,
+            size=size,
+            masks=IdMasks(maps, masks.layer_of[keep], masks.ids[keep]),
+            labels=sample.labels[keep],
+            object_index=sample.object_index[keep],
+            boxes=None if sample.boxes is None else sample.boxes[keep],
+            ignore=ignore,
+        )
 
     def _apply(self, image: Tensor, masks: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
         from torchvision import tv_tensors

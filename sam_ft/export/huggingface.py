@@ -66,8 +66,9 @@ def export_huggingface(request: ExportRequest) -> list[Path]:
             "vit_h; choose format=onnx"
         )
     weights = folder / "model.safetensors"
-    with atomic_path(weights) as temporary:
-        save_file(renamed(merged_state_dict(model)), temporary, {"format": "pt"})
+    state = renamed(merged_state_dict(model))
+    with atomic_path(weights, size=sum(tensor.nbytes for tensor in state.values())) as temporary:
+        save_file(state, temporary, {"format": "pt"})
     image_processor = processor_config(model)
     files = {
         "config.json": model_config(model),

@@ -68,6 +68,7 @@ def write_state_dict(model: Sam, path: str | Path) -> None:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in merged_state_dict(model).items()}
     if model.head is not None:  # the official models have no head
         state = {name: tensor for name, tensor in state.items() if not in_head(name)}
+    size = sum(tensor.nbytes for tensor in state.values())
     # opened here: torch.save raises a RuntimeError without a path if it cannot open the file
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with atomic_path(path, size=size) as temporary, open(temporary, "wb") as file:
         torch.save(state, file)

@@ -1,7 +1,7 @@
 """ONNX: encoder and decoder in a file each, with the settings file of AnyLabeling and X-AnyLabeling."""
 
 import os
-import tempfile
+import shutil
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +14,9 @@ from sam_ft.export.onnx_graphs import FRAME, MASK_SIDE, DecoderGraph, EncoderGra
 from sam_ft.export.quantize import quantize_file
 from sam_ft.export.request import ExportRequest
 from sam_ft.models import Sam
+from sam_ft.utils.disk import writing
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.leftovers import held, temporary_beside
 
 OPSET = 18
 ONE_FILE = 2**31  # bytes: protobuf's limit; larger weights lie in a second file
@@ -113,11 +115,16 @@ def write_graph(graph: nn.Module, path: Path, inputs: Inputs, outputs: list[str]
         )
     assert program is not None  # None is for a caller that gives a file
     size = sum(tensor.nbytes for value in program.model.graph.initializers.values() if (tensor := value.const_value))
-    path.parent.mkdir(parents=True, exist_ok=True)
     # A graph names the file of its weights, so both are written under their names, elsewhere, and then moved.
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        program.save(Path(folder) / path.name, external_data=size >= ONE_FILE)
-        written = sorted(Path(folder).iterdir())
-        for file in written:
-            os.replace(file, path.parent / file.name)
+    folder = temporary_beside(path)
+    try:
+        with writing(path, size):
+            folder.mkdir(parents=True)
+            with held(folder):
+                program.save(folder / path.name, external_data=size >= ONE_FILE)
+                written = sorted(folder.iterdir())
+                for file in written:
+                    os.replace(file, path.parent / file.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return [path.parent / file.name for file in written]

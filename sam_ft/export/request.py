@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_ft.models import Sam
-from sam_ft.utils.files import atomic_path, sha256
+from sam_ft.utils.files import sha256, write_atomic
 
 DIGITS = 8  # of the digest in a name
 
@@ -28,8 +28,7 @@ class ExportRequest:
 
     def write_text(self, name: str, text: str) -> Path:
         path = self.folder / name
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_atomic(path, text)
         return path
 
     def write_readme(self, files: list[Path], usage: str, with_head: bool = False) -> Path:

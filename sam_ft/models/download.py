@@ -13,7 +13,9 @@ import filelock
 from tqdm import tqdm
 
 from sam_ft.utils import files
+from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import CheckpointError, ConfigError
+from sam_ft.utils.leftovers import remove_leftovers
 
 META = "https://dl.fbaipublicfiles.com/segment_anything/"
 MOBILE = "https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/master/weights/"
@@ -94,6 +96,7 @@ def download(url: str, target: Path, digest: str, size: int) -> Path:
         with filelock.FileLock(target.with_name(target.name + ".lock")):
             if target.is_file():  # another process fetched it while this one waited
                 return target
+            remove_leftovers(target.parent)
             log.info("downloading %s to %s", url, target)
             _fetch(url, part, size)
             found = files.sha256(part)
@@ -104,8 +107,9 @@ def download(url: str, target: Path, digest: str, size: int) -> Path:
             with files.atomic_path(target) as temporary:
                 part.replace(temporary)
     except (_Unavailable, OSError) as error:
+        reason = write_error(part, error, size - _file_size(part)).strerror if isinstance(error, OSError) else error
         raise CheckpointError(
-            f"{url} could not be downloaded: {error}; "
+            f"{url} could not be downloaded: {reason}; "
             f"put the file at {target} by hand, or give its place as model.checkpoint=PATH"
         ) from None
     return target

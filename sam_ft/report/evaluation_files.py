@@ -7,7 +7,7 @@ from typing import Any
 
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.utils import distributed
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, atomic_path, write_atomic
 
 # Names of files may hold bytes that are no text.
 CSV: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
@@ -49,8 +49,7 @@ def write_scores(
     scores |= {"prompts": prompts} if len(prompts) > 1 else {}
     scores |= {"amg": amg} if amg else {}
     scores |= {"auto": auto} if auto else {}
-    with atomic_path(path) as temporary:
-        temporary.write_text(as_json(scores, indent=2) + "\n")
+    write_atomic(path, as_json(scores, indent=2) + "\n")
 
 
 def write_rows(path: Path, rows: Sequence[dict]) -> None:

@@ -14,7 +14,7 @@ from sam_ft.prompts import Prompter
 from sam_ft.report.object_scores import ObjectScores
 from sam_ft.report.objects import draw_objects
 from sam_ft.task import PromptedSegmentation
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import atomic_path, write_atomic
 
 EXAMPLES = 3  # objects of each part
 MOST_PIXELS = 640  # of the longer side of a picture
@@ -60,5 +60,4 @@ def draw_examples(
             with atomic_path(path) as temporary:
                 picture.save(temporary, format="png")
             index.append({"file": path.name, "part": heading, **row})
-    with atomic_path(folder / "examples.json") as temporary:
-        temporary.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_atomic(folder / "examples.json", json.dumps(index, indent=2) + "\n")

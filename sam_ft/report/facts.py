@@ -10,7 +10,7 @@ import sam_ft
 from sam_ft.data.splits import Splits
 from sam_ft.models import Sam
 from sam_ft.utils import distributed
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, write_atomic
 
 
 def write_facts(directory: Path, model: Sam, splits: Splits, tiles: Splits, tile: int | None) -> None:
@@ -32,8 +32,7 @@ def write_facts(directory: Path, model: Sam, splits: Splits, tiles: Splits, tile
         },
         "environment": environment(model.device),
     }
-    with atomic_path(directory / "facts.json") as temporary:
-        temporary.write_text(as_json(facts, indent=2) + "\n")
+    write_atomic(directory / "facts.json", as_json(facts, indent=2) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, str]:

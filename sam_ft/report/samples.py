@@ -1,5 +1,6 @@
 """Pictures of a few validation images before and after training."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,10 @@ from sam_ft.task import PredictedChunk, PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
+from sam_ft.utils.disk import WriteError
 from sam_ft.utils.geometry import resize_masks, resized_size
+
+log = logging.getLogger("sam_ft")
 
 MAX_SIDE = 1024  # of a picture; larger images are drawn smaller, and kept so until the end of the run
 
@@ -119,5 +123,9 @@ class SamplePictures:
         if not rows:
             return []
         path = self._folder / f"{name}.png"
-        save_sheet(path, {"": rows})
+        try:
+            save_sheet(path, {"": rows})
+        except WriteError as error:  # the run goes on without it
+            log.warning("%s", error)
+            return []
         return [path]

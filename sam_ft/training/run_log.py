@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sam_ft.training.loggers import Tracker
 from sam_ft.utils import distributed
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.disk import writing
+from sam_ft.utils.files import as_json, write_atomic
 
 log = logging.getLogger("sam_ft")
 
@@ -69,7 +70,7 @@ class RunLog:
 
 def _append(path: Path, line: bytes) -> None:
     """Appends a line, or nothing if the disk is full: a partial line would also corrupt the next one."""
-    with open(path, "ab", buffering=0) as file:
+    with writing(path, len(line)), open(path, "ab", buffering=0) as file:
         size = file.tell()
         if file.write(line) < len(line):
             file.truncate(size)
@@ -78,9 +79,8 @@ def _append(path: Path, line: bytes) -> None:
 
 def _keep_lines(path: Path, last_step: int) -> None:
     lines = path.read_text(errors="replace").splitlines()
-    with atomic_path(path) as temporary:
-        # An incomplete line has step infinity, so it is dropped too.
-        temporary.write_text("".join(line + "\n" for line in lines if _step_of(line) <= last_step))
+    # An incomplete line has step infinity, so it is dropped too.
+    write_atomic(path, "".join(line + "\n" for line in lines if _step_of(line) <= last_step))
 
 
 def _step_of(line: str) -> float:

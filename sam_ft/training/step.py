@@ -14,7 +14,13 @@ from sam_ft.training.parallel import gradient_sync, unwrap
 from sam_ft.types import Batch, Features
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import TrainingError
+from sam_ft.utils.memory import explain_out_of_memory
 from sam_ft.utils.seeds import derive_seed
+
+LESS_MEMORY = (
+    "train_chunk=4 (objects at once), micro_batch_size=1 (images at once), or activation_checkpointing=true where the "
+    "encoder learns; the same command continues from its last checkpoint with them"
+)
 
 
 @dataclass
@@ -49,7 +55,23 @@ def train_step(
     Losses are summed and divided by the number of objects in the whole global batch, those of a head by the number of
     its images. DistributedDataParallel then divides by the number of processes, hence the factor. A gradient that is
     not finite leaves the weights as they are.
+
+    Raises:
+        TrainingError: memory has run out.
     """
+    with explain_out_of_memory(micro_batches, chunk or unwrap(wrapped).chunks.train, LESS_MEMORY):
+        return _take_step(wrapped, micro_batches, prompter, seed, optimizer, clip_norm, chunk)
+
+
+def _take_step(
+    wrapped: nn.Module,
+    micro_batches: Sequence[Batch],
+    prompter: Prompter,
+    seed: int,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float,
+    chunk: int | None,
+) -> StepResult | None:
     # Known before the first backward pass: every loss is divided by the objects of the whole global batch.
     own_images = sum(len(batch.names) for batch in micro_batches)
     objects, images_of_all = distributed.sum_over_ranks([sum(b.num_objects for b in micro_batches), own_images])

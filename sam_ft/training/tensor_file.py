@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sam_ft.utils.disk import WriteError
 from sam_ft.utils.errors import CheckpointError
 from sam_ft.utils.files import as_json, atomic_path
 
@@ -24,11 +25,11 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}  # safetensors refuses views
     metadata = {"format_version": FORMAT_VERSION, **metadata, "tensors_sha256": digest_of(tensors)}
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, size=sum(tensor.nbytes for tensor in tensors.values())) as temporary:
             # safetensors metadata holds only strings; JSON preserves numbers and lists
             save_file(tensors, temporary, {key: as_json(value) for key, value in metadata.items()})
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+    except WriteError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,10 +18,14 @@ from torch import Tensor
 
 from sam_ft.utils.cpu_kernels import keep_freed_memory
 from sam_ft.utils.errors import ConfigError, UserError
+from sam_ft.utils.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
+INTERRUPTED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
+
 _cpu_group: dist.ProcessGroup | None = None  # joined by process_group()
+_heartbeat: Heartbeat | None = None  # of the group
 _groups = 0  # that this process has joined
 
 
@@ -79,12 +83,15 @@ def process_group() -> Iterator[None]:
     agent_hosts_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     hosts_store = os.environ["RANK"] == "0" and not agent_hosts_store
     # The store in which ranks find each other: torchrun's agent hosts it, or else rank 0.
-    global _cpu_group, _groups
+    global _cpu_group, _groups, _heartbeat
     _groups += 1
-    store = dist.PrefixStore(f"attempt{attempt}.{_groups}", dist.TCPStore(address, port, is_master=hosts_store))
+
+    def connect(**options: Any) -> dist.Store:
+        return dist.PrefixStore(f"attempt{attempt}.{_groups}", dist.TCPStore(address, port, **options))
+
     dist.init_process_group(
         backend="nccl" if gpus else "gloo",
-        store=store,
+        store=connect(is_master=hosts_store),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=timedelta(minutes=10),
@@ -93,19 +100,42 @@ def process_group() -> Iterator[None]:
     _cpu_group = dist.new_group(  # type: ignore[assignment]
         backend="gloo", timeout=timedelta(hours=6)
     )
+    _heartbeat = Heartbeat(connect(timeout=timedelta(seconds=30)), rank(), world_size())
     try:
         yield
     except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if code not in (0, *INTERRUPTED):  # those come to all ranks at once
+            _heartbeat.announce_error(code)
         # The group is not destroyed: the other ranks would not take part, and torchrun kills them anyway. But gloo's
         # threads run on and may abort the process while the interpreter shuts down, so it ends without that.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        os._exit(code)
+    except BaseException:  # a bug, of which this rank prints the traceback
+        _heartbeat.announce_error(1)
+        raise
+    _heartbeat.stop()
     dist.destroy_process_group()
     # Dropping the last reference joins gloo's threads. One that still frees a tensor of the last collective while the
     # interpreter shuts down aborts the process ("terminate called without an active exception").
-    _cpu_group = None
+    _cpu_group = _heartbeat = None
+
+
+def error_of_others(wait: float = 0) -> int | None:
+    """The exit code of another rank that has ended with an error, within `wait` seconds; None if none has."""
+    return None if _heartbeat is None else _heartbeat.error_of_others(wait)
+
+
+def is_first(message: str) -> bool:
+    """Whether no rank has printed this message before."""
+    return _heartbeat is None or _heartbeat.is_first(message)
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether a sum or another exchange has failed because another rank has ended."""
+    return _heartbeat is not None and (isinstance(error, dist.DistError) or "gloo/" in str(error))
 
 
 def _refuse_bare_srun() -> None:

@@ -29,7 +29,7 @@ class CheckpointError(UserError):
 
 
 class TrainingError(UserError):
-    """A run that cannot continue: its loss is not finite."""
+    """A run that cannot continue: its loss is not finite, memory has run out, or a process has gone."""
 
     exit_code = 5
 

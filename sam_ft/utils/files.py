@@ -5,15 +5,16 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.disk import reason_of, write_error
+from sam_ft.utils.errors import ConfigError, UserError
+from sam_ft.utils.leftovers import held, temporary_beside
 
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
@@ -25,8 +26,10 @@ def home() -> Path:
     return Path(folder).expanduser()
 
 
-def unwritable_home(error: OSError) -> ConfigError:
-    return ConfigError(f"SAM_FT_HOME={home()}: cannot be written ({error.strerror}); set SAM_FT_HOME to another folder")
+def unwritable_home(error: OSError, size: int | None = None) -> ConfigError:
+    """size: of what is to be written"""
+    reason = write_error(home(), error, size).strerror
+    return ConfigError(f"SAM_FT_HOME={home()}: cannot be written ({reason}); set SAM_FT_HOME to another folder")
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
@@ -67,7 +70,7 @@ def expand_user(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | Path, sync: bool = True, size: int | None = None) -> Iterator[Path]:
     """Yields a temporary path beside `path`; if the block succeeds, the file written there replaces `path`.
 
     A reader sees the old file or the new one, never a part: the bytes are synced before the rename, and the
@@ -75,21 +78,43 @@ def atomic_path(path: str | Path, sync: bool = True) -> Iterator[Path]:
 
     sync: False is faster, but a power cut may leave an empty file; for files that can be recomputed and carry a
         checksum
+    size: bytes of the file, for the message; None if they are not known
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a process id is not unique across machines, so add a random part
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_beside(path)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
-        if sync:
-            _sync(temporary)
-        os.replace(temporary, path)  # also where `path` exists, on every system
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with held(temporary):
+            yield temporary
+        with held(temporary):  # once more: some libraries write a file of their own and rename it
+            temporary.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
+            if sync:
+                _sync(temporary)
+            os.replace(temporary, path)  # also where `path` exists, on every system
         if sync:
             _sync(path.parent)
+    except UserError:
+        raise
+    except Exception as error:  # of the library that writes
+        written = temporary.stat() if temporary.exists() else None
+        reason = reason_of(error, temporary)
+        if reason is None:
+            raise
+        done, freed = (written.st_size, getattr(written, "st_blocks", 0) * 512) if written else (0, 0)
+        raise write_error(path, reason, size, done, freed) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: str | Path, content: str | bytes, sync: bool = True) -> None:
+    """Writes a text, as UTF-8, or bytes in one go. See `atomic_path`"""
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(path, sync, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def _sync(path: Path) -> None:

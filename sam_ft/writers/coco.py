@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pycocotools import mask as rle
 
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, atomic_path, write_atomic
 from sam_ft.writers.instances import Instances
 
 
@@ -31,8 +31,7 @@ def write_coco(path: Path, instances: Instances) -> None:
         )
     image = {"id": 1, "file_name": instances.file, "width": width, "height": height}
     content = {"images": [image], "categories": _categories(instances.classes), "annotations": annotations}
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(as_json(content).encode() + b"\n")
+    write_atomic(path, as_json(content) + "\n")
 
 
 def merge_coco(path: Path, parts: Sequence[Path], classes: Mapping[int, str]) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, write_atomic
 from sam_ft.writers.instances import Instances
 from sam_ft.writers.outlines import Ring, trace_outlines
 
@@ -34,8 +34,7 @@ def write_geojson(path: Path, instances: Instances) -> None:
         )
     # a line for each object
     lines = ",\n".join(as_json(feature) for feature in features)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n'.encode())
+    write_atomic(path, f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n')
 
 
 def _closed(ring: Ring, x0: int, y0: int) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sam_ft.utils.files import as_json, atomic_path
+from sam_ft.utils.files import as_json, write_atomic
 from sam_ft.writers.instances import Instances
 
 LABELME_VERSION = "5.5.0"  # the first with shapes of type mask is 5.3
@@ -47,8 +47,7 @@ def write_labelme(path: Path, instances: Instances) -> None:
         "imageHeight": height,
         "imageWidth": width,
     }
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(as_json(content, indent=2).encode() + b"\n")
+    write_atomic(path, as_json(content, indent=2) + "\n")
 
 
 def _path_from(image: Path, folder: Path) -> str:

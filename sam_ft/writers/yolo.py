@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import write_atomic
 from sam_ft.writers.instances import Instances
 
 OFFSET = 0.01  # pixels, added before the division by the image's side: see `write_yolo`
@@ -26,8 +26,7 @@ def write_yolo(path: Path, instances: Instances) -> None:
     for (x0, y0, mask), place in zip(instances.crops(), instances.class_places, strict=True):
         points = np.add(_largest_outline(mask), (x0 + OFFSET, y0 + OFFSET)) / (width, height)
         lines.append(" ".join([str(place), *(f"{coordinate:.8f}" for coordinate in points.ravel())]) + "\n")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes("".join(lines).encode())
+    write_atomic(path, "".join(lines))
 
 
 def write_data_yaml(path: Path, parts: Sequence[Path], classes: Mapping[int, str]) -> None:
@@ -40,8 +39,7 @@ def write_data_yaml(path: Path, parts: Sequence[Path], classes: Mapping[int, str
         "# Copy or link the images into the folder images/ beside labels/, in the same subfolders.\n"
         f"train: images\nval: images\nnc: {len(classes)}\nnames:\n{names}"
     )
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(text.encode())
+    write_atomic(path, text)
 
 
 def _largest_outline(mask: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -118,6 +118,21 @@ def test_float16_rounds_cached_and_fresh_embeddings_alike():
     torch.testing.assert_close(run.fresh([0, 1, 2]), exact, rtol=1e-3, atol=1e-3)
 
 
+def test_swapped_entries_change_no_features_and_are_encoded_again(home, caplog):
+    run = Cached().fill()
+    expected, paths = run.fresh([0, 1, 2]), [run.path(image) for image in range(3)]
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(content)
+    run = Cached().fill()  # the next start
+    assert torch.equal(run.task.encode(run.dataset.batch([0, 1, 2])).embedding, expected)
+    for image in range(3):
+        assert run.dataset.batch([image]).features is None
+    assert caplog.text.count("of another image") == 3
+    run.fill()
+    assert torch.equal(run.dataset.batch([0, 1, 2]).features.embedding, expected)
+
+
 def test_a_batch_with_an_image_that_is_not_cached_is_read_as_pixels():
     run = Cached().fill([(1, 0)])
     assert run.dataset.batch([1]).images is None

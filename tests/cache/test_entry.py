@@ -1,7 +1,11 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import safe_open
 
 from sam_ft.cache.entry import HEADER_BYTES, read_entry, write_entry
 from sam_ft.types import Features
@@ -70,11 +74,46 @@ def test_any_flipped_byte_is_noticed(path):
     for place in range(len(data)):  # also those of the header and of the checksum itself
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         read = read_entry(path)
-        if read is not None:
+        if read is not None:  # a letter of the header that no reader looks at
             assert place < len(data) - 72, "a flipped number went unnoticed"
             assert_equal(read, written)
         else:
             assert not path.exists()
+
+
+@pytest.mark.parametrize("other", ["encoder/another", "other/key", "other/another"])
+def test_a_copy_under_another_key_or_of_another_encoder_is_refused_with_a_warning(messages, path, other, caplog):
+    write_entry(path, features(torch.ones(SHAPE)))
+    copy = path.parents[1] / f"{other}.safetensors"
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copy(path, copy)
+    assert read_entry(copy) is None
+    assert not copy.exists()
+    messages.logged(caplog, copy)
+    assert read_entry(path) is not None
+
+
+def test_a_note_that_was_changed_by_hand_is_refused(path):
+    write_entry(path, features(torch.arange(18.0).view(SHAPE)))
+    with safe_open(path, framework="pt") as file:
+        notes, numbers = file.metadata(), {"map0": file.get_tensor("map0")}
+    for name in sorted(notes):
+        changed = {**notes, name: notes[name][::-1] + "1"} if name != "order0" else {**notes, name: "0 2 1"}
+        safetensors.torch.save_file(numbers, path, changed)
+        assert read_entry(path) is None
+
+
+def test_what_is_no_file_in_the_place_of_one_is_neither_opened_nor_removed(path, tmp_path):
+    other = tmp_path / "other" / "key.safetensors"
+    write_entry(other, features(torch.ones(SHAPE)))
+    places = [lambda: path.symlink_to(other), lambda: path.symlink_to("missing"), path.mkdir, lambda: os.mkfifo(path)]
+    path.parent.mkdir()
+    for place in places:
+        place()
+        assert read_entry(path) is None
+        assert os.path.lexists(path)
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert read_entry(other) is not None
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda _: b"", lambda _: b"damaged", lambda d: d + b"x"])

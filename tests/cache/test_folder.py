@@ -1,4 +1,5 @@
 import logging
+import os
 
 import torch
 
@@ -52,6 +53,40 @@ def test_keys_without_a_file_are_planned_and_later_lost(home):
 
 def test_all_are_lost_with_the_folder(home):
     assert opened(home).lost(["a"]) == {"a"}
+
+
+def test_a_folder_in_the_place_of_a_file_costs_that_image_alone(messages, home, caplog):
+    folder = filled(home, ["a", "b"])
+    for key in "bc":
+        folder._path(key).unlink(missing_ok=True)
+        folder._path(key).mkdir()
+    (folder._path("c") / "mine").write_text("")
+    assert folder.lost(["a", "b"]) == {"b"}
+    assert folder.plan(["a", "b", "c", "d"]) == ({"a", "d"}, ["d"])
+    messages.logged(caplog, folder._path("b"))
+    folder.write("d", features(3))
+    assert folder.read(["a", "d"]) is not None
+    assert (folder._path("c") / "mine").exists()
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_its_target_is_not_touched(home, tmp_path):
+    folder, others = filled(home, ["a"]), [tmp_path / name for name in ("file", "folder", "missing", "fifo")]
+    others[0].write_text("mine")
+    os.utime(others[0], (1, 1))
+    others[1].mkdir()
+    os.mkfifo(others[3])
+    for key, other in zip("bcde", others, strict=True):
+        folder._path(key).symlink_to(other)
+    assert sorted(folder.plan("abcde").missing) == list("bcde")
+    for key in "bcde":
+        assert not folder.holds(key)
+        folder.write(key, features(1))
+    assert folder.read("abcde") is not None
+    assert not folder.failure
+    assert others[0].read_text() == "mine"
+    assert others[0].stat().st_mtime == 1
+    assert others[1].is_dir()
+    assert not others[2].exists()
 
 
 def test_a_full_disk_is_logged_once_and_files_are_still_read(messages, home, monkeypatch, caplog):

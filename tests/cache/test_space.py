@@ -118,13 +118,14 @@ def test_a_folder_that_was_deleted_is_made_again(root):
 
 def test_half_written_files_of_dead_runs_are_removed(root):
     fill(space(root), "a")
-    half, recent = (root / f"enc/{name}.safetensors.tmp-1-ab" for name in "bc")
-    for path in (half, recent):
-        path.write_bytes(b"half")
-    os.utime(half, (0, 0))
-    fill(space(root), "c")
-    assert not half.exists()
-    assert recent.exists()
+    gone = [f"enc/b.safetensors.tmp-{2**22 + 1}-0123abcd", "enc/.tmpold123", f"index.txt.tmp-{2**22 + 1}-0123abcd"]
+    kept = [f"enc/c.safetensors.tmp-{os.getppid()}-0123abcd", "enc/.tmpnew123"]  # of others, perhaps
+    for name in [*gone, *kept]:
+        (root / name).write_bytes(b"half")
+    os.utime(root / gone[1], (0, 0))
+    fill(space(root), "d")
+    assert not any((root / name).exists() for name in gone)
+    assert all((root / name).exists() for name in kept)
 
 
 def test_other_files_beside_the_embeddings_neither_count_nor_disappear(root):

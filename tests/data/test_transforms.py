@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from sam_ft.data.collate import collate
+from sam_ft.data.io.id_masks import IdLayers, IdMasks
 from sam_ft.data.transforms import Augment, QuarterTurn, dihedral, resize_for_evaluation, resize_longest_side
-from sam_ft.types import Sample
+from sam_ft.types import Sample, dense
 from tests.support.batches import evaluation, training
 from tests.support.blobs import Blobs
 
@@ -197,3 +200,40 @@ def test_transforms_that_are_not_cacheable_are_named():
         "ColorJitter",
         "RandomRotation",
     ]
+
+
+GEOMETRY = {
+    "color": [v2.ColorJitter(0.3)],
+    "turn": [v2.RandomAffine(40, translate=(0.3, 0.3))],
+    "crop": [v2.RandomResizedCrop((24, 31), antialias=True)],
+    "flip and bend": [v2.RandomHorizontalFlip(), v2.ElasticTransform(20.0)],
+}
+
+
+@pytest.mark.parametrize("with_ignore", [False, True])
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_masks_in_id_maps_move_as_dense_ones_without_becoming_dense(name, with_ignore, monkeypatch):
+    ids = np.kron(np.arange(1, 21).reshape(4, 5), np.ones((10, 8))).astype(np.uint16)
+    ids[ids == 20] = 40_000  # beyond int16
+    over = np.zeros_like(ids)
+    over[15:30, 5:9] = 7  # a second map
+    layers = IdLayers()
+    for one in (ids, over):
+        layers.add(one)
+    masks, size = layers.masks(), ids.shape
+    ignore = torch.from_numpy(ids == 3) if with_ignore else None
+    image = torch.randint(0, 255, (3, *size), dtype=torch.uint8)
+    labels = torch.arange(len(masks)) * 2
+    compact = Sample(image, masks, labels, "a", size, torch.arange(len(masks)), ignore=ignore)
+    augment = Augment(GEOMETRY[name])
+    for seed in range(3):
+        expected = augment(replace(compact, masks=dense(masks)), seed)
+        with monkeypatch.context() as patch:
+            patch.setattr(IdMasks, "__getitem__", None)
+            found = augment(compact, seed)
+        assert torch.equal(found.image, expected.image)
+        assert torch.equal(dense(found.masks), expected.masks)
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.object_index, expected.object_index)
+        assert found.size == expected.size
+        assert found.ignore is expected.ignore is None or torch.equal(found.ignore, expected.ignore)

@@ -67,7 +67,7 @@ def test_the_output_may_lie_in_the_home_folder(messages, run, tmp_path, monkeypa
     assert [line.split(" (")[0] for line in done.out.splitlines()] == [str(weights), str(readme)]
     (tmp_path / "file").touch()
     refused = cli("sam_ft.export", f"run={run}", f"output={tmp_path / 'file/out'}")
-    messages.refused(refused, 2, f"output={tmp_path / 'file/out'}: ", "Not a directory")
+    messages.refused(refused, 2, f"{tmp_path / 'file/out'}", "Not a directory")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ it returns the upper half.
 """
 
 import os
+import stat
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,10 @@ from sam_ft.data.io.tiff_planes import Page, check_channels, check_page, open_ti
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
 
+SPECIAL = [
+    *((stat.S_ISFIFO, "a pipe (FIFO)"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket")),
+    *((stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device")),
+]
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -124,8 +129,9 @@ def _color_mode(image: Image.Image) -> str:
 
 @contextmanager
 def errors_as_data_error(path: Path) -> Iterator[None]:
-    """Turns any exception about the file into a DataError."""
+    """Turns any exception about the file into a DataError. What is no file is not opened: it may wait for ever."""
     try:
+        _check_is_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata does not change a pixel
             # Pillow only warns at its limit of pixels, and raises at twice the limit.
@@ -141,6 +147,13 @@ def errors_as_data_error(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: cannot be read ({error}); check that the file is a complete image, or remove it"
         ) from error
+
+
+def _check_is_file(path: Path) -> None:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in SPECIAL if is_kind(mode)), "no file")
+        raise DataError(f"{path}: is {kind}, not an image file; remove it, or rename it to another suffix")
 
 
 @contextmanager

@@ -6,7 +6,6 @@ With a box round a cell, SAM therefore often predicts the nucleus or a neighbor'
 
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -17,12 +16,14 @@ from PIL import Image
 
 from sam_ft.data.sources.folder import Folder
 from sam_ft.utils import files
+from sam_ft.utils.leftovers import held, remove_leftovers, temporary_beside
 
 log = logging.getLogger("sam_ft")
 
 VERSION = 2  # part of the folder's name; raise it when the drawing changes
 IMAGE_SIDE = 256
 NUM_TRAIN, NUM_VAL = 12, 6
+DEMO_BYTES = 970_000  # of all files together, about
 Picture = NDArray[np.float32]
 
 
@@ -38,7 +39,7 @@ def demo(objects: str = "instances", min_area: int = 16) -> Folder:
     try:
         make_demo(root)
     except OSError as error:
-        raise files.unwritable_home(error) from None
+        raise files.unwritable_home(error, DEMO_BYTES) from None
     mask_folder = "instances" if objects == "instances" else "masks"
     return Folder(root, mask_folder=mask_folder, objects=objects, min_area=min_area)
 
@@ -55,22 +56,28 @@ def make_demo(root: Path) -> None:
         if root.is_dir():  # another process drew it while this one waited
             return
         log.info("drawing the demo set into %s", root)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{root.name}.tmp-", dir=root.parent))
+        remove_leftovers(root.parent)
+        temporary = temporary_beside(root)
+        temporary.mkdir()
         try:
-            for folder in ("images", "masks", "instances"):
-                (temporary / folder).mkdir()
-            names = [f"cells_{index:02d}" for index in range(NUM_TRAIN + NUM_VAL)]
-            for index, name in enumerate(names):
-                image, ids = draw_cells(np.random.default_rng([VERSION, index]))
-                Image.fromarray(image).save(temporary / "images" / f"{name}.png")
-                Image.fromarray(np.where(ids > 0, 255, 0).astype(np.uint8)).save(temporary / "masks" / f"{name}.png")
-                Image.fromarray(ids).save(temporary / "instances" / f"{name}.png")
-            for split, chosen in (("train", names[:NUM_TRAIN]), ("val", names[NUM_TRAIN:])):
-                (temporary / f"{split}.txt").write_text("\n".join(chosen) + "\n")
-            temporary.chmod(0o755)  # mkdtemp gives access to the owner alone
+            with held(temporary):
+                _draw_all(temporary)
             temporary.rename(root)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _draw_all(root: Path) -> None:
+    for folder in ("images", "masks", "instances"):
+        (root / folder).mkdir()
+    names = [f"cells_{index:02d}" for index in range(NUM_TRAIN + NUM_VAL)]
+    for index, name in enumerate(names):
+        image, ids = draw_cells(np.random.default_rng([VERSION, index]))
+        Image.fromarray(image).save(root / "images" / f"{name}.png")
+        Image.fromarray(np.where(ids > 0, 255, 0).astype(np.uint8)).save(root / "masks" / f"{name}.png")
+        Image.fromarray(ids).save(root / "instances" / f"{name}.png")
+    for split, chosen in (("train", names[:NUM_TRAIN]), ("val", names[NUM_TRAIN:])):
+        (root / f"{split}.txt").write_text("\n".join(chosen) + "\n")
 
 
 def draw_cells(rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

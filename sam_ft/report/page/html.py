@@ -15,7 +15,7 @@ from sam_ft.report.page.sections import run_sections
 from sam_ft.report.page.sweep_sections import sweep_sections, sweep_verdict
 from sam_ft.report.page.verdict import verdict_lines
 from sam_ft.utils.errors import ConfigError
-from sam_ft.utils.files import atomic_path
+from sam_ft.utils.files import write_atomic
 
 PICTURE_BYTES = 1_000_000  # at most of one picture, so that the page stays below 5 MB
 
@@ -42,8 +42,7 @@ def write_report(directory: Path, names: bool | None = None, path: Path | None =
     if title.isdigit():  # a job of a sweep
         title = f"{directory.resolve().parent.name}/{title}"
     path = directory / "report.html" if path is None else path
-    with atomic_path(path) as temporary:
-        temporary.write_text(render(title, verdict, sections), encoding="utf-8", errors="replace")
+    write_atomic(path, render(title, verdict, sections).encode(errors="replace"))
     return path
 
 

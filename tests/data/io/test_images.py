@@ -1,3 +1,7 @@
+import os
+import socket
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +9,7 @@ from PIL import Image
 
 from sam_ft.data.io.images import read_image, read_size
 from sam_ft.data.io.masks import read_binary_mask, read_mask
+from sam_ft.data.io.windows import ImageWindows
 from sam_ft.utils.errors import DataError
 from tests.support.files import ORIENTATION, palette, save
 
@@ -125,3 +130,37 @@ def test_an_unknown_orientation_changes_nothing(tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = 99
     assert read_image(save(tmp_path / "a.png", GREY, exif=exif))[..., 0].tolist() == GREY.tolist()
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+def linked_pipe(path):
+    os.mkfifo(path.with_name("pipe"))
+    path.symlink_to("pipe")
+
+
+def folder(path):
+    path.mkdir()
+
+
+def device(path):
+    path.symlink_to("/dev/zero")
+
+
+def socket_file(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("make", [pipe, linked_pipe, folder, device, socket_file])
+def test_what_is_no_file_is_refused_and_not_opened(messages, tmp_path, monkeypatch, make, suffix):
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    path = Path(f"a{suffix}")
+    make(path)
+    # a pipe without a writer would wait for ever
+    for read in (read_image, read_size, read_binary_mask, ImageWindows):
+        messages.refusal(lambda read=read: read(path), path)
