@@ -40,7 +40,8 @@ from sam_ft.training.head_alone import train_head_alone
 from sam_ft.training.mix import Mix
 from sam_ft.training.optim import set_learning_rate
 from sam_ft.training.parallel import wrap
-from sam_ft.training.state import TrainState
+from sam_ft.training.state import BEST, TrainState
+from sam_ft.training.state_saver import StateSaver
 from sam_ft.training.step import train_step
 from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
@@ -142,38 +143,42 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
     # best: the partial checkpoint, for use; last: the training state, to resume from
     best_path, last_path = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
     trackers = {name: build(one) for name, one in cfg.logger.items()}
-    with RunReport(directory, cfg, trackers, task, val_set, eval_prompter) as report:
+    report = RunReport(directory, cfg, trackers, task, val_set, eval_prompter)
+    with report, StateSaver(last_path, model, optimizer, ema, cfg.save_every_minutes) as saver:
         write_facts(directory, model, splits, tiles, tile if tile_option else None)
         fill(val_set, val_set.all_views, title="val")
         # Before `last` is loaded: the model still has its base weights, also in a run that resumes.
         report.draw_zero_shot()
-        if distributed.broadcast_from_main(last_path.exists):  # all processes go the same way
-            state = TrainState.load(last_path, model, optimizer, ema)
-            state.check_mix(best_path)
-            report.log_resume(state)
-        else:  # zero-shot is the score to beat
+        state = saver.load(best_path)
+        if state is None:  # a new run, and zero-shot is the score to beat
             scored = validate("zero-shot")
             state = TrainState.start(cfg.epochs * train_loader.steps, scored)
             report.log_zero_shot(state, scored, choice_of("prompt@eval_prompt"))
-            save_best(cfg, model, best_path, state, tile)
+            saver.save(state)
+        else:
+            report.log_resume(state)
+        if not distributed.broadcast_from_main(best_path.exists):  # also where it was deleted
+            with saver.zero_shot_weights():
+                save_best(cfg, model, best_path, state, tile)
 
         cost.explain(cache, train_set, len(tiles.train_images))
         # An epoch: encode the views that it draws and no run has cached, train, validate, keep the best, save.
-        for epoch in range(state.epoch + 1, cfg.epochs + 1):
+        for epoch in saver.epochs(state, cfg.epochs):
             if (cfg.prune_after and state.pruned) or state.stalled(cfg.patience):
                 report.log_stop(state)
                 break
             fill_seconds = fill(train_set, train_set.views_in(epoch, tiles.train_images), title="train")
             # A step's seed depends on its number alone, so a resumed run draws the same prompts.
-            for micro_batches in report.steps(epoch, train_loader, fill_seconds):
+            for micro_batches in report.steps(state, train_loader, fill_seconds):
                 rate = set_learning_rate(optimizer, schedule(state.step, state.total_steps))
                 seed = derive_seed(cfg.seed, state.step)
                 result = train_step(
                     wrapped, micro_batches, train_prompter, seed, optimizer, cfg.clip_norm, cfg.train_chunk
                 )
-                state.step += 1
+                state.count_step()
                 ema.update(state.step)
                 report.log_step(state.step, rate, result)
+                saver.end_step(state, report.flush)  # saves within the epoch: by the clock, and before a signal ends it
 
             with ema.applied():
                 scored = validate("validate")
@@ -181,16 +186,14 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
                     save_best(cfg, model, best_path, state, tile)
                 report.log_epoch(state, scored, improved)
             state.pruned = is_behind_sweep(cfg, directory, state)
-            if distributed.is_main():  # last: a resumed run drops what was logged after this, and logs it again
-                state.save(last_path, model, optimizer, ema)
+            saver.save(state)  # last: a resumed run drops what was logged after this, and logs it again
 
         # WiSE-FT: the best weights between zero-shot and the best epoch, or the last one if none beat zero-shot
         if mix.shares and state.mixable:
             with ema.applied():
                 scored_mixes = mix.score(best_path if state.best_epoch else None, validate)
             share = state.choose_mix(scored_mixes, cfg.monitor)
-            if distributed.is_main():  # the state first: `check_mix` takes it back if a crash keeps it from the file
-                state.save(last_path, model, optimizer, ema)
+            saver.save(state)  # the state first: `match_best` takes the mix back if a crash keeps it from the file
             if share is not None:
                 with mix.applied(share):
                     save_best(cfg, model, best_path, state, tile)
@@ -199,12 +202,11 @@ def train(cfg: DictConfig, directory: Path) -> TrainState:
         # How the head is used with the best weights, by training images: validation images choose nothing.
         improved_at_all = state.best_epoch or state.mix is not None
         scored_head = distributed.broadcast_from_main(lambda: bool(read_tensors(best_path)[1].get("head_scores")))
-        if head is not None and improved_at_all and not scored_head:
+        if head is not None and improved_at_all and not (scored_head and state.head_scores):
             with best_weights(model, best_path):
                 state.head_notes, state.head_scores, state.baseline = score_head(task, splits, tile)
             report.log_head(state)
-            if distributed.is_main():  # the state first, as above
-                state.save(last_path, model, optimizer, ema)
+            saver.save(state)  # the state first, as above
             with best_weights(model, best_path):
                 save_best(cfg, model, best_path, state, tile)
         report.finish(state, best_path)
@@ -216,8 +218,7 @@ def save_best(cfg: DictConfig, model: Sam, path: Path, state: TrainState, tile: 
     """Writes the partial checkpoint of the best weights so far: what learns, and how a head is used."""
     if distributed.is_main():
         adapt = OmegaConf.to_container(cfg.adapt, resolve=True)
-        names = ("best_epoch", "best", "zero_shot", "mix", "mix_epoch", "unmixed", "head_scores")
-        scores = {name: getattr(state, name) for name in names}
+        scores = {name: getattr(state, name) for name in (*BEST, "zero_shot", "head_scores")}
         notes = {"tile": tile, **state.head_notes}
         save_partial_weights(model, path, adapt=adapt, monitor=cfg.monitor, **scores, **notes)
 

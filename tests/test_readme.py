@@ -49,6 +49,10 @@ OTHER_COMMANDS = {
     "python -m venv .venv": "makes an environment",
     "source .venv/bin/activate": "a step of the one above",
     "ssh -L 8765:127.0.0.1:8765 HOST": "needs another machine",
+    'requeue() { kill -USR1 "$run"; wait "$run"; scontrol requeue "$SLURM_JOB_ID"; }': "needs SLURM",
+    "trap requeue USR1": "the same",
+    "run=$!": "a step of the command before it",
+    'wait "$run"': "the same",
     'host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)': "needs SLURM",
     "python -m benchmarks.gallery outputs/nuclei docs/nuclei.png --images 8055957570d7 573a657d5e5f 353ab00e964f": (
         "needs the images of nuclei, which are not part of the project"

@@ -19,6 +19,7 @@ from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import UserError
 from sam_ft.utils.geometry import resized_size
+from sam_ft.utils.preemption import preemption
 
 log = logging.getLogger("sam_ft")
 
@@ -115,7 +116,7 @@ def walk(
     started = logged = time.perf_counter()
     done = 0
     with tqdm(total=len(views), desc=title, leave=False, disable=None if distributed.is_main() else True) as bar:
-        for items in loader:
+        for items in preemption.stoppable(loader):
             items = [ViewImage((item.view[0], item.view[1]), *item[1:]) for item in items]  # pinning made lists
             yield items
             bar.update(len(items))

@@ -22,6 +22,36 @@ ALLOWED_FUNCTIONS = (
 )
 
 
+# For each part of a run that is built again: the package of its classes, and a method that these must have.
+PARTS = {
+    "data": ("sam_ft.data", "split"),
+    "model": ("sam_ft.models", "encode"),
+    "metric": ("sam_ft.metrics", "check_monitor"),
+    "cache": ("sam_ft.cache", "fill"),
+    "eval_prompt": ("sam_ft.prompts", "split"),
+}
+
+
+def check_part(name: str, part: Any, path: Path, trust: Sequence[str] = ()) -> None:
+    """Refuses a part that the allowlist allows, but in another place, such as a metric as the model.
+
+    Raises:
+        ConfigError: naming the file, the part and its value.
+    """
+    target = part.get("_target_") if isinstance(part, dict) else None
+    if target is None:
+        raise ConfigError(f"{path}: {name}: {part}; expected _target_: CLASS and its options")
+    check_allowlist(part, path, trust)
+    module, _, own_name = target.rpartition(".")
+    package, method = PARTS[name]
+    if _lies_in(module, trust):
+        return
+    if not _lies_in(module, [package]) or not (
+        target in ALLOWED_FUNCTIONS or hasattr(getattr(import_module(module), own_name), method)
+    ):
+        raise ConfigError(f"{path}: {name}: {target} cannot be the {name}; expected a choice of conf/{name}")
+
+
 def check_allowlist(node: Any, path: Path, trust: Sequence[str] = ()) -> None:
     """Refuses settings that could call anything but this project's models, data, metrics, prompts and cache.
 

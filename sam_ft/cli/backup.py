@@ -23,6 +23,7 @@ RUN_FILES = (
     "config.yaml",
 )
 BACKUP = ".overwritten"
+REJECTED = f"{BACKUP}/rejected"  # what a run wrote that ended before it has scored its model
 
 
 def back_up_run(directory: Path, settings: dict) -> None:
@@ -48,7 +49,7 @@ def restore_or_delete_backup(directory: Path) -> None:
 
     It may be killed at any point and called again.
     """
-    backup, rejected = directory / BACKUP, directory / BACKUP / "rejected"
+    backup, rejected = directory / BACKUP, directory / REJECTED
     if not backup.exists():
         return
     if not (directory / "checkpoints/best.safetensors").exists():

@@ -13,6 +13,7 @@ from sam_ft.cli.runs import load_run
 from sam_ft.cli.setting_checks import check_settings
 from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import refuse_links_within
 from sam_ft.utils.leftovers import remove_leftovers
 
 GROUPS = ("data", "model", "metric", "cache")  # taken from the run unless the command line chooses them
@@ -62,6 +63,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
     else:
         directory, base = _load_parts(cfg, given)
         output = directory / "-".join(("evaluation", *_differences(cfg, given)))
+        refuse_links_within(directory, Path(cfg.output).expanduser() if cfg.output else output)
         checkpoint = directory / "checkpoints/best.safetensors"
     nodes = OmegaConf.create({key: base.get(key, {}) for key in GROUPS})
     for key, value in given.items():

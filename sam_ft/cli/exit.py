@@ -1,4 +1,4 @@
-"""How a script ends: a user's mistake, Ctrl-C and SIGTERM each become one line and an exit code."""
+"""How a script ends: a user's mistake, Ctrl-C, SIGTERM and SIGUSR1 each become one line and an exit code."""
 
 import os
 import select
@@ -22,16 +22,17 @@ from sam_ft.cli.sweeps import record_sweep_job
 from sam_ft.data.workers import explain_worker_failure
 from sam_ft.utils import distributed
 from sam_ft.utils.disk import NO_ACCESS, NO_ROOM, write_error
-from sam_ft.utils.errors import ConfigError, Terminated, TrainingError, UserError
+from sam_ft.utils.errors import ConfigError, Preempted, Terminated, TrainingError, UserError
 from sam_ft.utils.memory import explain_any_out_of_memory, is_out_of_memory
+from sam_ft.utils.preemption import STOPS, preemption
 
 
 @contextmanager
 def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and its exit code; other errors keep their traceback.
 
-    Ctrl-C exits with 130, SIGTERM with 143. In a sweep the mistake is recorded in sweep.jsonl; with one process the
-    other jobs run, and the script repeats the mistake at its end and exits with 1.
+    Ctrl-C exits with 130, SIGTERM with 143, SIGUSR1 with 0. In a sweep the mistake is recorded in sweep.jsonl; with
+    one process the other jobs run, and the script repeats the mistake at its end and exits with 1.
 
     It is entered twice: around the whole program, without `cfg`, and inside the function that Hydra calls, with it.
     """
@@ -52,7 +53,7 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
             line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
             _print_error(f"{line}interrupted; run the same command again to {then}")
-        raise SystemExit(143 if isinstance(stop, Terminated) else 130) from None
+        raise SystemExit(stop.exit_code if isinstance(stop, Terminated) else 130) from None
     except BrokenPipeError:
         if not _stdout_is_closed():  # another pipe
             raise
@@ -72,7 +73,7 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             raise
         if isinstance(error, RuntimeError | MemoryError):
             error = _explain(error)
-        if isinstance(error, OSError) and not isinstance(error, UserError):
+        if isinstance(error, OSError) and not isinstance(error, UserError | CompactHydraException):
             if error.errno not in NO_ROOM | NO_ACCESS:
                 raise
             error = write_error(Path(error.filename), error) if error.filename else ConfigError(error.strerror)
@@ -139,19 +140,25 @@ def discard_stdout() -> None:
 
 @contextmanager
 def _handle_signals() -> Iterator[None]:
-    """Makes SIGTERM unwind the program as Ctrl-C does, so that temporary files are removed and locks released."""
+    """Makes SIGTERM and SIGUSR1 unwind the program as Ctrl-C does, which removes temporary files and releases locks.
+
+    In training they wait for the end of a step.
+    """
 
     def stop(number: int, _: Any) -> None:
-        # A second signal kills a program that hangs while it exits; under torchrun not, which always sends two.
-        signal.signal(number, signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL)
+        # A second one kills a program that hangs while it exits. Not SIGUSR1, nor under torchrun, which sends two.
+        once = "TORCHELASTIC_RUN_ID" in os.environ or STOPS.get(number) is Preempted
+        signal.signal(number, signal.SIG_IGN if once else signal.SIG_DFL)
+        if preemption.note(number):
+            return
         if hasattr(signal, "SIGCHLD"):  # the signal also ends the loader's workers, for which torch would raise errors
             signal.signal(signal.SIGCHLD, lambda *_: None)
-        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        raise STOPS.get(number, KeyboardInterrupt)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, *STOPS)}
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from sam_ft.data.sources.prompt_file import PromptFile, read_prompts
 from sam_ft.types import OBJECT
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError, DataError
-from sam_ft.utils.files import as_json, sha256, write_atomic
+from sam_ft.utils.files import as_json, refuse_links_within, sha256, write_atomic
 from sam_ft.utils.leftovers import remove_leftovers
 from sam_ft.utils.precision import PRECISIONS
 from sam_ft.utils.tiles import check_tile
@@ -89,6 +89,7 @@ def plan_prediction(cfg: DictConfig) -> PredictionPlan:
     output = run.directory / "predictions" / root.resolve().name if cfg.output is None else Path(cfg.output)
     output = output.expanduser()
     check_output(output, images)
+    refuse_links_within(run.directory, output)
     return PredictionPlan(
         run=run,
         checkpoint=checkpoint,

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from sam_ft.cli.config import dotted_items
+from sam_ft.cli.plain_yaml import PlainYamlError, read_plain_yaml
 from sam_ft.training.tensor_file import FORMAT_VERSION, describe_version
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import write_atomic
@@ -27,6 +29,7 @@ CHANGEABLE = {
     "activation_checkpointing",
     "compile",
     "log_every",
+    "save_every_minutes",
     "workers",
     "cache._target_",
     "cache.dtype",
@@ -47,14 +50,17 @@ def write_run_config(path: Path, settings: dict) -> None:
 
 
 def read_run_config(path: Path, any_version: bool = False) -> dict:
-    """The settings of a config.yaml, with interpolations resolved and without its format version.
+    """The settings of a config.yaml without its format version.
 
     Raises:
-        ConfigError: it cannot be read, or another version of the project wrote it, unless `any_version`.
+        ConfigError: it cannot be read or holds more than plain values, or another version of the project wrote it,
+            unless `any_version`.
     """
     try:
-        settings = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except Exception as error:  # yaml and omegaconf raise a dozen types
+        settings = read_plain_yaml(path)
+    except PlainYamlError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (OSError, ValueError, YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {str(error).split(chr(10))[0]}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: not a configuration of this project")

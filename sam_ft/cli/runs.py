@@ -11,16 +11,18 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from safetensors import safe_open
 
-from sam_ft.cli.allowlist import check_allowlist
-from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
+from sam_ft.cli.allowlist import check_part
+from sam_ft.cli.backup import BACKUP, REJECTED, RUN_FILES, back_up_run, restore_or_delete_backup
 from sam_ft.cli.config import run_directory
 from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import check_same_run, make_paths_absolute, read_run_config, write_run_config
 from sam_ft.cli.setting_checks import check_train_settings
 from sam_ft.data.io.images import READING
+from sam_ft.training.checkpoint import previous_state
 from sam_ft.utils import distributed
 from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import refuse_links
 from sam_ft.utils.leftovers import remove_leftovers
 
 
@@ -46,7 +48,8 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
     Raises:
         ConfigError: a setting has a wrong value, or batch_size is below the number of processes; or the directory
             cannot be written, is in use by another run, holds a run with other settings or of another format version,
-            or is to be overwritten and holds no run.
+            weights without a training state, or a link in the place of one of its files, or is to be overwritten and
+            holds no run.
     """
     check_train_settings(cfg)
     directory = run_directory(cfg)
@@ -60,8 +63,8 @@ def open_run(cfg: DictConfig) -> Iterator[Path]:
             yield directory
         restarts_left = 0  # it ended well: no restart follows
     except KeyboardInterrupt as stop:
-        if done := _epochs_done(directory):
-            stop.args = (f"go on after epoch {done}{', but without overwrite=true' if cfg.overwrite else ''}",)
+        if done := _describe_progress(directory):
+            stop.args = (f"go on after {done}{', but without overwrite=true' if cfg.overwrite else ''}",)
         raise
     finally:
         if lock.is_locked and restarts_left <= 0:  # else torchrun restarts the command, which continues
@@ -87,9 +90,7 @@ def load_run(directory: str | Path, parts: Sequence[str], trust: Sequence[str] =
     settings = read_run_config(path)
     chosen = {name: settings.get(name) for name in parts}
     for name, part in chosen.items():
-        if not isinstance(part, dict) or "_target_" not in part:
-            raise ConfigError(f"{path}: {name}: {part}; expected _target_: CLASS and its options")
-    check_allowlist(chosen, path, trust)
+        check_part(name, part, path, trust)
     data, reading = settings.get("data"), {}
     if isinstance(data, dict) and str(data.get("_target_")).startswith("sam_ft."):  # in others they may mean anything
         reading = {key: data[key] for key in READING if key in data}
@@ -109,6 +110,7 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        refuse_links(directory, *(directory / name for name in (".lock", BACKUP, REJECTED)))
         lock.acquire()
     except Timeout:
         raise ConfigError(f"{directory}: another run is using this directory; choose another name=") from None
@@ -117,29 +119,57 @@ def _prepare(directory: Path, lock: FileLock, cfg: DictConfig) -> None:
         raise ConfigError(f"{directory}: cannot be written ({reason}); choose another run_dir=") from None
     remove_leftovers(directory, directory / "samples")
     remove_leftovers(directory / "checkpoints", alone=True)
-    if not _restarts():
+    if not _is_restarted():
         restore_or_delete_backup(directory)  # of a run that was killed
     path = directory / "config.yaml"
     new: Any = OmegaConf.to_container(cfg, resolve=True)
     make_paths_absolute(new)
     if path.exists():
         # torchrun restarts the same command after a crash: it must continue then, not overwrite once more
-        overwrite = cfg.overwrite and not _restarts()
+        overwrite = cfg.overwrite and not _is_restarted()
         old = read_run_config(path, any_version=overwrite)
         if overwrite:
             back_up_run(directory, old)
         elif (directory / "checkpoints").exists():  # without it, the earlier run stopped before it wrote anything
             check_same_run(directory, old, new)
+    _spare_best(directory)
+    _check_places(directory)
     write_run_config(path, new)
 
 
-def _epochs_done(directory: Path) -> int:
-    """The epoch after which the run would continue; 0 if it would start anew."""
+def _check_places(directory: Path) -> None:
+    """Refuses a link, and a folder, a file or a pipe in the place of another kind. Raises: ConfigError"""
+    places = [directory / name for name in RUN_FILES]
+    refuse_links(directory, *places)
+    for path in places:
+        kind = "file" if path.suffix else "folder"
+        if path.exists() and not (path.is_file() if kind == "file" else path.is_dir()):
+            raise ConfigError(f"{path}: is no {kind}, which a run writes there; move it away, or choose another name=")
+
+
+def _spare_best(directory: Path) -> None:
+    """Refuses to start anew where an earlier run has left its weights, which that overwrites. Raises: ConfigError"""
+    best, last = (directory / f"checkpoints/{name}.safetensors" for name in ("best", "last"))
+    if best.exists() and not last.exists() and not previous_state(last).exists():
+        raise ConfigError(
+            f"{best}: holds the weights of an earlier run, of which {last.name} is missing, so that it cannot go on; "
+            "start anew under another name=, or replace these weights with overwrite=true"
+        )
+
+
+def _describe_progress(directory: Path) -> str:
+    """Where the run would continue; empty if it would start anew."""
     try:
         with safe_open(directory / "checkpoints/last.safetensors", framework="pt") as file:
-            return json.loads(file.metadata()["epoch"])
+            epoch, steps = (json.loads(file.metadata().get(name, "0")) for name in ("epoch", "epoch_steps"))
+        return f"step {steps} of epoch {epoch + 1}" if steps else f"epoch {epoch}" if epoch else ""
     except Exception:  # called while the program exits, where a second error would hide the first
-        return 0
+        return ""
+
+
+def _is_restarted() -> bool:
+    """Whether torchrun or Slurm has started the same command before."""
+    return bool(_restarts() or int(os.environ.get("SLURM_RESTART_COUNT") or 0))
 
 
 def _restarts() -> int:

@@ -35,7 +35,11 @@ def check_train_settings(cfg: DictConfig) -> None:
             "init=outputs/NAME head=instances train_only=head"
         )
     check_settings(cfg, float, ("clip_norm",))
-    check_settings(cfg, float | None, ("ema",))
+    check_settings(cfg, float | None, ("ema", "save_every_minutes"))
+    if cfg.save_every_minutes is not None and not cfg.save_every_minutes > 0:  # nan neither
+        raise ConfigError(
+            f"save_every_minutes={cfg.save_every_minutes}; expected a number above 0, such as 15, or null"
+        )
     if cfg.precision not in PRECISIONS:
         raise ConfigError(f"precision={cfg.precision} is not one of {', '.join(PRECISIONS)}")
     if not cfg.clip_norm > 0:  # nan neither

@@ -6,6 +6,7 @@ processes, workers and micro-batches, and a resumed run sees what an uninterrupt
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, TypeVar
@@ -53,18 +54,19 @@ class TrainingBatches(Sampler):
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
+        self.first_step = 0  # of the epoch; a resumed run leaves out those before it
 
     @property
     def steps(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
     def __len__(self) -> int:
-        return self.steps * self.per_step
+        return max(0, self.steps - self.first_step) * self.per_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = torch.randperm(len(self.images), generator=generator).tolist()
-        for start in range(0, len(order), self.batch_size):
+        for start in range(self.first_step * self.batch_size, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             # Shuffled before it is shared out: global batches are the same for any number of processes.
             own = batch[distributed.rank() :: distributed.world_size()]
@@ -95,8 +97,9 @@ class TrainingLoader:
         self.steps = self._batches.steps
         self.micro_batch_size = self._batches.micro_batch_size
 
-    def epoch(self, epoch: int) -> Iterator[list[Batch]]:
-        self._batches.epoch = epoch
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[list[Batch]]:
+        """The steps of an epoch from `first_step` on, the same as in an epoch from its start."""
+        self._batches.epoch, self._batches.first_step = epoch, first_step
         # The loader's batches are micro-batches; every `per_step` of them are one step.
         batches = iter(self._loader)
         while micro_batches := list(islice(batches, self._batches.per_step)):
@@ -186,13 +189,24 @@ def make_loader(dataset: Dataset, batches: Iterable[list], workers: int, persist
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=persistent and workers > 0,
-        worker_init_fn=_leave_interrupts_to_main,
+        worker_init_fn=_leave_signals_to_main,
     )
 
 
-def _leave_interrupts_to_main(_: int) -> None:
-    """A terminal sends Ctrl-C to all processes; the main one ends its workers."""
+def _leave_signals_to_main(_: int) -> None:
+    """A terminal, Slurm and torchrun send a signal to all processes of a group; the main one ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on Windows and macOS
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in all threads, for `sigwaitinfo`
+        threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told_by(main: int) -> None:
+    """Ends a worker at a SIGTERM of its main process alone, which may still need it for the step that it finishes."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main:
+        pass
+    os._exit(0)
 
 
 def _as_it_is(batch: T) -> T:

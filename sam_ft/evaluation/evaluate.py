@@ -19,6 +19,7 @@ from sam_ft.task import PromptedSegmentation
 from sam_ft.types import Batch, Size
 from sam_ft.utils import distributed
 from sam_ft.utils.memory import explain_out_of_memory
+from sam_ft.utils.preemption import preemption
 
 LESS_MEMORY = "eval_chunk=4 (objects at once), eval_batch_size=1 (images at once), or a smaller model.image_size"
 
@@ -64,7 +65,8 @@ def evaluate_prompts(
     if without_prompts is not None:
         without_prompts.reset()
     rows: list[dict] = []
-    for given in tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True):
+    bar = tqdm(batches, title, leave=False, disable=None if distributed.is_main() else True)
+    for given in preemption.stoppable(bar):
         with explain_out_of_memory([given], chunk or task.chunks.predict(_largest(given)), LESS_MEMORY):
             rows += _score_batch(task, given, prompter, metric, chunk, without_prompts, prompted)
     if prompted is not None:

@@ -22,6 +22,7 @@ from sam_ft.export.request import ExportRequest, export_name
 from sam_ft.export.safetensors import export_safetensors
 from sam_ft.training.checkpoint import load_partial_weights
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import refuse_links_within
 from sam_ft.utils.leftovers import remove_leftovers
 
 FORMATS: dict[str, Callable[[ExportRequest], list[Path]]] = {
@@ -54,6 +55,7 @@ def main(cfg: DictConfig) -> None:
         name = export_name(model.model_type, run.directory, checkpoint) + ("_int8" if cfg.quantize else "")
         folder = Path(cfg.output or run.directory / "export" / f"{name}_{cfg.format}").expanduser()
         export = partial(export_onnx, quantize=cfg.quantize) if cfg.format == "onnx" else FORMATS[cfg.format]
+        refuse_links_within(run.directory, folder)
         remove_leftovers(folder, deep=True)
         files = export(ExportRequest(model.eval(), run.directory, folder, name, notes))
         print(*(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files), sep="\n")

@@ -12,6 +12,7 @@ from sam_ft.models.sam import Normalize, Sam
 from sam_ft.utils.errors import ConfigError
 
 DECODER_DIM = 256
+MAX_IMAGE_SIZE = 8192  # its position table takes 0.8 GB in vit_b, and its attention more than any GPU has
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def build_sam(model_type: str, image_size: int | None = None, spec: ModelSpec | 
             raise ConfigError(f"model_type is {model_type!r}; choose one of {', '.join(SPECS)}")
         spec = SPECS[model_type]
     side = spec.image_size if image_size is None else image_size
+    if side > MAX_IMAGE_SIZE:
+        raise ConfigError(f"image_size is {side}; expected at most {MAX_IMAGE_SIZE}. Use data.tile for larger images")
     if side < spec.stride or side % spec.stride:
         nearest = max(spec.stride, round(side / spec.stride) * spec.stride)
         raise ConfigError(

@@ -56,8 +56,9 @@ class RunReport:
         self._rows = ObjectRows(directory / "objects.csv")
         # Steps whose numbers are still on the device.
         self._pending: list[tuple[int, float, StepResult]] = []
-        # Of the present epoch: its number, the sum of its losses over objects, and its numbers once it is trained.
-        self._epoch, self._loss, self._objects = 0, 0.0, 0.0
+        # Of the present epoch: its number, sums over its steps, and its numbers once it is trained.
+        self._epoch, self._since = 0, 0.0
+        self._sums: dict[str, float] = {}
         self._trained: dict[str, float] = {}
         reset_peak()
         model = task.model
@@ -73,7 +74,7 @@ class RunReport:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and distributed.world_size() == 1:  # several processes would wait for each other
             with suppress(Exception):
-                self._flush()
+                self.flush()
         self._run_log.finish(failed=kind is not None)
 
     def draw_zero_shot(self) -> None:
@@ -81,11 +82,14 @@ class RunReport:
 
     def log_resume(self, state: TrainState) -> None:
         """Logs where an earlier run goes on, and drops the numbers that it wrote after that."""
-        if state.epoch < self._cfg.epochs:
-            log.info("continuing after epoch %d of %d", state.epoch, self._cfg.epochs)
-        else:
+        if state.epoch >= self._cfg.epochs:
             log.info("this run has already done %d epochs; more of them: epochs=N", state.epoch)
-        self._run_log.rewind(state.step)
+        elif state.epoch_steps:
+            place = (state.epoch_steps, state.epoch + 1, self._cfg.epochs)
+            log.info("continuing after step %d of epoch %d of %d", *place)
+        else:
+            log.info("continuing after epoch %d of %d", state.epoch, self._cfg.epochs)
+        self._run_log.rewind(state.step, state.epoch)
 
     def log_zero_shot(self, state: TrainState, found: Evaluation, prompt: str) -> None:
         """Logs the scores of the model before its first step. prompt: the choice of eval_prompt"""
@@ -101,26 +105,30 @@ class RunReport:
         else:
             log.info("no better %s for %d epochs: stopping early", monitor, self._cfg.patience)
 
-    def steps(self, epoch: int, loader: TrainingLoader, encode_seconds: float) -> Iterator[list[Batch]]:
-        """The micro-batches of each step of an epoch, behind a progress bar.
+    def steps(self, state: TrainState, loader: TrainingLoader, encode_seconds: float) -> Iterator[list[Batch]]:
+        """The micro-batches of each step of the epoch after `state.epoch` that is not done yet, behind a progress bar.
 
+        state: keeps the sums of the losses and objects of the steps, and their seconds, for a run that goes on within
+            the epoch
         encode_seconds: that the embeddings of this epoch took
         """
-        self._epoch, self._loss, self._objects, started = epoch, 0.0, 0.0, time.perf_counter()
-        hidden = None if distributed.is_main() else True
-        with tqdm(total=loader.steps, desc=f"epoch {epoch}", leave=False, disable=hidden) as bar:
-            for micro_batches in loader.epoch(epoch):
+        if not state.epoch_steps or not state.epoch_sums:
+            state.epoch_sums = {"loss": 0.0, "objects": 0.0, "seconds": 0.0}
+        self._epoch, self._sums, self._since = state.epoch + 1, state.epoch_sums, time.perf_counter()
+        hidden, done = None if distributed.is_main() else True, state.epoch_steps
+        title = f"epoch {self._epoch}"
+        with tqdm(total=loader.steps, initial=done, desc=title, leave=False, disable=hidden) as bar:
+            for micro_batches in loader.epoch(self._epoch, done):
                 # The loop of train.py takes the step here.
                 yield micro_batches
-                bar.set_postfix(loss=f"{self._loss / max(1.0, self._objects):.3f}", refresh=False)
+                bar.set_postfix(loss=f"{self._mean_loss():.3f}", refresh=False)
                 bar.update()
             # Before the bar closes: the steps since the last read-back.
-            self._flush()
-        seconds = time.perf_counter() - started
+            self.flush()
         self._trained = {
-            "loss": self._loss / max(1.0, self._objects),
-            "objects_per_second": self._objects / seconds,
-            "seconds": seconds,
+            "loss": self._mean_loss(),
+            "objects_per_second": self._sums["objects"] / max(1e-9, self._sums["seconds"]),
+            "seconds": self._sums["seconds"],
             "peak_gb": max(distributed.all_gather([peak_gb()])),
             "encode_seconds": encode_seconds,
         }
@@ -130,14 +138,21 @@ class RunReport:
         if result is not None:
             self._pending.append((step, rate, result))
         if len(self._pending) >= self._cfg.log_every:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Reads back the steps that wait for it. Raises: TrainingError"""
         pending, self._pending = self._pending, []
         for (step, rate, _), values in zip(pending, read_back([result for *_, result in pending]), strict=False):
-            self._loss += values["loss"] * values["objects"]
-            self._objects += values["objects"]
+            self._sums["loss"] += values["loss"] * values["objects"]
+            self._sums["objects"] += values["objects"]
             self._run_log.log(step, {"epoch": self._epoch, "lr": rate, **_prefixed("train", values)})
+        now = time.perf_counter()
+        self._sums["seconds"] += now - self._since
+        self._since = now
+
+    def _mean_loss(self) -> float:
+        return self._sums["loss"] / max(1.0, self._sums["objects"])
 
     def log_epoch(self, state: TrainState, found: Evaluation, improved: bool) -> None:
         """Logs an epoch that has been validated, and draws pictures if it is the best so far."""

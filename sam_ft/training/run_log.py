@@ -45,10 +45,13 @@ class RunLog:
         self._track(lambda tracker: tracker.finish(failed))
         self._trackers = {}  # finish only once
 
-    def rewind(self, step: int) -> None:
-        """Removes lines after `step`, which a resumed run writes again, and an incomplete line."""
+    def rewind(self, step: int, epoch: float = math.inf) -> None:
+        """Removes lines that a resumed run writes again, and an incomplete line.
+
+        step: the last one that stays · epoch: the last one of which the validation stays
+        """
         if distributed.is_main() and self._path.exists():
-            self._to_file(lambda: _keep_lines(self._path, step))
+            self._to_file(lambda: _keep_lines(self._path, step, epoch))
         self._track(lambda tracker: tracker.rewind(step))
 
     def _to_file(self, write: Callable[[], None]) -> None:
@@ -77,15 +80,16 @@ def _append(path: Path, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _keep_lines(path: Path, last_step: int) -> None:
+def _keep_lines(path: Path, last_step: int, last_epoch: float) -> None:
     lines = path.read_text(errors="replace").splitlines()
-    # An incomplete line has step infinity, so it is dropped too.
-    write_atomic(path, "".join(line + "\n" for line in lines if _step_of(line) <= last_step))
+    write_atomic(path, "".join(line + "\n" for line in lines if _is_before(line, last_step, last_epoch)))
 
 
-def _step_of(line: str) -> float:
-    """The step of a line of metrics.jsonl; infinity for a line that a crash left incomplete."""
+def _is_before(line: str, last_step: int, last_epoch: float) -> bool:
+    """False also for a line that a crash left incomplete."""
     try:
-        return json.loads(line)["step"]
+        row = json.loads(line)
+        # The line of a step has its learning rate; that of its epoch's end comes after it, with the same step.
+        return row["step"] <= last_step and ("lr" in row or row.get("epoch", 0) <= last_epoch)
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return False

@@ -1,5 +1,6 @@
 """How far a training run has come."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,14 @@ from sam_ft.training.checkpoint import load_training_state, save_training_state
 from sam_ft.training.ema import Ema
 from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
+from sam_ft.utils.errors import CheckpointError, DamagedFileError
+
+log = logging.getLogger("sam_ft")
+
+# Fields that the files of older versions lack.
+ADDED = ("epoch_steps", "epoch_sums")
+# Fields that the file of the best weights has too.
+BEST = ("best_epoch", "best", "best_classes", "mix", "mix_epoch", "unmixed", "unmixed_classes")
 
 Scores = dict[str, float]
 ClassScores = dict[str, dict]
@@ -24,6 +33,7 @@ class TrainState:
 
     total_steps: of the learning rate schedule, fixed at the first start, so more epochs later do not bend it
     epoch, step: done so far, counted from 1 · best_epoch: 0 as long as none has beaten zero-shot
+    epoch_steps: done of the epoch after `epoch`, which a resumed run goes on with · epoch_sums: see `RunReport`
     zero_shot, best: scores of the validation split, with those of each class beside them
     pruned: stopped by `sam_ft.cli.pruning`, behind the other jobs of its sweep
     mix: share of `mix_epoch` in the weights of `best`, the rest being zero-shot; None: they are no mix
@@ -48,13 +58,37 @@ class TrainState:
     head_notes: dict[str, Any] = field(default_factory=dict)
     head_scores: Scores = field(default_factory=dict)
     baseline: Scores = field(default_factory=dict)
+    epoch_steps: int = 0
+    epoch_sums: Scores = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> "TrainState":
-        """Restores weights, average and optimizer from `save` on all ranks; → the state. Raises: CheckpointError"""
-        fields = cls.__dataclass_fields__
-        found = load_training_state(path, model, optimizer, ema, fields)
-        return cls(**{name: found[name] for name in fields})
+        """Restores weights, average and optimizer from `save` on all ranks; → the state.
+
+        If the file is damaged or missing, the one that `save` kept is read, with a warning.
+
+        Raises:
+            CheckpointError: neither can be read, or it belongs to another model.
+        """
+        return load_training_state(path, model, optimizer, ema, cls._parse)
+
+    @classmethod
+    def _parse(cls, found: dict) -> "TrainState":
+        """Raises: CheckpointError, and DamagedFileError for values that no run has"""
+        names = cls.__dataclass_fields__
+        if missing := [name for name in names if name not in found and name not in ADDED]:
+            raise CheckpointError(
+                f"lacks {', '.join(missing)}, as of another version of sam-ft; train again under another name="
+            )
+        state = cls(**{name: found[name] for name in names if name in found})
+        for name, default in vars(cls(total_steps=0)).items():
+            value = getattr(state, name)
+            is_share = name == "mix" and (value is None or (type(value) is float and 0 < value <= 1))
+            if not (is_share or type(value) is type(default)) or (type(value) is int and value < 0):
+                raise DamagedFileError(f"{name} is {value!r}, which no run has written")
+        if state.epoch > state.step:
+            raise DamagedFileError(f"epoch is {state.epoch} at step {state.step}, which no run has written")
+        return state
 
     def save(self, path: Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema) -> None:
         save_training_state(path, model, optimizer, ema, asdict(self))
@@ -65,9 +99,13 @@ class TrainState:
         scores, classes = found.scores, found.groups["class"]
         return cls(total_steps, 0, 0, scores, classes, scores, classes)
 
+    def count_step(self) -> None:
+        self.step += 1
+        self.epoch_steps += 1
+
     def update(self, epoch: int, found: Evaluation, monitor: str) -> bool:
         """Ends an epoch; → whether it is the best so far."""
-        self.epoch = epoch
+        self.epoch, self.epoch_steps = epoch, 0
         # A tie is no improvement: the earlier weights stay. nan never improves.
         improved = found.scores[monitor] > self.best[monitor]
         if improved:
@@ -96,26 +134,49 @@ class TrainState:
                 self._forget_head_scores()
         return self.mix
 
-    def check_mix(self, best_path: Path) -> None:
-        """Takes back a mix whose weights are not in the file. All ranks call this.
+    def match_best(self, best_path: Path) -> None:
+        """Makes the record of the best weights that of their file. All ranks call this.
 
-        An earlier start ended before it wrote them, or after a later epoch replaced them.
-
-        best_path: the file of the weights, whose metadata says whether they are a mix
+        The file is older where an earlier start ended before it wrote a mix, and newer where that start ended before it
+        wrote its state, or the state is the previous one. If it is missing, the last epoch is validated again.
 
         Raises:
             CheckpointError: the file cannot be read.
         """
-        if (
-            self.mix is None
-            or distributed.broadcast_from_main(lambda: read_tensors(best_path)[1].get("mix")) is not None
-        ):
+        exists = distributed.broadcast_from_main(best_path.exists)
+        if not exists:
+            log.warning("%s: no such file; the weights of the last epoch and those to come take its place", best_path)
+            self._forget_best()
             return
-        if self.best_epoch:
-            self.best, self.best_classes = self.unmixed, self.unmixed_classes
-        else:
-            self.best, self.best_classes = self.zero_shot, self.zero_shot_classes
+
+        def read() -> dict:
+            try:
+                return read_tensors(best_path)[1]
+            except DamagedFileError as error:
+                raise CheckpointError(
+                    f"{error}; delete it, and the same command goes on, and validates the last epoch again"
+                ) from None
+
+        found = distributed.broadcast_from_main(read)
+        if self.mix is not None and found.get("mix") is None:
+            if self.best_epoch:
+                self.best, self.best_classes = self.unmixed, self.unmixed_classes
+            else:
+                self.best, self.best_classes = self.zero_shot, self.zero_shot_classes
+            self._forget_mix()
+        elif found.get("best_epoch", 0) > self.epoch or (self.mix is None and found.get("mix") is not None):
+            for name in BEST:
+                setattr(self, name, found.get(name, getattr(self, name)))
+            self._forget_head_scores()
+
+    def _forget_best(self) -> None:
+        """Goes back to where all steps of the last epoch were done and none was validated."""
+        self.best, self.best_classes, self.best_epoch = self.zero_shot, self.zero_shot_classes, 0
         self._forget_mix()
+        self._forget_head_scores()
+        if self.epoch and not self.epoch_steps:
+            self.epoch_steps, self.pruned = self.step // self.epoch, False
+            self.epoch -= 1
 
     def _forget_mix(self) -> None:
         self.mix, self.mix_epoch, self.unmixed, self.unmixed_classes = None, 0, {}, {}
@@ -125,5 +186,5 @@ class TrainState:
         self.head_notes, self.head_scores, self.baseline = {}, {}, {}
 
     def stalled(self, patience: int | None) -> bool:
-        """Whether the last `patience` epochs brought no better score; never without a patience."""
-        return patience is not None and self.epoch - self.best_epoch >= patience
+        """Whether the last `patience` epochs brought no better score; never without a patience, or within an epoch."""
+        return patience is not None and not self.epoch_steps and self.epoch - self.best_epoch >= patience

@@ -15,6 +15,7 @@ from sam_ft.types import Batch, Features
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import TrainingError
 from sam_ft.utils.memory import explain_out_of_memory
+from sam_ft.utils.preemption import preemption
 from sam_ft.utils.seeds import derive_seed
 
 LESS_MEMORY = (
@@ -74,7 +75,11 @@ def _take_step(
 ) -> StepResult | None:
     # Known before the first backward pass: every loss is divided by the objects of the whole global batch.
     own_images = sum(len(batch.names) for batch in micro_batches)
-    objects, images_of_all = distributed.sum_over_ranks([sum(b.num_objects for b in micro_batches), own_images])
+    # The wishes to save or to stop travel along, so that all processes know of them at the same step.
+    objects, images_of_all, *wishes = distributed.sum_over_ranks(
+        [sum(b.num_objects for b in micro_batches), own_images, *preemption.shares()]
+    )
+    preemption.agree(wishes)
     if not objects:
         return None
     # For LoRA's dropout, or random numbers of a user's loss: a resumed run draws the same, and each process its own.

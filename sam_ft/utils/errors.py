@@ -28,6 +28,10 @@ class CheckpointError(UserError):
     exit_code = 4
 
 
+class DamagedFileError(CheckpointError):
+    """A checkpoint whose bytes are not those that were written."""
+
+
 class TrainingError(UserError):
     """A run that cannot continue: its loss is not finite, memory has run out, or a process has gone."""
 
@@ -35,4 +39,12 @@ class TrainingError(UserError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which schedulers send to end a job; handled like Ctrl-C."""
+    """SIGTERM, which schedulers send to end a job; handled like Ctrl-C, but in training at the end of a step."""
+
+    exit_code = 143
+
+
+class Preempted(Terminated):
+    """SIGUSR1, which Slurm sends on request before it ends a job that is requeued; the same, but no failure."""
+
+    exit_code = 0

@@ -32,6 +32,31 @@ def unwritable_home(error: OSError, size: int | None = None) -> ConfigError:
     return ConfigError(f"SAM_FT_HOME={home()}: cannot be written ({reason}); set SAM_FT_HOME to another folder")
 
 
+def refuse_links(folder: Path, *outputs: Path) -> None:
+    """Refuses a link on the way from a folder to an output in it, which would put files elsewhere.
+
+    An output that lies elsewhere anyway is left alone. Raises: ConfigError
+    """
+    for output in outputs:
+        below = [output, *output.parents]
+        if folder not in below:
+            continue
+        for path in below[: below.index(folder)]:
+            if path.is_symlink():
+                raise ConfigError(
+                    f"{path}: is a link to {os.readlink(path)}, and nothing is written through a link in the directory "
+                    "of a run; remove it, or choose another place for the output"
+                )
+
+
+def refuse_links_within(folder: Path, output: Path) -> None:
+    """The same, also for what a folder of results holds already. Raises: ConfigError"""
+    folder, output = folder.absolute(), output.absolute()
+    refuse_links(folder, output)
+    if folder in output.parents:
+        refuse_links(folder, *(Path(top, name) for top, folders, files in os.walk(output) for name in folders + files))
+
+
 def as_json(value: Any, indent: int | None = None) -> str:
     """Strict JSON: nan and infinity, which JSON lacks, become null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
@@ -70,7 +95,9 @@ def expand_user(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic_path(path: str | Path, sync: bool = True, size: int | None = None) -> Iterator[Path]:
+def atomic_path(
+    path: str | Path, sync: bool = True, size: int | None = None, keep: Path | None = None
+) -> Iterator[Path]:
     """Yields a temporary path beside `path`; if the block succeeds, the file written there replaces `path`.
 
     A reader sees the old file or the new one, never a part: the bytes are synced before the rename, and the
@@ -79,6 +106,7 @@ def atomic_path(path: str | Path, sync: bool = True, size: int | None = None) ->
     sync: False is faster, but a power cut may leave an empty file; for files that can be recomputed and carry a
         checksum
     size: bytes of the file, for the message; None if they are not known
+    keep: a name beside `path` for the file that was there before; between the two renames `path` is missing
 
     Raises:
         WriteError: the disk is full, or the place cannot be written.
@@ -93,6 +121,8 @@ def atomic_path(path: str | Path, sync: bool = True, size: int | None = None) ->
             temporary.chmod(0o666 & ~_UMASK)  # some writers create files that only their owner can read
             if sync:
                 _sync(temporary)
+            if keep is not None and path.is_file():
+                os.replace(path, keep)
             os.replace(temporary, path)  # also where `path` exists, on every system
         if sync:
             _sync(path.parent)

@@ -6,7 +6,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from sam_ft.cli.allowlist import ALLOWED_FUNCTIONS, check_allowlist
-from sam_ft.cli.config import build
 from sam_ft.cli.runs import load_run
 from sam_ft.training.tensor_file import FORMAT_VERSION
 from sam_ft.utils.errors import ConfigError
@@ -28,7 +27,7 @@ def rerooted(cfg):
     return OmegaConf.create({"metric": cfg.metric}).metric
 
 
-def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(messages, tmp_path):
+def test_an_interpolation_that_depends_on_its_root_is_refused(messages, tmp_path):
     marker = tmp_path / "marker"
     hostile = {"_target_": "${oc.select:safe,os.mkdir}", "path": str(marker)}
     write(tmp_path, safe=METRIC["_target_"], metric=hostile)
@@ -36,10 +35,8 @@ def test_an_interpolation_that_depends_on_its_root_is_resolved_before_the_check(
     assert marker.exists()  # the attack is real
 
     marker.rmdir()
-    metric = rerooted(load_run(tmp_path, ["metric"]).cfg)
-    assert metric._target_ == METRIC["_target_"]
-    with messages.raises(ConfigError, "'path'"):
-        build(metric)
+    with messages.raises(ConfigError, "config.yaml", "${oc.select:safe,os.mkdir}"):
+        load_run(tmp_path, ["metric"])
     assert not marker.exists()
 
 
@@ -98,6 +95,32 @@ def test_only_classes_of_the_allowed_modules_may_be_called(messages, target, tmp
     with messages.raises(ConfigError, "config.yaml: ", target):
         load_run(tmp_path, ["metric"])
     assert not capsys.readouterr().out
+
+
+WRONG_PLACES = {
+    "a data set as the model": ("model", "sam_ft.data.sources.folder.Folder"),
+    "a metric of one object": ("metric", "sam_ft.metrics.BoundaryIou"),
+    "a cache as the metric": ("metric", "sam_ft.cache.no_cache"),
+    "an augmentation as the data": ("data", "sam_ft.data.transforms.Augment"),
+    "prompts as the data": ("data", "sam_ft.prompts.Box"),
+    "a metric as the prompts": ("eval_prompt", "sam_ft.metrics.SegmentationMetrics"),
+    "a folder of the cache": ("cache", "sam_ft.cache.folder.EntryFolder"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PLACES)
+def test_a_part_in_the_place_of_another_is_refused(messages, tmp_path, name):
+    part, target = WRONG_PLACES[name]
+    write(tmp_path, **{part: {"_target_": target}})
+    with messages.raises(ConfigError, "config.yaml: ", part, target):
+        load_run(tmp_path, [part])
+
+
+@pytest.mark.parametrize("value", [None, [], 5, {}, {"_target_": None}])
+def test_a_part_that_is_none_is_refused(messages, tmp_path, value):
+    write(tmp_path, cache=value)
+    with messages.raises(ConfigError, "config.yaml: cache: "):
+        load_run(tmp_path, ["cache"])
 
 
 @pytest.mark.parametrize("key", ["_partial_", "_args_", "_convert_", "_recursive_", "_mode_"])

@@ -1,4 +1,5 @@
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def settings(directory, **others):
 
 
 def test_a_config_is_loaded_as_plain_values_and_builds(tmp_path):
-    write(tmp_path, side=64, model={**MODEL, "image_size": "${side}"}, metric=METRIC, precision="auto")
+    write(tmp_path, model={**MODEL, "image_size": 64}, metric=METRIC, precision="auto")
     run = load_run(tmp_path, ["model", "metric"])
     assert (run.directory, run.precision) == (tmp_path, "auto")
     assert OmegaConf.to_container(run.cfg, resolve=False) == {"model": {**MODEL, "image_size": 64}, "metric": METRIC}
@@ -113,7 +114,7 @@ def test_of_processes_without_an_image_one_speaks_and_all_end(tmp_path):
 
 @pytest.fixture
 def earlier(tmp_path):
-    """The directory of a run with files of its own and others, and a link out of it."""
+    """The directory of a run with files of its own and others."""
     directory, outside = tmp_path / "run", tmp_path / "outside"
     with open_run(settings(directory)):
         for folder in (directory / "checkpoints", directory / "wandb/offline", outside):
@@ -121,8 +122,14 @@ def earlier(tmp_path):
             (folder / "file").write_text("")
         (directory / "metrics.jsonl").write_text("")
         (directory / "notes.txt").write_text("")
-        (directory / "samples").symlink_to(outside)
     return directory
+
+
+@pytest.fixture
+def linked(earlier):
+    """The same with a link out of it."""
+    (earlier / "samples").symlink_to(earlier.parent / "outside")
+    return earlier
 
 
 def names(directory):
@@ -132,28 +139,29 @@ def names(directory):
 def scored(directory):
     """What a run has left as soon as its model was scored."""
     (directory / "checkpoints").mkdir()
+    (directory / "checkpoints/last.safetensors").write_text("new")
     (directory / "checkpoints/best.safetensors").write_text("new")
 
 
-def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(earlier):
-    with open_run(settings(earlier, overwrite=True, monitor="dice")):
-        assert names(earlier) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
-        assert read_run_config(earlier / "config.yaml")["monitor"] == "dice"
-        scored(earlier)
-    assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
-    assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
-    assert (earlier.parent / "outside/file").exists()
+def test_overwrite_deletes_what_the_run_wrote_and_nothing_else(linked):
+    with open_run(settings(linked, overwrite=True, monitor="dice")):
+        assert names(linked) == {"config.yaml", "train.log", "notes.txt", ".overwritten"}
+        assert read_run_config(linked / "config.yaml")["monitor"] == "dice"
+        scored(linked)
+    assert names(linked) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+    assert (linked / "checkpoints/best.safetensors").read_text() == "new"
+    assert (linked.parent / "outside/file").exists()
 
 
 @pytest.mark.parametrize("failure", [ConfigError, KeyboardInterrupt, ZeroDivisionError])
-def test_a_run_that_fails_before_it_is_scored_restores_the_overwritten_one(earlier, failure):
-    before = {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()}
-    with contextlib.suppress(failure), open_run(settings(earlier, overwrite=True, monitor="dice")):
-        (earlier / "metrics.jsonl").write_text("new")
-        (earlier / "checkpoints").mkdir()
+def test_a_run_that_fails_before_it_is_scored_restores_the_overwritten_one(linked, failure):
+    before = {path: path.read_bytes() for path in linked.rglob("*") if path.is_file()}
+    with contextlib.suppress(failure), open_run(settings(linked, overwrite=True, monitor="dice")):
+        (linked / "metrics.jsonl").write_text("new")
+        (linked / "checkpoints").mkdir()
         raise failure
-    assert {path: path.read_bytes() for path in earlier.rglob("*") if path.is_file()} == before
-    assert (earlier / "samples").is_symlink()
+    assert {path: path.read_bytes() for path in linked.rglob("*") if path.is_file()} == before
+    assert (linked / "samples").is_symlink()
 
 
 def test_the_backup_of_a_killed_run_is_restored(earlier, monkeypatch):
@@ -197,6 +205,78 @@ def test_a_restart_by_torchrun_continues_instead_of_overwriting_again(earlier, m
     with open_run(settings(earlier, overwrite=True, monitor="dice")):
         assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
     assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+
+
+def test_weights_without_a_training_state_are_not_overwritten(messages, earlier):
+    weights = earlier / "checkpoints/best.safetensors"
+    weights.write_text("precious")
+    for name in (None, "last-1", "last"):
+        if name is None:
+            with (
+                messages.raises(ConfigError, weights, "last.safetensors", "overwrite=true"),
+                open_run(settings(earlier)),
+            ):
+                pass
+            assert weights.read_text() == "precious"
+        else:
+            (earlier / f"checkpoints/{name}.safetensors").touch()
+            with open_run(settings(earlier)):
+                pass
+            (earlier / f"checkpoints/{name}.safetensors").unlink()
+    with open_run(settings(earlier, overwrite=True)):
+        assert not weights.exists()
+        scored(earlier)
+    assert weights.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", ".overwritten", "checkpoints", "train.log", "metrics.jsonl", "samples", "wandb", "config.yaml"]
+)
+def test_a_link_in_the_place_of_a_file_of_a_run_is_refused(messages, tmp_path, name):
+    victim, directory = tmp_path / "victim", tmp_path / "run"
+    directory.mkdir()
+    if "." in name[1:] or name == ".lock":
+        victim.write_text("precious")
+    else:
+        victim.mkdir()
+        (victim / "config.yaml").write_text("precious")
+    (directory / name).symlink_to(victim)
+    facts = ["config.yaml"] if name == "config.yaml" else [directory / name, victim]
+    with messages.raises(ConfigError, *facts), open_run(settings(directory)):
+        pass
+    kept = victim if victim.is_file() else victim / "config.yaml"
+    assert kept.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.jsonl", "config.yaml", "checkpoints", "samples"])
+def test_another_kind_of_file_in_the_place_of_one_of_a_run_is_refused(messages, tmp_path, name):
+    if "." in name:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).touch()
+    with messages.raises(ConfigError, tmp_path / name), open_run(settings(tmp_path)):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} <= {name, ".lock"}
+
+
+def test_a_pipe_in_the_place_of_the_log_is_refused(messages, tmp_path):
+    os.mkfifo(tmp_path / "train.log")  # opening it would wait for a reader
+    with messages.raises(ConfigError, tmp_path / "train.log"), open_run(settings(tmp_path)):
+        pass
+
+
+def test_the_directory_of_a_run_may_be_reached_through_a_link(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    with open_run(settings(tmp_path / "outputs/run")):
+        pass
+    assert (tmp_path / "scratch/run/config.yaml").exists()
+
+
+def test_a_requeued_job_continues_instead_of_overwriting_again(earlier, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with open_run(settings(earlier, overwrite=True)):
+        assert (earlier / "checkpoints/file").exists()
 
 
 def test_a_run_continues_in_a_moved_directory(earlier):

@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+import subprocess
 from itertools import chain
 
 import pytest
@@ -5,7 +9,7 @@ import torch
 
 from sam_ft.data.datasets import EvaluationSet, TrainingSet
 from sam_ft.data.io.id_masks import IdMasks
-from sam_ft.data.loader import TrainingBatches, TrainingLoader, evaluation_loader
+from sam_ft.data.loader import TrainingBatches, TrainingLoader, evaluation_loader, make_loader
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.transforms import Augment
 from sam_ft.types import dense
@@ -65,6 +69,42 @@ def test_a_loader_gives_the_micro_batches_of_each_step(workers):
     names = [[batch.names for batch in micro_batches] for micro_batches in loader.epoch(1)]
     assert names == [[[f"blobs_{image}" for image in micro] for micro in micros] for micros in batches(4, 3)]
     assert len(list(loader.epoch(2))) == 2
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_epoch_that_goes_on_has_the_same_steps_as_a_whole_one(workers):
+    loader = TrainingLoader(training_set(), IMAGES, batch_size=2, micro_batch_size=1, seed=0, workers=workers)
+    whole, rest, none = (list(loader.epoch(1, first_step=first)) for first in (0, 1, 3))
+    assert (len(whole), len(rest), len(none)) == (3, 2, 0)
+    for step, again in zip(whole[1:], rest, strict=True):
+        assert [batch.names for batch in step] == [batch.names for batch in again]
+        assert all(torch.equal(one.images, other.images) for one, other in zip(step, again, strict=True))
+    assert len(list(loader.epoch(2))) == 3  # the next one is whole
+
+
+class Pids:
+    """Samples that say in which process they were read."""
+
+    def __getitems__(self, indices):
+        return os.getpid()
+
+
+@pytest.mark.slow
+def test_workers_leave_signals_to_the_main_process_which_can_still_end_them():
+    pids = make_loader(Pids(), [[0]] * 40, workers=1)  # it keeps its worker
+    loader = iter(pids)
+    pid = next(loader)
+    assert pid != os.getpid()
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):  # of another process, as torchrun
+        subprocess.run(["kill", f"-{int(number)}", str(pid)], check=True)
+    assert set(loader) == {pid}
+    (worker,) = (child for child in multiprocessing.active_children() if child.pid == pid)
+    assert worker.is_alive()
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    worker.terminate()
+    worker.join(timeout=30)
+    signal.signal(signal.SIGCHLD, handler)
+    assert worker.exitcode == 0
 
 
 def test_each_image_is_evaluated_once_by_one_process(monkeypatch):

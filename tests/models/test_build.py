@@ -48,6 +48,12 @@ def test_an_unknown_model_type_is_refused_and_the_known_ones_are_named(messages)
         build_sam("vit_x")
 
 
+@pytest.mark.parametrize(("model_type", "side"), [("vit_b", 2**20), ("lite_medsam", 8196)])
+def test_an_input_side_that_no_machine_holds_is_refused(messages, model_type, side):
+    with messages.raises(ConfigError, f"image_size is {side}", "data.tile"):
+        build_sam(model_type, image_size=side)
+
+
 @pytest.mark.parametrize(
     ("model_type", "side", "nearest"), [("vit_b", 1000, 992), ("vit_t", 8, 16), ("lite_medsam", 255, 256)]
 )

@@ -22,8 +22,8 @@ class Loader:
     def __init__(self, steps):
         self.steps = steps
 
-    def epoch(self, epoch):
-        return iter([[]] * self.steps)
+    def epoch(self, epoch, first_step):
+        return iter([[]] * (self.steps - first_step))
 
 
 def report_in(tmp_path, log_every=2, epochs=3):
@@ -64,7 +64,7 @@ def test_every_step_is_logged_and_the_device_read_once_for_several(tmp_path, mon
     monkeypatch.setattr(run_report, "read_back", counting)
     state = TrainState.start(5, evaluation(0.5))
     with report_in(tmp_path) as report:
-        for loss, _ in enumerate(report.steps(1, Loader(5), encode_seconds=7.0), 1):
+        for loss, _ in enumerate(report.steps(state, Loader(5), encode_seconds=7.0), 1):
             state.step += 1
             report.log_step(state.step, 0.01 * loss, result(loss, objects=loss))
         state.update(1, evaluation(0.6), "iou")
@@ -79,14 +79,14 @@ def test_every_step_is_logged_and_the_device_read_once_for_several(tmp_path, mon
 
 def test_steps_without_objects_are_left_out(tmp_path):
     with report_in(tmp_path) as report:
-        for number, _ in enumerate(report.steps(1, Loader(3), 0.0), 1):
+        for number, _ in enumerate(report.steps(TrainState(total_steps=3), Loader(3), 0.0), 1):
             report.log_step(number, 0.1, None if number == 2 else result(number))
     assert [row["step"] for row in rows_in(tmp_path)] == [1, 3]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_when_it_is_read(tmp_path):
     with report_in(tmp_path, log_every=2) as report:
-        steps = report.steps(1, Loader(3), 0.0)
+        steps = report.steps(TrainState(total_steps=3), Loader(3), 0.0)
         next(steps)
         report.log_step(1, 0.1, result(float("nan"), norm=float("nan")))
         next(steps)
@@ -102,7 +102,7 @@ def test_the_log_has_the_course_of_a_run(tmp_path, caplog, messages):
     with report_in(tmp_path, epochs=2) as report:
         report.log_zero_shot(state, evaluation(0.5), "box")
         for epoch, iou in ((1, 0.6), (2, 0.55)):
-            for _ in report.steps(epoch, Loader(1), 0.0):
+            for _ in report.steps(state, Loader(1), 0.0):
                 state.step += 1
                 report.log_step(state.step, 0.1, result(iou))
             improved = state.update(epoch, evaluation(iou), "iou")
@@ -162,7 +162,7 @@ def test_mixes_that_do_not_beat_zero_shot_either_are_logged(tmp_path, caplog, me
 def test_a_resumed_run_drops_the_rows_after_its_state(tmp_path, caplog, messages, epoch):
     caplog.set_level("INFO", logger="sam_ft")
     with report_in(tmp_path) as report:
-        for number, _ in enumerate(report.steps(1, Loader(4), 0.0), 1):
+        for number, _ in enumerate(report.steps(TrainState(total_steps=4), Loader(4), 0.0), 1):
             report.log_step(number, 0.1, result(number))
     caplog.clear()
     with report_in(tmp_path) as report:

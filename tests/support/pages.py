@@ -69,7 +69,7 @@ def as_script(line: str) -> tuple[str, ...] | None:
     found = COMMAND.fullmatch(line)
     if found is None or found[1] not in SCRIPTS:
         return None
-    return SCRIPTS[found[1]], *shlex.split(found[2])
+    return SCRIPTS[found[1]], *shlex.split(found[2].removesuffix(" &"))  # in the background
 
 
 def notebook_commands(text: str) -> list[tuple[str, ...]]:

@@ -116,10 +116,10 @@ def test_a_mix_that_was_not_written_is_taken_back(tmp_path, epoch, share):
     choose(state, MIXES if share < 1 else {0.5: 0.3})
     mixed = asdict(state)
     write_tensors(path, {}, {"mix": state.mix})
-    state.check_mix(path)
+    state.match_best(path)
     assert asdict(state) == mixed
     write_tensors(path, {}, {"mix": None})
-    state.check_mix(path)
+    state.match_best(path)
     if state.mix_epoch:  # no mix was better than zero-shot, and nothing was to be written
         assert (epoch, share) == (0.4, 1.0)
         assert asdict(state) == mixed
@@ -220,6 +220,102 @@ def test_a_state_that_lacks_a_field_is_refused_and_changes_nothing(messages, tmp
         TrainState.load(path, other.model, optimizer, ema)
     assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
     assert not optimizer.state
+
+
+IMPOSSIBLE = {
+    "a negative epoch": {"epoch": -5},
+    "an epoch that is a text": {"epoch": "x"},
+    "an epoch that is true": {"epoch": True},
+    "more epochs than steps": {"epoch": 7},
+    "half a step": {"step": 1.5},
+    "no best scores": {"best": None},
+    "a list of scores": {"zero_shot": [0.5]},
+    "a share above 1": {"mix": 3.0},
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_values_that_no_run_has_written_are_refused(messages, tmp_path, name):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(0)
+    state = TrainState.start(40, evaluation(0.5))
+    state.step = 2
+    state.save(path, task.model, optimizer, ema)
+    tensors, progress = read_tensors(path)
+    write_tensors(path, tensors, {**progress, **IMPOSSIBLE[name]})
+    with messages.raises(CheckpointError, path, *IMPOSSIBLE[name], "overwrite=true"):
+        TrainState.load(path, task.model, optimizer, ema)
+
+
+def test_a_state_of_an_older_version_goes_on(tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(0)
+    state = TrainState.start(40, Evaluation({"iou": 0.5}, [], {"class": {}}))
+    state.save(path, task.model, optimizer, ema)
+    tensors, progress = read_tensors(path)
+    write_tensors(path, tensors, {name: value for name, value in progress.items() if not name.startswith("epoch_")})
+    assert TrainState.load(path, task.model, optimizer, ema) == state
+
+
+def test_the_state_before_takes_the_place_of_a_damaged_one(tmp_path, caplog, messages):
+    path, older = tmp_path / "last.safetensors", tmp_path / "last-1.safetensors"
+    task, optimizer, ema = trained(0)
+    for step in (1, 2, 3):
+        TrainState(total_steps=9, step=step).save(path, task.model, optimizer, ema)
+    assert [read_tensors(one)[1]["step"] for one in (older, path)] == [2, 3]
+    assert len(list(tmp_path.iterdir())) == 2
+    path.write_bytes(path.read_bytes()[:-4])
+    assert TrainState.load(path, task.model, optimizer, ema).step == 2
+    messages.logged(caplog, path, older.name)
+    assert not older.exists()  # the next state keeps this one, and not the damaged one
+    TrainState(total_steps=9, step=3).save(path, task.model, optimizer, ema)
+    assert [read_tensors(one)[1]["step"] for one in (older, path)] == [2, 3]
+
+
+def test_a_state_of_another_model_is_no_damage(messages, tmp_path):
+    path = tmp_path / "last.safetensors"
+    task, optimizer, ema = trained(0)
+    for _ in range(2):
+        TrainState(total_steps=9).save(path, task.model, optimizer, ema)
+    other, optimizer, ema = trained(0, ADAPTS["last block"])
+    with messages.raises(CheckpointError, path):
+        TrainState.load(path, other.model, optimizer, ema)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_record_of_the_best_weights_is_that_of_their_file(tmp_path):
+    path = tmp_path / "best.safetensors"
+    state = mixable()  # epoch 1, with 0.6
+    later = {"best_epoch": 2, "best": {"iou": 0.7}, "best_classes": {}, "mix": None}
+    write_tensors(path, {}, later)
+    state.match_best(path)  # as after a fall back to the state before
+    assert (state.best_epoch, state.best, state.epoch) == (2, {"iou": 0.7}, 1)
+    assert not state.update(2, evaluation(0.7), "iou")
+    assert state.mixable
+    write_tensors(path, {}, {**later, "mix": 0.5, "mix_epoch": 2, "best": {"iou": 0.8}, "unmixed": {"iou": 0.7}})
+    state.match_best(path)
+    assert (state.mix, state.best, state.unmixed) == (0.5, {"iou": 0.8}, {"iou": 0.7})
+    assert not state.mixable
+
+
+def test_damaged_best_weights_are_left_to_the_user(messages, tmp_path):
+    path = tmp_path / "best.safetensors"
+    path.write_bytes(b"damaged")
+    with messages.raises(CheckpointError, path, "delete it"):
+        mixable().match_best(path)
+    assert path.read_bytes() == b"damaged"
+
+
+def test_without_the_file_of_the_best_weights_the_last_epoch_is_validated_again(tmp_path, caplog, messages):
+    state = mixable()
+    state.step, state.pruned = 5, True
+    choose(state, MIXES)
+    state.match_best(tmp_path / "best.safetensors")
+    messages.logged(caplog, "best.safetensors")
+    assert (state.epoch, state.epoch_steps, state.step, state.best_epoch, state.mix) == (0, 5, 5, 0, None)
+    assert state.best == state.zero_shot
+    assert not state.pruned
+    assert not state.stalled(1)  # the epoch comes to its end first
 
 
 def test_two_processes_go_on_exactly_from_a_file_that_one_of_them_reads(two_processes):
