@@ -26,6 +26,8 @@ from sam_ft.utils.errors import ConfigError, Preempted, Terminated, TrainingErro
 from sam_ft.utils.memory import explain_any_out_of_memory, is_out_of_memory
 from sam_ft.utils.preemption import STOPS, preemption
 
+INTERRUPTED = (130, 143, 0)  # exit codes after Ctrl-C, SIGTERM and SIGUSR1
+
 
 @contextmanager
 def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
@@ -49,7 +51,7 @@ def exit_cleanly(cfg: DictConfig | None = None) -> Iterator[None]:
             finally:
                 sys.stdout.flush()  # now: on a closed pipe, Python's own flush at exit would print an error
     except KeyboardInterrupt as stop:
-        if distributed.is_main() and distributed.error_of_others() is None:
+        if distributed.is_main() and distributed.end_of_others() in (None, *INTERRUPTED):
             then = stop.args[0] if stop.args else "start anew; what was encoded is kept"
             line = "\n" if sys.stderr.isatty() else ""  # below a progress bar
             _print_error(f"{line}interrupted; run the same command again to {then}")
@@ -99,7 +101,7 @@ def _explain(error: RuntimeError | MemoryError) -> UserError:
     if failure := explain_worker_failure(error):
         return failure
     if distributed.is_lost_connection(error):
-        code = distributed.error_of_others(wait=5)
+        code = distributed.end_of_others(wait=5)
         if code is not None:  # which has printed its message
             raise SystemExit(code) from None
         return TrainingError(

@@ -1,7 +1,6 @@
 """objects.csv of a run or an evaluation: the scores of each validation object, zero-shot beside tuned."""
 
 import csv
-import logging
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,8 @@ import numpy as np
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.report.evaluation_files import CSV, OBJECT_COLUMNS, join_rows, write_rows
 from sam_ft.utils import distributed
+from sam_ft.utils.disk import OptionalFiles
 from sam_ft.utils.files import atomic_path
-
-log = logging.getLogger("sam_ft")
 
 READ = ("object", "area", "input_side", *(f"{m}_{s}" for m in ("zero_shot", "tuned") for s in ("iou", "pred_iou")))
 
@@ -90,7 +88,7 @@ class ObjectRows:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._warned = False
+        self._file = OptionalFiles("the report will lack objects")
 
     def write_zero_shot(self, prompt: str, found: Evaluation) -> None:
         rows = join_rows({prompt: {"zero_shot": found}})
@@ -103,11 +101,5 @@ class ObjectRows:
             self._on_main(lambda: _replace_tuned(self._path, rows))
 
     def _on_main(self, write: Callable[[], None]) -> None:
-        if not distributed.is_main():
-            return
-        try:
-            write()
-        except OSError as error:
-            if not self._warned:
-                log.warning("%s: cannot be written (%s); the report will lack objects", self._path, error.strerror)
-            self._warned = True
+        if distributed.is_main():
+            self._file.write(self._path, write)

@@ -1,6 +1,5 @@
 """Pictures of a few validation images before and after training."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,10 +17,8 @@ from sam_ft.task import PredictedChunk, PromptedSegmentation
 from sam_ft.types import Size
 from sam_ft.utils import distributed
 from sam_ft.utils.cpu_kernels import areas
-from sam_ft.utils.disk import WriteError
+from sam_ft.utils.disk import OptionalFiles
 from sam_ft.utils.geometry import resize_masks, resized_size
-
-log = logging.getLogger("sam_ft")
 
 MAX_SIDE = 1024  # of a picture; larger images are drawn smaller, and kept so until the end of the run
 
@@ -75,6 +72,7 @@ class SamplePictures:
         chunk: int | None,
         named: bool = True,
     ) -> None:
+        self._files = OptionalFiles("pictures will be missing")
         self._folder = directory / "samples"
         self._dataset = dataset
         self._task = task
@@ -123,9 +121,4 @@ class SamplePictures:
         if not rows:
             return []
         path = self._folder / f"{name}.png"
-        try:
-            save_sheet(path, {"": rows})
-        except WriteError as error:  # the run goes on without it
-            log.warning("%s", error)
-            return []
-        return [path]
+        return [path] if self._files.write(path, lambda: save_sheet(path, {"": rows})) else []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sam_ft.training.loggers import Tracker
 from sam_ft.utils import distributed
-from sam_ft.utils.disk import writing
+from sam_ft.utils.disk import OptionalFiles, writing
 from sam_ft.utils.files import as_json, write_atomic
 
 log = logging.getLogger("sam_ft")
@@ -26,7 +26,7 @@ class RunLog:
 
     def __init__(self, directory: Path, trackers: Mapping[str, Tracker], settings: dict):
         self._path = directory / "metrics.jsonl"
-        self._file_warned = False
+        self._file = OptionalFiles("it will lack metrics")
         # Empty on the other processes: every method below does nothing then.
         self._trackers = dict(trackers) if distributed.is_main() else {}
         self._track(lambda tracker: tracker.start(directory, directory.name, settings))
@@ -35,7 +35,7 @@ class RunLog:
         """Logs metrics at an optimizer step, counted from the start of training."""
         if distributed.is_main():
             line = as_json({"step": step, **values}) + "\n"
-            self._to_file(lambda: _append(self._path, line.encode()))
+            self._file.write(self._path, lambda: _append(self._path, line.encode()))
         self._track(lambda tracker: tracker.log(step, values))
 
     def picture(self, step: int, title: str, path: Path) -> None:
@@ -51,16 +51,8 @@ class RunLog:
         step: the last one that stays · epoch: the last one of which the validation stays
         """
         if distributed.is_main() and self._path.exists():
-            self._to_file(lambda: _keep_lines(self._path, step, epoch))
+            self._file.write(self._path, lambda: _keep_lines(self._path, step, epoch))
         self._track(lambda tracker: tracker.rewind(step))
-
-    def _to_file(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            if not self._file_warned:
-                log.warning("%s: cannot be written (%s); it will lack metrics", self._path, error.strerror)
-            self._file_warned = True
 
     def _track(self, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._trackers.items()):

@@ -96,7 +96,9 @@ class StateSaver:
             preemption.note(SAVE)
         if preemption.agreed():
             flush()
-            self.save(state)
+            # All wait for the file: torchrun kills the others 30 s after the first that ends.
+            distributed.broadcast_from_main(lambda: self.save(state))
+            self._note_saved(state)
             preemption.settle()
 
     def save(self, state: TrainState) -> None:

@@ -1,14 +1,17 @@
 """A file that cannot be written: the disk is full, or the place is not open to this user."""
 
 import errno
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sam_ft.utils.errors import ConfigError
+
+log = logging.getLogger("sam_ft")
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 NO_ACCESS = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -20,6 +23,28 @@ class WriteError(ConfigError, OSError):
 
     def __str__(self) -> str:  # without the number, which an OSError puts first
         return str(self.args[0])
+
+
+class OptionalFiles:
+    """Files without which a run goes on. The first write that fails is one warning, and later ones are tried too.
+
+    consequence: what such a run lacks, for the warning
+    """
+
+    def __init__(self, consequence: str) -> None:
+        self._consequence = consequence
+        self._warned = False
+
+    def write(self, path: Path, write: Callable[[], None]) -> bool:
+        """Calls `write`; → whether it has succeeded."""
+        try:
+            write()
+        except OSError as error:
+            if not self._warned:
+                log.warning("%s: cannot be written (%s); %s", path, error.strerror, self._consequence)
+            self._warned = True
+            return False
+        return True
 
 
 @contextmanager

@@ -22,8 +22,6 @@ from sam_ft.utils.heartbeat import Heartbeat
 
 T = TypeVar("T")
 
-INTERRUPTED = (130, 143)  # exit codes after Ctrl-C and SIGTERM
-
 _cpu_group: dist.ProcessGroup | None = None  # joined by process_group()
 _heartbeat: Heartbeat | None = None  # of the group
 _groups = 0  # that this process has joined
@@ -105,8 +103,7 @@ def process_group() -> Iterator[None]:
         yield
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code not in (0, *INTERRUPTED):  # those come to all ranks at once
-            _heartbeat.announce_error(code)
+        _heartbeat.announce_end(code)
         # The group is not destroyed: the other ranks would not take part, and torchrun kills them anyway. But gloo's
         # threads run on and may abort the process while the interpreter shuts down, so it ends without that.
         logging.shutdown()
@@ -114,7 +111,7 @@ def process_group() -> Iterator[None]:
         sys.stderr.flush()
         os._exit(code)
     except BaseException:  # a bug, of which this rank prints the traceback
-        _heartbeat.announce_error(1)
+        _heartbeat.announce_end(1)
         raise
     _heartbeat.stop()
     dist.destroy_process_group()
@@ -123,9 +120,9 @@ def process_group() -> Iterator[None]:
     _cpu_group = _heartbeat = None
 
 
-def error_of_others(wait: float = 0) -> int | None:
-    """The exit code of another rank that has ended with an error, within `wait` seconds; None if none has."""
-    return None if _heartbeat is None else _heartbeat.error_of_others(wait)
+def end_of_others(wait: float = 0) -> int | None:
+    """The exit code of another rank that has ended early, within `wait` seconds; None if none has."""
+    return None if _heartbeat is None else _heartbeat.end_of_others(wait)
 
 
 def is_first(message: str) -> bool:

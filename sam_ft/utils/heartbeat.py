@@ -28,7 +28,7 @@ class Heartbeat:
 
     store: a connection of its own, for the rank that waits in the store for the others blocks its connection
 
-    If the watched rank shows none for `SILENT_BEATS` and uses no processor, or another one has ended in error, this
+    If the watched rank shows none for `SILENT_BEATS` and uses no processor, or another one has ended early, this
     process ends, whatever its main thread does. Where torchrun has gone it gets SIGTERM, as from torchrun.
     """
 
@@ -47,19 +47,20 @@ class Heartbeat:
         with suppress(RuntimeError):  # the store has gone with the rank that hosts it
             self._store.set(f"beat{self._rank}", LEFT)
 
-    def announce_error(self, code: int) -> None:
-        """Tells the others that this rank ends with an error, of which it has printed the message."""
+    def announce_end(self, code: int) -> None:
+        """Tells the others that this rank ends early, with an error or a signal of which it has printed the message."""
         self._stop.set()
         with suppress(RuntimeError):
-            self._store.set("error", str(code))
+            if not self._store.check(["end"]):  # the first one is the reason
+                self._store.set("end", str(code))
 
-    def error_of_others(self, wait: float = 0) -> int | None:
-        """The exit code of a rank that has ended with an error; None if none has within `wait` seconds."""
+    def end_of_others(self, wait: float = 0) -> int | None:
+        """The exit code of a rank that has ended early; None if none has within `wait` seconds."""
         until = time.monotonic() + wait
         while True:
             with suppress(RuntimeError):
-                if self._store.check(["error"]):
-                    return int(self._store.get("error"))
+                if self._store.check(["end"]):
+                    return int(self._store.get("end"))
             if time.monotonic() >= until:
                 return None
             time.sleep(0.1)
@@ -79,7 +80,7 @@ class Heartbeat:
                 self._follow_torchrun()
             try:
                 self._store.set(f"beat{self._rank}", str(beats))
-                ended += self._store.check(["error"])
+                ended += self._store.check(["end"])
                 # A rank that joins late has shown no life yet.
                 known = self._store.check([f"beat{self._watched}"])
                 sign = self._store.get(f"beat{self._watched}") if known else last
@@ -92,7 +93,8 @@ class Heartbeat:
             if silent == SILENT_BEATS:
                 self._end(self._silence())
             if ended > GRACE_BEATS:  # its main thread waits for the rank that has ended
-                self._end("")
+                code = self.end_of_others()
+                self._end("", EXIT_CODE if code is None else code)
 
     def _silence(self) -> str:
         host, pid, *_ = self._store.get(f"process{self._watched}").decode().split()
@@ -102,13 +104,13 @@ class Heartbeat:
             "command continues from its last checkpoint"
         )
 
-    def _end(self, message: str) -> None:
+    def _end(self, message: str, code: int = EXIT_CODE) -> None:
         """Ends the process at once: the main thread may wait in a library for ever."""
         if message:
-            self.announce_error(EXIT_CODE)
+            self.announce_end(code)
             sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
-        os._exit(EXIT_CODE)
+        os._exit(code)
 
     def _follow_torchrun(self) -> None:
         if self._rank == 0:

@@ -1,10 +1,12 @@
 import json
+import threading
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from sam_ft.training import tensor_file
 from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
 from sam_ft.utils.errors import CheckpointError, DamagedFileError
 
@@ -99,3 +101,29 @@ def test_the_file_before_stays_under_another_name(path):
     write_tensors(path, TENSORS, {"epoch": 5}, keep=older)
     assert (read_tensors(path)[1]["epoch"], read_tensors(older)[1]["epoch"]) == (5, 4)
     assert len(list(path.parent.iterdir())) == 2
+
+
+def test_signs_of_life_go_on_while_a_large_file_is_written(tmp_path, monkeypatch):
+    """The other ranks would end a rank whose threads stand still: see `utils.heartbeat`."""
+    beats, written, save = 0, [], tensor_file.save_file
+    stop = threading.Event()
+
+    def beat():
+        nonlocal beats
+        while not stop.wait(0.001):
+            beats += 1
+
+    def counted(*arguments):
+        before = beats
+        save(*arguments)
+        written.append(beats - before)
+
+    monkeypatch.setattr(tensor_file, "save_file", counted)
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        write_tensors(tmp_path / "last.safetensors", {"a": torch.zeros(64, 1024, 1024)}, NOTES)
+    finally:
+        stop.set()
+        thread.join()
+    assert written[0] > 5

@@ -7,7 +7,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from sam_ft.utils.disk import NO_ROOM, WriteError, writing
+from sam_ft.utils.disk import NO_ROOM, OptionalFiles, WriteError, writing
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import atomic_path, write_atomic
 
@@ -87,3 +87,17 @@ def test_a_bug_and_a_file_that_cannot_be_read_keep_their_own_error(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "a"):
         (tmp_path / "other").read_text()
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_a_run_goes_on_without_are_one_warning_and_each_is_tried(small_disk, caplog):
+    files = OptionalFiles("it will lack pictures")
+    full, small = small_disk.place / "full", small_disk.place / "small"
+    assert not files.write(full, lambda: write_atomic(full, bytes(400_000)))
+    assert not files.write(full, lambda: write_atomic(full, bytes(400_000)))
+    assert files.write(small, lambda: write_atomic(small, b"x"))
+    assert [path.name for path in small_disk.place.iterdir()] == ["small"]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{full}: cannot be written (No space left on device: 400,000 bytes needed")
+    assert warning.endswith("; it will lack pictures")
+    with pytest.raises(ZeroDivisionError):
+        files.write(small, lambda: 1 / 0)

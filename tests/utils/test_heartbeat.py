@@ -21,11 +21,13 @@ def ranks(monkeypatch):
         one._thread.join(10)
 
 
-def test_a_rank_that_ends_with_an_error_tells_its_code(ranks):
-    assert ranks[0].error_of_others() is None
-    assert ranks[0].error_of_others(wait=0.2) is None
-    ranks[1].announce_error(3)
-    assert ranks[0].error_of_others() == 3
+def test_a_rank_that_ends_early_tells_its_code(ranks):
+    assert ranks[0].end_of_others() is None
+    assert ranks[0].end_of_others(wait=0.2) is None
+    ranks[1].announce_end(3)
+    assert ranks[0].end_of_others() == 3
+    ranks[0].announce_end(143)  # by torchrun, because of the first
+    assert ranks[1].end_of_others() == 3
 
 
 def test_the_same_message_is_first_on_one_rank_only(ranks):
@@ -48,8 +50,8 @@ def test_a_store_that_has_gone_is_no_error(ranks, monkeypatch):
             return fail
 
     ranks[0]._store = Gone()
-    ranks[0].announce_error(3)
-    assert ranks[0].error_of_others() is None
+    ranks[0].announce_end(3)
+    assert ranks[0].end_of_others() is None
     assert ranks[0].is_first("a")
 
 
