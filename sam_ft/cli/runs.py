@@ -18,7 +18,7 @@ from sam_ft.cli.logs import log_to
 from sam_ft.cli.run_config import check_same_run, make_paths_absolute, read_run_config, write_run_config
 from sam_ft.cli.setting_checks import check_train_settings
 from sam_ft.data.io.images import READING
-from sam_ft.training.checkpoint import previous_state
+from sam_ft.training.state_file import previous_state
 from sam_ft.utils import distributed
 from sam_ft.utils.disk import write_error
 from sam_ft.utils.errors import ConfigError

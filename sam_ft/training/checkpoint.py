@@ -1,12 +1,9 @@
-"""The partial checkpoint with the trained parameters, and the training state to resume from: see `tensor_file`."""
+"""The partial checkpoint: the trained parameters, which load on top of a base. See `tensor_file`"""
 
-import logging
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,15 +12,10 @@ from sam_ft.adapt.lora_layer import is_factor, lora_options
 from sam_ft.adapt.lora_merge import check_factors_fit, merge_factors, merged_state_dict, read_lora_options
 from sam_ft.models import Sam
 from sam_ft.models.heads import MapHead, head_from_notes, head_notes, in_head
-from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import replaced, trained_parameters
-from sam_ft.training.tensor_file import digest_of, read_tensors, write_tensors
+from sam_ft.training.tensor_file import digest_of, read_metadata, read_tensors, write_tensors
 from sam_ft.utils import distributed
-from sam_ft.utils.errors import CheckpointError, ConfigError, DamagedFileError
-
-log = logging.getLogger("sam_ft")
-
-T = TypeVar("T")
+from sam_ft.utils.errors import CheckpointError, ConfigError
 
 MERGED = "with the merged updates"  # in the identity of a base, before their digest
 ALL_WEIGHTS = f"random weights {digest_of({})}"  # the base of a file that replaces all weights
@@ -38,7 +30,7 @@ def save_partial_weights(model: Sam, path: str | Path, **metadata: object) -> No
     """
     tensors = {name: p.detach() for name, p in trained_parameters(model).items()}
     lora = lora_options(model)
-    own = {**_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **head_notes(model.head)}
+    own = {**base_identity(model, tensors), **({"lora": asdict(lora)} if lora else {}), **head_notes(model.head)}
     write_tensors(path, tensors, {**own, **metadata})
 
 
@@ -48,7 +40,7 @@ def save_all_weights(model: Sam, path: str | Path, **metadata: object) -> None:
     Updates of `adapt.Lora` are merged. metadata: as in `save_partial_weights`
     """
     tensors = {name: tensor.detach() for name, tensor in merged_state_dict(model).items()}
-    identity = {**_identity(model, ()), "base_sha256": ALL_WEIGHTS}
+    identity = {**base_identity(model, ()), "base_sha256": ALL_WEIGHTS}
     write_tensors(path, tensors, {**metadata, **identity, **head_notes(model.head)})
 
 
@@ -64,7 +56,7 @@ def load_partial_weights(model: Sam, path: str | Path) -> dict:
     """
     tensors, metadata = read_tensors(path)
     # All checks come before the first copy, so that a refused file leaves the model as it was.
-    for key, ours in _identity(model, tensors.keys()).items():
+    for key, ours in base_identity(model, tensors.keys()).items():
         if metadata.get(key) != ours:
             raise CheckpointError(f"{path}: {_mismatch(key, metadata.get(key), ours)}")
     merged: dict[str, Tensor] = {}
@@ -129,7 +121,7 @@ def best_weights(model: Sam, path: str | Path) -> Iterator[None]:
 
 def holds_all_weights(path: str | Path) -> bool:
     """Whether a partial checkpoint replaces all weights, see `save_all_weights`. Raises: CheckpointError"""
-    return read_tensors(path)[1].get("base_sha256") == ALL_WEIGHTS
+    return read_metadata(path).get("base_sha256") == ALL_WEIGHTS
 
 
 def check_has_head(path: Path | None) -> None:
@@ -141,96 +133,7 @@ def check_has_head(path: Path | None) -> None:
         )
 
 
-def save_training_state(
-    path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema, progress: dict
-) -> None:
-    """Writes all that a run needs to resume: trained weights, their average, optimizer state and progress.
-
-    The file that was there before stays as `previous_state(path)`.
-    """
-    trained = trained_parameters(model)
-    tensors = {f"model.{name}": p.detach() for name, p in trained.items()}
-    tensors |= {f"ema.{name}": average for name, average in ema.averages.items()}
-    for name, parameter in trained.items():  # by name: indices change with the parameter groups
-        state = optimizer.state.get(parameter, {})
-        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    write_tensors(path, tensors, {**_identity(model, trained), **progress}, keep=previous_state(path))
-
-
-def previous_state(path: str | Path) -> Path:
-    """The file of the training state before the one in `path`: last-1.safetensors beside last.safetensors."""
-    path = Path(path)
-    return path.with_name(f"{path.stem}-1{path.suffix}")
-
-
-def load_training_state(
-    path: str | Path, model: Sam, optimizer: torch.optim.Optimizer, ema: Ema, parse: Callable[[dict], T]
-) -> T:
-    """Restores what `save_training_state` wrote and returns its `progress`, as `parse` makes it.
-
-    All ranks call this; the main one reads and checks the file for all. If it is damaged or missing, the previous one
-    takes its place.
-
-    parse: raises a CheckpointError, or a DamagedFileError for impossible values
-
-    Raises:
-        CheckpointError: on the main rank; both files are missing or damaged, or the file lacks a field or belongs to
-            another model. Nothing is restored then. The others exit.
-    """
-    path = Path(path)
-    trained = trained_parameters(model)
-    targets: dict[str, Tensor] = {f"model.{name}": p for name, p in trained.items()}
-    targets |= {f"ema.{name}": average for name, average in ema.averages.items()}
-    found: dict[str, Tensor] = {}
-
-    def read(path: Path) -> T:
-        tensors, progress = read_tensors(path)
-        identity = _identity(model, trained)
-        same = targets.keys() == {name for name in tensors if name.startswith(("model.", "ema."))}
-        if not same or any(progress.get(key) != ours for key, ours in identity.items()):
-            raise CheckpointError(f"{path}: belongs to another model or adapt setting; choose another name=")
-        try:
-            parsed = parse(progress)
-        except CheckpointError as error:
-            raise type(error)(f"{path}: {error}") from None
-        found.update(tensors)
-        return parsed
-
-    parsed = distributed.broadcast_from_main(lambda: _read_newest(path, read))
-    tensors = distributed.broadcast_tensors(found)
-    with torch.no_grad():
-        for name, target in targets.items():
-            target.copy_(tensors[name])
-    parameters = dict(model.named_parameters())
-    # a fused optimizer needs its step count on the parameter's device, any other on the CPU
-    fused = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
-    for full_name, tensor in tensors.items():
-        if full_name.startswith("optimizer."):
-            name, key = full_name.removeprefix("optimizer.").rsplit(".", 1)
-            parameter = parameters[name]
-            on_device = tensor.ndim > 0 or parameter in fused
-            optimizer.state[parameter][key] = tensor.to(parameter.device) if on_device else tensor
-    return parsed
-
-
-def _read_newest(path: Path, read: Callable[[Path], T]) -> T:
-    """Reads `path`, or, if it is damaged or missing, the previous state, which then takes its place."""
-    older = previous_state(path)
-    try:
-        try:
-            return read(path)
-        except CheckpointError as error:
-            if not older.is_file() or (path.exists() and not isinstance(error, DamagedFileError)):
-                raise
-            parsed = read(older)
-            log.warning("%s; the run goes on from the state before it, %s", error, older.name)
-    except DamagedFileError as error:
-        raise CheckpointError(f"{error}; start anew with overwrite=true, which replaces best.safetensors too") from None
-    os.replace(older, path)  # else the next `save_training_state` would keep the damaged one in its place
-    return parsed
-
-
-def _identity(model: Sam, trained: Iterable[str]) -> dict:
+def base_identity(model: Sam, trained: Iterable[str]) -> dict:
     """Identifies the base of the trained weights: model, input side, and digest of the base checkpoint.
 
     A model of random weights has no base checkpoint; the digest of its untrained weights replaces it.

@@ -10,8 +10,8 @@ import torch
 
 from sam_ft.evaluation.evaluate import Evaluation
 from sam_ft.models import Sam
-from sam_ft.training.checkpoint import load_training_state, save_training_state
 from sam_ft.training.ema import Ema
+from sam_ft.training.state_file import load_training_state, save_training_state
 from sam_ft.training.tensor_file import read_tensors
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import CheckpointError, DamagedFileError

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from sam_ft.models import Sam
-from sam_ft.training.checkpoint import previous_state
 from sam_ft.training.ema import Ema
 from sam_ft.training.parameters import replaced, trained_parameters
 from sam_ft.training.state import TrainState
+from sam_ft.training.state_file import previous_state
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import Terminated
 from sam_ft.utils.preemption import SAVE, preemption

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from sam_ft import Predictor
 from sam_ft.evaluation.segment import SegmentOptions
 from sam_ft.models.heads import in_head
-from sam_ft.training.checkpoint import save_training_state
+from sam_ft.training.state_file import save_training_state
 from sam_ft.training.tensor_file import read_tensors, write_tensors
 from tests.conftest import of
 from tests.support.blobs import Blobs

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from sam_ft import build_model
 from sam_ft.report.object_scores import read_object_scores
-from sam_ft.training.checkpoint import save_training_state
+from sam_ft.training.state_file import save_training_state
 from tests.conftest import of
 from tests.support.blobs import write_folder
 from tests.support.cli import SMALL, start, torchrun

@@ -17,6 +17,8 @@ from sam_ft.models.compiled import compile_parts
 from sam_ft.models.heads import InstanceHead
 from sam_ft.prompts import Box, Iterative
 from sam_ft.task import PromptedSegmentation
+from sam_ft.training.ema import Ema
+from sam_ft.training.optim import adamw
 from sam_ft.training.parallel import wrap
 from sam_ft.training.step import read_back, split_into_passes, train_step
 from tests.support.batches import training
@@ -115,3 +117,13 @@ def batch_of(indices, counts=COUNTS):
 def losses_of(task, batch, prompter=None, seed=7, chunk=None):
     passes = split_into_passes(task, batch, prompter or Box(jitter=0.1), seed, chunk)
     return torch.cat([task(given)["loss"] for given in passes.decoder])
+
+
+def trained(steps, *adapt, build=tiny_sam):
+    """A task after training steps, counted from 0; see `learning_task`"""
+    task = learning_task(*adapt, build=build)
+    optimizer, ema = adamw(task.model, lr=0.01), Ema(task.model, 0.9)
+    for seed in range(steps):
+        train_step(task, [batch_of([1])], Box(jitter=0.1), seed, optimizer, 1.0)
+        ema.update(seed + 1)
+    return task, optimizer, ema
