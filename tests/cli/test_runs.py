@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 from sam_ft.cli.backup import back_up_run, restore_or_delete_backup
@@ -205,6 +206,30 @@ def test_a_restart_by_torchrun_continues_instead_of_overwriting_again(earlier, m
     with open_run(settings(earlier, overwrite=True, monitor="dice")):
         assert (earlier / "checkpoints/best.safetensors").read_text() == "new"
     assert names(earlier) == {"config.yaml", "train.log", "notes.txt", "checkpoints"}
+
+
+def test_half_written_files_of_a_killed_run_are_removed(earlier):
+    kept = earlier / "notes.txt.tmp"
+    kept.write_text("")
+    dead = f"tmp-{2**22 + 1}-0123abcd"
+    left = [earlier / f"{name}.{dead}" for name in ("config.yaml", "checkpoints/last.safetensors")]
+    left.append(earlier / "checkpoints/.tmpAb12cD")  # of safetensors
+    for path in left:
+        path.write_text("half")
+    with open_run(settings(earlier)):
+        assert not [path for path in left if path.exists()]
+    assert kept.exists()
+
+
+def test_the_content_of_a_lock_does_not_count(messages, earlier):
+    lock = earlier / ".lock"
+    lock.write_bytes(b"\xff garbage")
+    with open_run(settings(earlier)):
+        pass
+    with FileLock(lock):
+        lock.write_bytes(b"\xff garbage")
+        with messages.raises(ConfigError, earlier, "another run"), open_run(settings(earlier)):
+            pass
 
 
 def test_weights_without_a_training_state_are_not_overwritten(messages, earlier):

@@ -23,12 +23,12 @@ def two_ranks(blobs, tmp_path):
     """`two_ranks(kind)`: a run of tests/support/left_alone.py under torchrun."""
     started = []
 
-    def act(kind):
+    def act(kind, *overrides):
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
         (tmp_path / "pids").mkdir()
         own = ["-m", "tests.support.left_alone", kind, str(tmp_path / "pids"), *SMALL, *of(blobs)]
         process = subprocess.Popen(
-            [*launcher, *own, f"run_dir={tmp_path / 'run'}", "epochs=500", "patience=null", "batch_size=2"],
+            [*launcher, *own, f"run_dir={tmp_path / 'run'}", "epochs=500", "patience=null", "batch_size=2", *overrides],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -79,6 +79,13 @@ def test_the_others_end_and_name_a_rank_that_stands_still(messages, two_ranks):
     (line,) = own_lines(err)
     messages.check(line, "[process 0]", "process 1 (pid", "no sign of life for 9 s")
     assert 'train.py", line' not in err
+
+
+def test_a_rank_that_takes_longer_is_waited_for_as_long_as_it_shows_life(two_ranks):
+    process = two_ranks("pause", "epochs=1")
+    _, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 0, err
+    assert own_lines(err) == []
 
 
 def test_a_mistake_on_one_rank_is_the_only_line(messages, two_ranks):

@@ -213,9 +213,10 @@ def test_a_wrong_precision_is_named_before_the_run_in_its_directory(refused, run
 
 def test_a_cache_folder_that_cannot_be_made(refused, blobs, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SAM_FT_HOME", str(tmp_path / "file/home"))
-    for needed in (["data=demo"], [*of(blobs), "model=vit_t"]):
-        refused(CONFIG, tmp_path / "file/home", overrides=[*SMALL, *needed, f"run_dir={tmp_path / 'run'}"])
+    for home in (tmp_path / "file/home", tmp_path / "file"):
+        monkeypatch.setenv("SAM_FT_HOME", str(home))
+        for needed in (["data=demo"], [*of(blobs), "model=vit_t"]):
+            refused(CONFIG, home, overrides=[*SMALL, *needed, f"run_dir={tmp_path / 'run'}"])
 
 
 def test_a_checkpoint_of_another_model(train):

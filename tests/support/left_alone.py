@@ -8,6 +8,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from pathlib import Path
 
 import sam_ft.training.step as step_module
@@ -38,6 +39,7 @@ ACTS = {
     "mistake": fail,
     "bug": bug,
     "wait": wait,
+    "pause": lambda: time.sleep(2 * heartbeat.SILENT_BEATS * heartbeat.BEAT),
 }
 
 
