@@ -15,6 +15,11 @@ COUNTS = [2, 1, 3]
 ENTRY_BYTES = 256 * 16 * 4 + 256  # that the cache counts for one embedding of the tiny model in float32
 
 
+def files(home):
+    """The entries of a cache in `home`."""
+    return sorted(home.glob("embeddings/*/*.safetensors"))
+
+
 class Known(Blobs):
     """Blobs with fingerprints, as files have them."""
 
