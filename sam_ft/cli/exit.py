@@ -101,6 +101,8 @@ def _explain(error: RuntimeError | MemoryError) -> UserError:
     if failure := explain_worker_failure(error):
         return failure
     if distributed.is_lost_connection(error):
+        if threading.current_thread() is threading.main_thread():  # torchrun ends all others with it
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         code = distributed.end_of_others(wait=5)
         if code is not None:  # which has printed its message
             raise SystemExit(code) from None

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sam_ft.utils.cpu_kernels import keep_freed_memory
-from sam_ft.utils.errors import ConfigError, UserError
+from sam_ft.utils.errors import ConfigError, Terminated, UserError
 from sam_ft.utils.heartbeat import Heartbeat
 
 T = TypeVar("T")
@@ -110,6 +110,9 @@ def process_group() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    except KeyboardInterrupt as stop:
+        _heartbeat.announce_end(stop.exit_code if isinstance(stop, Terminated) else 130)
+        raise
     except BaseException:  # a bug, of which this rank prints the traceback
         _heartbeat.announce_end(1)
         raise

@@ -52,7 +52,7 @@ class Heartbeat:
         self._stop.set()
         with suppress(RuntimeError):
             if not self._store.check(["end"]):  # the first one is the reason
-                self._store.set("end", str(code))
+                self._store.set("end", f"{self._rank} {code}")
 
     def end_of_others(self, wait: float = 0) -> int | None:
         """The exit code of a rank that has ended early; None if none has within `wait` seconds."""
@@ -60,7 +60,8 @@ class Heartbeat:
         while True:
             with suppress(RuntimeError):
                 if self._store.check(["end"]):
-                    return int(self._store.get("end"))
+                    rank, code = map(int, self._store.get("end").decode().split())
+                    return None if rank == self._rank else code
             if time.monotonic() >= until:
                 return None
             time.sleep(0.1)
