@@ -21,6 +21,8 @@ from sam_ft.training.checkpoint import holds_all_weights, load_partial_weights
 from sam_ft.types import OBJECT
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.files import refuse_links_within
+from sam_ft.utils.leftovers import remove_leftovers
 from sam_ft.utils.precision import PRECISIONS
 from sam_ft.utils.tiles import check_tile
 from sam_ft.writers.formats import check_formats
@@ -36,6 +38,8 @@ def make_server(cfg: DictConfig) -> PageServer:
     images = [] if cfg.images is None else find_images(cfg.images)[1]
     output = Path(cfg.output).expanduser() if cfg.output else run.directory / "page"
     check_output(output, images)
+    refuse_links_within(run.directory, output)
+    remove_leftovers(output, deep=True)
     segmenters = load_segmenters(run, cfg)
     head = segmenters["tuned"].task.model.head
     classes = OBJECT if head is None else head.classes

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from yaml import YAMLError
 
 from sam_ft.cli.config import dotted_items
-from sam_ft.cli.plain_yaml import PlainYamlError, read_plain_yaml
 from sam_ft.training.tensor_file import FORMAT_VERSION, describe_version
 from sam_ft.utils.errors import ConfigError
 from sam_ft.utils.files import write_atomic
+from sam_ft.utils.plain_yaml import read_plain_yaml
 
 # Options that are paths, and the one value of each that is none.
 PATHS = (("data", "root", "???"), ("data", "table", "???"), ("model", "checkpoint", "official"))
@@ -56,12 +55,7 @@ def read_run_config(path: Path, any_version: bool = False) -> dict:
         ConfigError: it cannot be read or holds more than plain values, or another version of the project wrote it,
             unless `any_version`.
     """
-    try:
-        settings = read_plain_yaml(path)
-    except PlainYamlError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except (OSError, ValueError, YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read: {str(error).split(chr(10))[0]}") from error
+    settings = read_plain_yaml(path)
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: not a configuration of this project")
     version = settings.pop("format_version", None)

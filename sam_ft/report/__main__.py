@@ -9,6 +9,7 @@ from sam_ft.cli.exit import exit_cleanly
 from sam_ft.cli.hints import CONF
 from sam_ft.cli.setting_checks import check_settings, check_type
 from sam_ft.report.page.html import write_report
+from sam_ft.utils.files import refuse_links
 from sam_ft.utils.leftovers import remove_leftovers
 
 
@@ -21,6 +22,7 @@ def main(cfg: DictConfig) -> None:
         check_settings(cfg, bool, ("debug",))
         directory = Path(cfg.run).expanduser()
         path = directory / "report.html" if cfg.output is None else Path(cfg.output).expanduser()
+        refuse_links(directory, path)
         remove_leftovers(path.parent)
         write_report(directory, cfg.report.names, path)
         print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -73,6 +73,10 @@ OUTPUTS = {
     "predictions": ("predictions", ["predict.py", "images=IMAGES"]),
     "a format": ("predictions/images/labels", ["predict.py", "images=IMAGES"]),
     "export": ("export", ["sam_ft.export"]),
+    "the report": ("report.html", ["sam_ft.report"]),
+    "a folder of the report": ("mine", ["sam_ft.report", "output=RUN/mine/report.html"]),
+    "the page": ("page", ["sam_ft.app"]),
+    "a folder of the page": ("page/training", ["sam_ft.app"]),
 }
 
 

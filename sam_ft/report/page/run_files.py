@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from sam_ft.report.object_scores import ObjectScores, read_object_scores
 from sam_ft.training.tensor_file import read_metadata
+from sam_ft.utils.plain_yaml import read_plain_yaml
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?=[A-Z]+ )")
 MODEL_LINE = re.compile(r" at \d+ px on ")  # the first line of the log that is not about the data
@@ -43,7 +42,7 @@ class RunFiles:
 
 
 def read_run_files(directory: Path) -> RunFiles:
-    """Raises: CheckpointError: a checkpoint is damaged or of another version."""
+    """Raises: CheckpointError, ConfigError"""
     checkpoints = [directory / f"checkpoints/{name}.safetensors" for name in ("best", "last")]
     progress: dict[str, Any] = {}
     for path in checkpoints:  # the training state last: it has more, and the partial checkpoint may be all that is kept
@@ -68,9 +67,9 @@ def read_run_files(directory: Path) -> RunFiles:
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
-    """config.yaml as it stands: no interpolation is resolved, since the file may come from somebody else."""
+    """config.yaml, which may come from somebody else. Raises: ConfigError: it holds more than plain values."""
     path = directory / "config.yaml"
-    settings = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+    settings = read_plain_yaml(path) if path.is_file() else {}
     return {str(key): value for key, value in settings.items()} if isinstance(settings, dict) else {}
 
 

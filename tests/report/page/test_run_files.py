@@ -1,4 +1,5 @@
 from sam_ft.report.page.run_files import read_run_files
+from sam_ft.utils.errors import ConfigError
 from tests.support.pages_of_runs import ROWS, write_objects, write_run
 
 LOG = """\
@@ -48,7 +49,8 @@ def test_a_partial_checkpoint_alone_is_enough(tmp_path):
     assert read_run_files(tmp_path).progress["best"]["iou"] == 0.65
 
 
-def test_an_interpolation_in_a_config_from_elsewhere_is_not_resolved(tmp_path, monkeypatch):
+def test_an_interpolation_in_a_config_from_elsewhere_is_refused(messages, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET", "1234")
     write_run(tmp_path, settings={"note": "${oc.env:SECRET}"})
-    assert read_run_files(tmp_path).settings["note"] == "${oc.env:SECRET}"
+    with messages.raises(ConfigError, tmp_path / "config.yaml", "${oc.env:SECRET}"):
+        read_run_files(tmp_path)

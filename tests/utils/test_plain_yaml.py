@@ -4,12 +4,11 @@ import time
 
 import pytest
 from omegaconf import OmegaConf
-from yaml import YAMLError
 
-from sam_ft.cli.plain_yaml import MAX_BYTES, MAX_NODES, read_plain_yaml
 from sam_ft.cli.run_config import read_run_config, write_run_config
 from sam_ft.cli.runs import load_run
 from sam_ft.utils.errors import ConfigError
+from sam_ft.utils.plain_yaml import MAX_BYTES, MAX_NODES, read_plain_yaml
 
 
 def read(tmp_path, text):
@@ -59,7 +58,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_more_than_plain_values_is_refused(messages, tmp_path, name):
-    with pytest.raises((ValueError, YAMLError)):
+    with pytest.raises(ConfigError):
         read(tmp_path, REFUSED[name])
     with messages.raises(ConfigError, "config.yaml: "):
         load_run(tmp_path, ["metric"])
@@ -79,12 +78,12 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_ends_within_two_seconds(tmp_path, name):
     started = time.process_time()
-    with contextlib.suppress(ValueError, YAMLError):
+    with contextlib.suppress(ConfigError):
         read(tmp_path, BOMBS[name])
     assert time.process_time() - started < 2
 
 
 def test_a_pipe_is_no_configuration(tmp_path):
     os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(ValueError, match="file"):
+    with pytest.raises(ConfigError, match="expected a file"):
         read_plain_yaml(tmp_path / "config.yaml")

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from sam_ft.utils.errors import ConfigError
+
 MAX_BYTES = 200_000
 MAX_NODES = 5_000  # a run has some 500
 MAX_DEPTH = 50
@@ -19,9 +21,18 @@ def read_plain_yaml(path: Path) -> Any:
     """The values of a YAML file.
 
     Raises:
-        PlainYamlError: it is no file, too large, or holds an alias, an anchor, a tag or an interpolation.
-        YAMLError, ValueError, OSError: it cannot be parsed or read.
+        ConfigError: it cannot be read, is no file, is too large, or holds an alias, an anchor, a tag or an
+            interpolation.
     """
+    try:
+        return _read_values(path)
+    except PlainYamlError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read: {str(error).split(chr(10))[0]}") from error
+
+
+def _read_values(path: Path) -> Any:
     if not path.is_file():
         raise PlainYamlError("expected a file")
     with open(path, "rb") as file:
