@@ -42,6 +42,7 @@ def test_a_head_leaves_the_steps_of_the_decoder_as_they_are(single):
     assert with_head["losses"][0]["head"] != with_head["losses"][-1]["head"]
 
 
+@pytest.mark.slow
 def test_a_head_and_the_encoder_under_it_train_as_whole_batches_in_accumulation_and_in_two_processes(two_processes):
     whole = steps("image_encoder.blocks.1", None, COUNTS, head=True)
     alone = steps("image_encoder.blocks.1", None, COUNTS)

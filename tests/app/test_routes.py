@@ -205,6 +205,7 @@ def test_an_upload_beyond_the_limit_is_refused(messages, page, monkeypatch):
     assert page.get("settings").json["max_upload"] == routes.MAX_UPLOAD
 
 
+@pytest.mark.slow
 def test_an_image_of_60_million_pixels_is_shown_reduced_and_segmented(page, tmp_path):
     buffer = io.BytesIO()
     Image.new("RGB", (10_000, 6_000), (90, 120, 150)).save(buffer, "PNG", compress_level=1)

@@ -44,6 +44,7 @@ def serve_run(run, *settings):
         return serve(make_server(cfg))
 
 
+@pytest.mark.slow
 def test_the_page_predicts_as_the_run_does_and_zero_shot_as_its_base_model(run, images, tmp_path):
     with serve_run(run, f"images={images}", f"output={tmp_path}") as page:
         found = {}
@@ -65,6 +66,7 @@ def test_a_folder_with_all_weights_has_no_model_to_compare_with(run, images, tmp
         assert page.get("settings").json["models"] == ["tuned"]
 
 
+@pytest.mark.slow
 def test_all_objects_are_those_of_the_head_in_the_tiles_of_the_run(run, images, tmp_path):
     head_run = write_head_run(run, tmp_path / "head", tile=40)
     for settings, tile in (([], 40), (["tile=null"], None), (["tile=32"], 32)):

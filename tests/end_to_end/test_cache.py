@@ -35,6 +35,7 @@ def encoded(text):
     return [(int(some), int(all_)) for some, all_ in re.findall(r"encoding (\d+) images .* \(of (\d+)\)", text)]
 
 
+@pytest.mark.slow
 def test_each_image_is_encoded_once_by_training_and_never_by_evaluation(blobs, tmp_path, cli, own_home, run):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2")
     assert done.code == 0, done.err
@@ -56,6 +57,7 @@ def test_evaluation_caches_the_embeddings_of_a_tuned_encoder_apart(blobs, tmp_pa
     assert len(entries(own_home)) == 6
 
 
+@pytest.mark.slow
 def test_without_a_cache_the_losses_are_the_same_to_a_thousandth(blobs, tmp_path, cli, own_home, run):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "cache=none")
     assert done.code == 0, done.err

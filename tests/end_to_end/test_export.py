@@ -111,6 +111,7 @@ def test_a_folder_of_all_weights_predicts_bit_for_bit_without_a_base_checkpoint(
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, own, strict=True))
 
 
+@pytest.mark.slow
 def test_of_a_folder_of_all_weights_the_tuned_model_alone_is_scored(messages, run, blobs, tmp_path, cli):
     cells = tmp_path / "cells"
     assert cli("sam_ft.export", f"run={run}", "format=safetensors", f"output={cells}").code == 0
@@ -129,6 +130,7 @@ def test_of_a_folder_of_all_weights_the_tuned_model_alone_is_scored(messages, ru
     messages.refused(refused, 2, "data")
 
 
+@pytest.mark.slow
 def test_a_head_goes_into_the_folder_of_all_weights_and_is_left_out_elsewhere(
     messages, run, tmp_path, cli, monkeypatch
 ):

@@ -14,6 +14,8 @@ from tests.support.cli import SMALL
 from tests.support.disks import with_file_limit
 from tests.support.heads import write_head_run
 
+pytestmark = pytest.mark.slow
+
 FULL = ("No space left on device", "bytes needed", "bytes free")
 
 
@@ -123,7 +125,6 @@ def test_an_export_ends_in_one_line(messages, run, small_disk, cli, monkeypatch,
     assert cli(*command).code == 0
 
 
-@pytest.mark.slow
 def test_onnx_files_end_in_one_line(messages, run, small_disk, cli):
     pytest.importorskip("onnxscript", reason="pip install onnxscript, which the extra test does")
     refused = cli("sam_ft.export", f"run={run}", "format=onnx", f"output={small_disk.place / 'out'}")
@@ -184,7 +185,6 @@ def test_a_read_only_place_is_one_line(messages, run, blobs, small_disk, cli, na
     messages.refused(cli(*command), 2, small_disk.place, "Read-only file system")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
 def test_a_limit_on_the_size_of_a_file_is_named(messages, run, blobs, tmp_path):
     done = with_file_limit(1_000_000, "train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1")

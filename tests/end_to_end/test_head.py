@@ -35,6 +35,7 @@ def rows(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_epoch_of_the_best_head_is_kept_with_options_by_training_images(headed):
     scores = {row["epoch"]: row["val/msa"] for row in rows(headed) if "val/msa" in row}
     _, metadata = read_tensors(headed / BEST)
@@ -47,6 +48,7 @@ def test_the_epoch_of_the_best_head_is_kept_with_options_by_training_images(head
     assert 0 < last["baseline/msa"] < 1
 
 
+@pytest.mark.slow
 def test_a_start_after_the_end_searches_nothing_and_one_before_finds_the_same(
     headed, blobs, tmp_path, cli, monkeypatch
 ):

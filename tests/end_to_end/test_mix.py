@@ -70,6 +70,7 @@ def test_a_finished_run_is_mixed_with_zero_shot_once(blobs, tmp_path, cli):
     assert as_before()
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_mixed_if_none_beats_zero_shot(blobs, tmp_path, cli):
     run, mixed, file = tmp_path / "run", tmp_path / "mixed", "checkpoints/best.safetensors"
     assert cli("train.py", *SMALL, *of(blobs), f"run_dir={run}", *FAR_TOO_FAST).code == 0

@@ -8,6 +8,8 @@ from sam_ft.task import PromptedSegmentation
 from tests.conftest import of
 from tests.support.cli import SMALL
 
+pytestmark = pytest.mark.slow
+
 CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.64 GiB. If reserved but ..."
 
 

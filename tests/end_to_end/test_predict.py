@@ -65,6 +65,7 @@ def without_settings(found):
     return {name: data for name, data in found.items() if name != "predict.json"}
 
 
+@pytest.mark.slow
 def test_labels_read_back_are_those_of_the_predictor(predict, head_run, images, tmp_path):
     before = contents(images)
     done = predict("save=[labels,table]")
@@ -127,6 +128,7 @@ def test_finished_images_are_left_alone_and_others_follow(predict, images, tmp_p
     assert "6 images, 0 of them" in predict("save=[labels,coco]").out
 
 
+@pytest.mark.slow
 def test_a_kill_loses_one_image_and_the_same_command_goes_on(predict, head_run, images, tmp_path):
     out = tmp_path / "killed"
     arguments = [f"run={head_run}", f"images={images}", f"output={out}", "save=[labels,coco]"]

@@ -23,6 +23,7 @@ def scored(blobs, tmp_path_factory):
     return run, call_once("evaluate.py", f"run={run}", listed, "amg=true", "amg_points_per_side=4", "workers=0")
 
 
+@pytest.mark.slow
 def test_all_prompts_are_scored_zero_shot_and_tuned_side_by_side(scored):
     run, done = scored
     scores = json.loads((run / "evaluation/scores.json").read_text())

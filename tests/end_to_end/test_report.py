@@ -81,6 +81,7 @@ def test_a_report_of_a_run_from_before_there_were_any_is_written_from_its_files(
     assert not (copy / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_the_scores_of_objects_before_training(blobs, tmp_path, cli):
     for epochs in (1, 2):
         done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", f"epochs={epochs}")

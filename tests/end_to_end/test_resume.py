@@ -17,6 +17,8 @@ from sam_ft.training.tensor_file import read_tensors
 from tests.conftest import of
 from tests.support.cli import ROOT, SMALL, call_once, start
 
+pytestmark = pytest.mark.slow
+
 BEST, LAST, OLDER = (f"checkpoints/{name}.safetensors" for name in ("best", "last", "last-1"))
 # Three steps an epoch, of two micro-batches, whose numbers leave the device together at the end.
 STEPS = ["batch_size=2", "micro_batch_size=1", "epochs=2", "patience=null", "ema=0.9"]
@@ -26,10 +28,6 @@ CASES = {
     "clicks and cached views": ["prompt@train_prompt=iterative", "train_prompt.rounds=3", "cache.views=2"],
     "an encoder that learns": ["adapt=full", "transform@train_transform=color", "ema=null"],
 }
-
-
-def slow(*values, **options):
-    return pytest.param(*values, marks=pytest.mark.slow, **options)
 
 
 def rows(directory):
@@ -89,8 +87,8 @@ def whole(command, tmp_path_factory):
     [
         ("flips", "train_step", 2, signal.SIGTERM, 143, "step 2 of epoch 1"),
         ("flips", "evaluate_prompts", 2, signal.SIGUSR1, 0, "step 3 of epoch 1"),
-        slow("clicks and cached views", "train_step", 4, signal.SIGUSR1, 0, "step 1 of epoch 2"),
-        slow("an encoder that learns", "train_step", 5, signal.SIGTERM, 143, "step 2 of epoch 2"),
+        ("clicks and cached views", "train_step", 4, signal.SIGUSR1, 0, "step 1 of epoch 2"),
+        ("an encoder that learns", "train_step", 5, signal.SIGTERM, 143, "step 2 of epoch 2"),
     ],
 )
 def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_within_the_epoch(
@@ -139,7 +137,7 @@ def test_a_state_is_saved_every_so_many_minutes(command, whole, cli, monkeypatch
     assert_same(directory, whole("flips"))
 
 
-@pytest.mark.parametrize("damage", ["edited", slow("flipped"), slow("cut"), slow("missing"), slow("empty")])
+@pytest.mark.parametrize("damage", ["edited", "flipped", "cut", "missing", "empty"])
 def test_a_damaged_state_falls_back_to_the_one_before_it(messages, command, whole, cli, tmp_path, damage):
     directory = tmp_path / "run"
     shutil.copytree(whole("flips"), directory)
@@ -184,7 +182,7 @@ def test_the_best_weights_are_not_overwritten_where_no_state_is_left(messages, c
     assert_same(directory, whole("flips"))
 
 
-@pytest.mark.parametrize("epochs", [pytest.param(2, id="finished"), slow(3, id="with more epochs")])
+@pytest.mark.parametrize("epochs", [pytest.param(2, id="finished"), pytest.param(3, id="with more epochs")])
 def test_a_state_without_the_best_weights_goes_on(messages, command, whole, cli, tmp_path, epochs):
     directory = tmp_path / "run"
     shutil.copytree(whole("flips"), directory)
@@ -205,7 +203,6 @@ def test_a_state_without_the_best_weights_goes_on(messages, command, whole, cli,
         assert notes["best_epoch"] in (2, 3)
 
 
-@pytest.mark.slow
 def test_without_the_best_weights_a_worse_last_epoch_leaves_those_of_zero_shot(blobs, cli, tmp_path):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "optimizer.lr=1.0"]
     assert cli("train.py", *arguments).code == 0
@@ -232,7 +229,6 @@ def launch(processes, *command):
     return start(*launcher, *command, PYTHONPATH=str(ROOT), TORCHELASTIC_ERROR_FILE="")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "workers", "case", "number", "rank"),
     [
@@ -258,7 +254,6 @@ def test_all_processes_stop_after_the_same_step(command, tmp_path, processes, wo
     assert_same(halves, whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_torchrun_hands_a_signal_on_and_waits_for_the_state(blobs, tmp_path, number):
     arguments = [*SMALL, *of(blobs), "batch_size=2", "workers=2", "patience=null", f"run_dir={tmp_path / 'run'}"]

@@ -46,6 +46,7 @@ def trained(settings):
     return Path(settings[-1].removeprefix("run_dir=")), done.out
 
 
+@pytest.mark.slow
 def test_a_table_has_the_iou_of_each_class_beside_the_majority_class(trained):
     directory, out = trained
     last = rows(directory)[-1]

@@ -105,6 +105,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(messages, blobs, tmp_path, cl
     assert whole == halves
 
 
+@pytest.mark.slow
 def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(run, blobs, tmp_path, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=2", "ema=0.9")
     assert done.code == 0, done.err
@@ -122,6 +123,7 @@ def test_the_average_of_the_weights_is_scored_and_kept_beside_those_that_train(r
     assert scores["tuned"]["iou"] == pytest.approx(validated(tmp_path / "run")[2]["val/iou"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, cli):
     # As with 20 epochs and then 30: the cosine is not stretched, so the rate does not rise again.
     for epochs in (2, 3):
@@ -148,6 +150,7 @@ def test_a_truncated_image_is_named_in_one_line_by_a_worker_too(messages, tmp_pa
     messages.refused(done, 3, image.name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_damaged_image_is_left_out_where_that_is_asked_for(messages, tmp_path, cli, split):
     folder = write_folder(tmp_path / "cells", [2, 3, 1, 2, 1, 2])
@@ -194,6 +197,7 @@ def test_classes_have_a_table_of_their_own_at_the_end_and_when_the_run_is_asked_
         assert "  absent: stone\n" in done.out
 
 
+@pytest.mark.slow
 def test_pictures_and_several_trackers_at_once(blobs, tmp_path, cli):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "pictures=2"]
     arguments += ["logger=[wandb,tensorboard]", "logger.wandb.project=blobs", "logger.tensorboard.pictures=false"]

@@ -67,6 +67,7 @@ def mask_of(shapes, size):
     return mask
 
 
+@pytest.mark.slow
 def test_the_agent_gives_the_masks_of_the_run(function):
     image = draw(0, 4)[0]
     driver, predictor = driver_of(*function, image), Predictor.from_run(function[1])
