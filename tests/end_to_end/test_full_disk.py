@@ -45,7 +45,7 @@ def test_a_run_does_not_start_on_a_full_disk_and_does_once_there_is_room(message
 
 
 def test_without_room_for_the_checkpoint_the_run_ends_and_the_earlier_one_stays(messages, train, small_disk):
-    messages.refused(train(), 4, "checkpoints/best.safetensors", *FULL)
+    messages.refused(train(), 4, "checkpoints/last.safetensors", *FULL)
     assert without_leftovers(small_disk.place)
     small_disk.resize("300m")
     assert train().code == 0
@@ -188,7 +188,7 @@ def test_a_read_only_place_is_one_line(messages, run, blobs, small_disk, cli, na
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
 def test_a_limit_on_the_size_of_a_file_is_named(messages, run, blobs, tmp_path):
     done = with_file_limit(1_000_000, "train.py", *SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1")
-    messages.refused(done, 4, "best.safetensors", "File too large", "1,000,000 bytes", "ulimit -f")
+    messages.refused(done, 4, "last.safetensors", "File too large", "1,000,000 bytes", "ulimit -f")
     assert without_leftovers(tmp_path)
     done = with_file_limit(1_000, "evaluate.py", f"run={run}", "workers=0", f"output={tmp_path / 'out'}")
     messages.refused(done, 2, tmp_path / "out", "File too large", "1,000 bytes")

@@ -25,6 +25,8 @@ VARYING = {  # differs between runs, machines or versions of libraries
     r"Error while deserializing .*": "REASON",
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}": "TIME",
     r"0x[0-9a-f]{6,}": "ADDRESS",
+    r"_[0-9a-f]{8}(?=[_.])": "_DIGEST",
+    r"(The last files that it was given): .*": r"\1: FILES",
     r"\(pid \d+( on [\w.-]+)?": r"(pid N",
     r"\b([\d,]+ of )?[\d,]+ bytes (needed|free)": r"N bytes \2",
     r"\d+\.\d{4,}": "FLOAT",
