@@ -67,6 +67,7 @@ def test_a_class_that_the_images_lack_counts_only_as_false_positives():
     assert found["miou"] == 1 / 2
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(two_processes):
     alone = scored_classes()
     assert 0 < alone["miou"] < 1
