@@ -122,7 +122,7 @@ def test_a_second_run_decodes_no_image(blobs, tmp_path, cli, own_home, monkeypat
     monkeypatch.setattr(fingerprint, "SETTLED", -1.0)  # as if the files were older
     arguments = [*SMALL, *of(blobs), "epochs=2"]
     assert cli("train.py", *arguments, f"run_dir={tmp_path / 'first'}").code == 0
-    monkeypatch.setattr(file_split, "read_image", fail)
+    monkeypatch.setattr(file_split, "read_image_with_missing", fail)
     done = cli("train.py", *arguments, f"run_dir={tmp_path / 'second'}")
     assert (done.code, encoded(done.out)) == (0, []), done.err
     assert validated(tmp_path / "first") == validated(tmp_path / "second")
