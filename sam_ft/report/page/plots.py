@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from sam_ft.report.object_scores import ObjectScores
 
@@ -19,6 +19,7 @@ COLORS = {"zero_shot": "#b8860b", "tuned": "#1f6fb4"}
 LABELS = {"zero_shot": "zero-shot", "tuned": "tuned"}
 BINS = 10  # of the reliability of pred_iou
 FEWEST = 5  # objects in a bin that is drawn
+MOST_LABELS = 6  # of the values of a setting, each at its job
 MOST_POINTS = 1000  # of a line or a cloud: each takes about a hundred bytes of the file
 # Text stays text, and a dollar in a name is no formula.
 STYLE: dict[Any, Any] = {
@@ -95,8 +96,12 @@ def draw_iou_by_size(objects: ObjectScores) -> str:
             x, y = binned(sides, iou, edges)
             axis.plot(x, y, "o-", color=COLORS[model], label=LABELS[model], markersize=4)
         axis.set(xscale="log", ylim=(0, 1))
+        if sides.max() < 10 * sides.min():
+            axis.xaxis.set_minor_formatter("{x:g}")
+        else:  # one power of ten or two would be the only labels
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter("{x:g}" if sides.max() < 10 * sides.min() else "")
         axis.legend(frameon=False)
 
     return _draw(plot, "√area in pixels of the file", "IoU")
@@ -117,6 +122,9 @@ def draw_setting(name: str, values: Sequence[str], scores: Sequence[float], moni
             axis.set_xlim(-0.5, len(places) - 0.5)
         elif min(numbers) > 0 and max(numbers) >= 20 * min(numbers):
             axis.set_xscale("log")
+            if len(set(numbers)) <= MOST_LABELS:
+                axis.set_xticks(sorted(set(numbers)))
+                axis.xaxis.set_minor_locator(NullLocator())
             axis.xaxis.set_major_formatter("{x:g}")
 
     return _draw(plot, name, monitor, long_ticks=not numeric)

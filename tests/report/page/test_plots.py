@@ -57,3 +57,18 @@ def test_objects_of_any_number_have_plots(count):
     plots = [draw_reliability(objects), draw_iou_by_size(objects)]
     assert all("zero-shot" in svg and "tuned" in svg for svg in plots)
     assert sum(map(len, plots)) < 600_000
+
+
+def labels(svg):
+    return set(re.findall(r"<text[^>]*>([^<]+)</text>", svg))
+
+
+def test_the_axis_of_sizes_has_several_labels():
+    sides = np.linspace(4.5, 60, 50)
+    columns = {"area": sides**2, "tuned_iou": np.full(50, 0.5), "tuned_pred_iou": np.full(50, 0.5)}
+    assert labels(draw_iou_by_size(ObjectScores(["a"] * 50, columns))) >= {"5", "10", "20", "50"}
+
+
+def test_each_learning_rate_of_a_sweep_has_its_label():
+    svg = draw_setting("optimizer.lr", ["3e-05", "0.0001", "0.001"], [0.1, 0.2, 0.3], "iou")
+    assert labels(svg) >= {"3e\N{MINUS SIGN}05", "0.0001", "0.001"}
