@@ -54,8 +54,9 @@ def measure_loss(model: Sam, data: Any, tile: int | str | None, encoder: Path, d
         if len(sample.masks):
             before += box_ious(*graphs, sample)
             after += box_ious(*files, sample)
+    where = "validation images" if tile is None else "tiles of validation images"
     return (
-        f"quantize=true: mean IoU of {len(before)} objects in {len(split)} validation images, with their boxes as "
+        f"quantize=true: mean IoU of {len(before)} objects in {len(split)} {where}, with their boxes as "
         f"prompts: {np.mean(before):.4f} with 32 bits, {np.mean(after):.4f} with 8"
     )
 
