@@ -16,6 +16,7 @@ from sam_ft.models import Sam
 from sam_ft.types import Sample, dense
 from sam_ft.utils.files import atomic_path
 from sam_ft.utils.geometry import masks_to_boxes
+from sam_ft.utils.progress import progress
 
 Runner = Callable[[dict[str, NDArray]], Any]  # from inputs by name to a list of outputs
 
@@ -49,7 +50,7 @@ def measure_loss(model: Sam, data: Any, tile: int | str | None, encoder: Path, d
     split = tile_split(open_split(data, "val"), tile, model.image_size, own_extremes=False)
     before: list[float] = []
     after: list[float] = []
-    for index in range(len(split)):
+    for index in progress(range(len(split)), "comparing the files of 8 bits"):
         sample = split[index]
         if len(sample.masks):
             before += box_ious(*graphs, sample)
