@@ -81,6 +81,8 @@ class AnnotatedImages:
         if place != self.place({"train": "val", "val": "train"}[name]):
             return CocoSplit(self.read(place), self.rules.intensity)
         content = self._shared = self._shared or self.read(place)
+        if content.errors and len(content.names) < 2:  # the survey raises them
+            return CocoSplit(content, self.rules.intensity)
         images = [_Image(own, position) for position, own in enumerate(content.names)]
         where = (content.file, "annotate a train set and a val set apart")
         chosen = split_by_hash(images, name, self.val_fraction, self.seed, where)

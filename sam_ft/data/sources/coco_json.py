@@ -5,6 +5,7 @@ missing key.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -145,10 +146,18 @@ def named_annotations(entries: list, problems: Problems, remarks: Problems) -> I
 
 
 def known_id(entry: dict[str, Any], key: str, known: Mapping | set) -> Any:
-    """The id that an annotation has under `key`. Raises: InvalidEntry when it is missing or not in `known`."""
-    if not present(entry, key) or entry[key] not in known:
-        raise InvalidEntry(f"have an unknown {key} (expected the id of one in the file)", entry.get(key))
-    return entry[key]
+    """The id in `known` that an annotation has under `key`, also where one is a number and the other is its text.
+
+    Raises: InvalidEntry when it is missing or not in `known`.
+    """
+    if present(entry, key):
+        given = entry[key]
+        if given in known:
+            return given
+        other = int(given) if isinstance(given, str) and re.fullmatch(r"\d{1,18}", given) else str(given)
+        if other in known:
+            return other
+    raise InvalidEntry(f"have an unknown {key} (expected the id of one in the file)", entry.get(key))
 
 
 def present(entry: Any, key: str) -> bool:

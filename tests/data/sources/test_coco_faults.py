@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from sam_ft.data.sources.coco import Coco
+from sam_ft.data.sources.issues import Issue
 from sam_ft.utils.errors import DataError
 from tests.data.sources.test_coco import COUNTS, SQUARE, annotation, image, make, moved, split
 
@@ -72,6 +73,24 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
     ):
         assert sum(line.endswith(entries) for line in message.split("\n")) == 1, entries
     assert messages.refusal(lambda: found[0]) in message  # without a survey too
+
+
+@pytest.mark.parametrize(("image_id", "category_id"), [("1", "3"), (1, "3"), ("1", 3)])
+def test_an_id_may_be_a_number_in_one_place_and_its_text_in_another(tmp_path, image_id, category_id):
+    make(tmp_path, [annotation(1) | {"image_id": image_id, "category_id": category_id}])
+    assert split(tmp_path)[0].labels.tolist() == [3]
+    texts = [{"id": "1", "file_name": "001.png", "width": 8, "height": 6}]
+    make(tmp_path, [annotation(1)], texts)
+    assert split(tmp_path).survey().objects == 1
+
+
+def test_faults_of_all_images_are_listed_where_one_file_is_split(messages, tmp_path):
+    make(tmp_path, [annotation(1)], [image(key, width="8") for key in (1, 2)])
+    data = Coco(tmp_path, "train.json", "train.json", "train", "train")
+    messages.refusal(lambda: data.split("train").survey(), "2 of 2 images", "height and width", "001.png, 002.png")
+    found: list[Issue] = []
+    assert len(data.usable_split("val", found)) == 0
+    assert [issue.name for issue in found] == ["001.png", "002.png"]
 
 
 def test_faults_are_skipped_up_to_one_percent(messages, tmp_path, caplog):
