@@ -47,6 +47,16 @@ def test_few_bad_files_are_warnings_where_they_are_skipped(messages, tmp_path):
     messages.line(as_text(found), "a.png", "data.on_bad=skip")
 
 
+def test_a_link_to_an_image_that_is_gone_is_one_issue(messages, tmp_path):
+    pairs(tmp_path / "train", "a", "b")
+    pairs(tmp_path / "val", "c")
+    (tmp_path / "train" / "images" / "a.png").unlink()
+    (tmp_path / "train" / "images" / "a.png").symlink_to(tmp_path / "gone.png")
+    found = check_dataset(Folder(tmp_path, objects="instances"), 1024)
+    assert found.count("error") == 1
+    messages.line(as_text(found), "a.png", "no such file")
+
+
 def test_a_split_that_cannot_be_opened_does_not_hide_the_other(messages, tmp_path):
     pairs(tmp_path / "train", "a", "b")
     cut(tmp_path / "train" / "images" / "a.png")

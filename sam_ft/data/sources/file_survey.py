@@ -110,6 +110,8 @@ def read_masks(item: SampleFiles, rules: Rules, size: Size) -> Iterator[tuple[Pa
 
 def refuse_own_image(path: Path, image: Path, objects: ObjectMap) -> None:
     """Raises: DataError when a mask with objects is a copy of its image."""
+    if not image.is_file():  # a problem of its own
+        return
     if objects.count and path.stat().st_size == image.stat().st_size and file_key(path) == file_key(image):
         raise DataError(
             f"{path}: the mask is the same file as its image; set data.mask_folder, or the mask column of the table, "
