@@ -7,7 +7,15 @@ from typing import Any, cast
 
 from sam_ft.data.sources.annotated import AnnotatedImages, size_or_none
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
-from sam_ft.data.sources.yolo_files import class_names, find_description, label_file, load_description, split_images
+from sam_ft.data.sources.coco_issues import warn_of
+from sam_ft.data.sources.yolo_files import (
+    class_names,
+    find_description,
+    label_file,
+    load_description,
+    split_images,
+    surplus_labels,
+)
 from sam_ft.data.sources.yolo_lines import read_lines
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import expand_user
@@ -53,13 +61,13 @@ class Yolo(AnnotatedImages):
 
     def read(self, place: Hashable) -> CocoFile:
         images, annotations = [], []
-        labels = [label_file(self.root, image) for image in cast(tuple[str, ...], place)]
-        if labels and not any(labels):
+        files = {image: label_file(self.root, image) for image in cast(tuple[str, ...], place)}
+        if files and not any(files.values()):
             raise DataError(
-                f"{self.root}: none of {len(labels)} images has a text file, first {cast(tuple, place)[0]}; expected "
+                f"{self.root}: none of {len(files)} images has a text file, first {next(iter(files))}; expected "
                 "one of the same name in a folder labels/ in the place of images/, or beside the image"
             )
-        for image, label in zip(cast(tuple[str, ...], place), labels, strict=True):
+        for image, label in files.items():
             size = size_or_none(self.root / image)
             images.append({"id": image, "file_name": image, "height": size[0], "width": size[1]})
             for number, category, outline in read_lines(self.root / label, size) if label else []:
@@ -68,4 +76,9 @@ class Yolo(AnnotatedImages):
         names = class_names(self._description, {entry["category_id"] for entry in annotations})
         categories = [{"id": number, "name": name} for number, name in names.items()]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        return read_coco(self.root, self.root, content, self.rules)
+        read = read_coco(self.root, self.root, content, self.rules)
+        if surplus := surplus_labels(self.root, files):
+            own = {("text files", "have no image of their name, so their objects are left out"): surplus}
+            warn_of(self.root, own)
+            read.remarks.update(own)
+        return read

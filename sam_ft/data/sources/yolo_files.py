@@ -1,6 +1,7 @@
 """Finds the images, text files and class names of a data set of YOLO."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import read_text
 
 MAX_BYTES = 1_000_000
+OUTLINE = re.compile(r"\s*\d+(\.0+)?([ \t]+[\d.eE+-]+){4,}")  # a line of a class and coordinates
 
 
 def find_description(root: Path) -> Path | None:
@@ -82,6 +84,26 @@ def label_file(root: Path, image: str) -> str | None:
     head, folder, tail = f"/{stem}".rpartition("/images/")
     places = [f"{head}/labels/{tail}".lstrip("/")] if folder else []
     return next((f"{place}.txt" for place in [*places, stem] if is_file(root / f"{place}.txt")), None)
+
+
+def surplus_labels(root: Path, labels: Mapping[str, str | None]) -> list[str]:
+    """Text files with lines of outlines, beside those of the images, of whose name no image is there.
+
+    labels: {image: its text file, or None}
+    """
+    pairs = {(str(Path(image).parent), str(Path(label).parent)) for image, label in labels.items() if label}
+    stems: dict[str, set[str]] = {}  # {folder of text files: names of the images in its folder of images}
+    for images, texts in sorted(pairs):
+        names = (file.stem for file in (root / images).iterdir()) if (root / images).is_dir() else ()
+        stems.setdefault(texts, set()).update(names)
+    used = set(labels.values())
+    found = [path for texts, names in stems.items() for path in sorted((root / texts).glob("*.txt"))]
+    found = [path for path in found if path.relative_to(root).as_posix() not in used]
+    return [
+        path.relative_to(root).as_posix()
+        for path in found
+        if OUTLINE.match(read_text(path)) and (path.stem not in stems[str(path.parent.relative_to(root))])
+    ]
 
 
 def _find(root: Path, ends: list[str]) -> Path | None:

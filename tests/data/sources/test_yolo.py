@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.yolo import Yolo
 from sam_ft.types import dense
 
@@ -92,6 +93,27 @@ def test_an_image_without_lines_has_no_objects(tmp_path):
     (root / "labels/train/c.txt").unlink()
     (root / "labels/train/d.txt").write_text("")
     assert Yolo(root).split("train").survey().empty == ["c", "d"]
+
+
+def test_text_files_without_an_image_are_warned_of(messages, tmp_path, caplog):
+    root = write(tmp_path, [*ULTRALYTICS, "images/train/c.png"])
+    (root / "labels/train/c.txt").rename(root / "labels/train/c_1.txt")
+    (root / "labels/train/classes.txt").write_text("cell\n")
+    found: list[Issue] = []
+    with caplog.at_level("WARNING", "sam_ft"):
+        assert Yolo(root).usable_split("train", found).survey().empty == ["c"]
+    messages.logged(caplog, "labels/train/c_1.txt")
+    assert [(issue.name, issue.level) for issue in found] == [("labels/train/c_1.txt", "warning")]
+
+
+def test_text_files_of_the_images_of_the_other_split_are_no_surplus(tmp_path, caplog):
+    lists = {"train": "images/a.png\n", "val": "images/b.png\n"}
+    root = write(tmp_path, ["images/a.png", "images/b.png"], f"train: train.txt\nval: val.txt\n{NAMES}")
+    for split, text in lists.items():
+        (root / f"{split}.txt").write_text(text)
+    with caplog.at_level("WARNING", "sam_ft"):
+        assert names(root) == (["a"], ["b"])
+    assert not caplog.records
 
 
 def test_all_faults_are_listed_in_one_error(messages, tmp_path):
