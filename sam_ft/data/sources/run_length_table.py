@@ -35,7 +35,14 @@ ORDERS = {"columns": "down the columns", "rows": "along the rows"}
 def holds_run_lengths(rows: Sequence[Row]) -> bool:
     """Whether the masks of most rows are run lengths."""
     cells = [row.mask for row in rows if row.mask not in EMPTY]
-    return 2 * sum(RUNS.fullmatch(cell) is not None for cell in cells) > len(cells)
+    return 2 * sum(_runs(cell) is not None for cell in cells) > len(cells)
+
+
+def _runs(cell: str) -> NDArray[np.int64] | None:
+    """The numbers of a cell, also where they are written as a list or as floats; None where it holds other things."""
+    text = re.sub(r"\.0+(?=[ ,]|$)", "", cell.strip("[]() "))
+    text = re.sub(r" *, *| +", " ", text)
+    return np.array(text.split(), np.int64) if RUNS.fullmatch(text) else None
 
 
 class RunLengthTable(AnnotatedImages):
@@ -98,7 +105,8 @@ class RunLengthTable(AnnotatedImages):
         """RLEs of the objects of a cell, or the reason why there are none."""
         if cell in EMPTY or not size[0]:  # an image that cannot be read is a problem of its own
             return []
-        numbers = np.array(cell.split(), np.int64) if RUNS.fullmatch(cell) else np.zeros(1, int)
+        given = _runs(cell)
+        numbers = np.zeros(1, int) if given is None else given
         starts, lengths = numbers[::2] - 1, numbers[1::2]
         pixels = size[0] * size[1]
         if len(numbers) % 2 or (starts < 0).any() or (lengths < 0).any() or (starts + lengths > pixels).any():
@@ -129,8 +137,8 @@ class RunLengthTable(AnnotatedImages):
         fits = {"columns": 0, "rows": 0}
         for row in self.rows[:CHECKED]:
             height, width = size_or_none(self.files.path(row.image))
-            if height != width and RUNS.fullmatch(row.mask):
-                steps = np.diff(np.array(row.mask.split()[::2], np.float64))
+            if height != width and (numbers := _runs(row.mask)) is not None:
+                steps = np.diff(numbers[::2])
                 for order, side in (("columns", height), ("rows", width)):
                     fits[order] += int((np.abs(steps - side) <= 0.1 * side).sum())
         other = "rows" if self.order == "columns" else "columns"

@@ -37,6 +37,9 @@ def read(path, **options):
         ("48 1 26 3 14 3 20 3", "columns"),
         ("  14  3 20 3 26 2 28 1 48 1 ", "columns"),
         ("14 3 20 3 26 3 27 2 48 1", "columns"),
+        ("14.0 3.0 20.0 3.0 26.0 3.0 48.0 1.0", "columns"),
+        ('"[14, 3, 20, 3, 26, 3, 48, 1]"', "columns"),
+        ('"14,3,20,3,26,3,48,1"', "columns"),
     ],
 )
 def test_run_lengths_are_masks(tmp_path, cell, order):
