@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam_ft.data.sources.layout import SUFFIXES
 from sam_ft.data.sources.locate import is_file, locate
+from sam_ft.data.sources.names import MAX_LISTED
 from sam_ft.utils.files import expand_user
 
 MAX_DEPTH = 3  # folders below that of the table: stage1_train/ID/images
@@ -30,6 +31,11 @@ class TableFiles:
         if cell not in self._known:
             self._known[cell] = self._find(cell)
         return self._known[cell]
+
+    def namesakes(self, cell: str) -> list[str]:
+        """The images of that name, below the table's folder, if several have it."""
+        found = [path.relative_to(self.table.parent).as_posix() for path in self._below.get(cell, [])]
+        return found[:MAX_LISTED] if len(found) > 1 else []
 
     def _find(self, cell: str) -> Path:
         folder = self.table.parent

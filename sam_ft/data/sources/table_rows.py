@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.layout import SUFFIXES
 from sam_ft.data.sources.locate import is_file
 from sam_ft.data.sources.names import MAX_LISTED
 from sam_ft.data.sources.table_files import TableFiles
@@ -58,6 +59,7 @@ def read_rows(table: Path, columns: Columns) -> TableRows:
     Raises: DataError when it is no table, lacks a column or spells it differently, or has no rows.
     """
     try:
+        _refuse_spreadsheet(table)
         text = read_text(table)
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); set data.table to a .csv or .tsv file") from None
@@ -80,6 +82,15 @@ def read_rows(table: Path, columns: Columns) -> TableRows:
     if not used:
         raise DataError(f"{table}: all of its {len(rows)} rows are of the split {TEST}; expected some of train and val")
     return TableRows(used, _unread_columns(header, columns), len(rows) - len(used))
+
+
+def _refuse_spreadsheet(table: Path) -> None:
+    """Raises: DataError for a file of Excel or LibreOffice, which is a ZIP archive or an OLE file."""
+    with open(table, "rb") as file:
+        if file.read(4) in (b"PK\3\4", b"\xd0\xcf\x11\xe0"):
+            raise DataError(
+                f"{table}: is a spreadsheet or an archive; save it as a .csv file, and set data.table to it"
+            )
 
 
 def _split_of(cell: str) -> str:
@@ -114,8 +125,10 @@ def check_rows(
             if not cell:
                 add_issue(row, f"the {role} is empty", "name a file, or remove the line")
             elif not is_file(files.path(cell)):
+                several = ", ".join(files.namesakes(cell))
+                problem = f"is a name of several files: {several}" if several else "does not exist"
                 advice = f"{role} paths are relative to the table's folder"
-                add_issue(row, f"the {role} {_shown(cell)} does not exist", advice)
+                add_issue(row, f"the {role} {_shown(cell)} {problem}", advice)
         if row.split is not None and row.split not in SPLITS:
             add_issue(row, f"the split is {row.split or 'empty'}; expected train, val or test")
         if row.label is not None and row.label not in labels:
@@ -174,9 +187,12 @@ def _check_header(table: Path, header: list[str], columns: Columns) -> None:
                     f"'data.{role}_column=\"{name}\"'"
                 )
     if missing := [name for name in expected if name not in header and name not in OPTIONAL_COLUMNS]:
+        remedy = "Name yours with data.image_column, data.mask_column, data.split_column and data.label_column"
+        if any(name.lower().endswith(SUFFIXES) for name in header):
+            remedy = f"These are files: the table has no header; add a first line as {columns.image},{columns.mask}"
         raise DataError(
             f"{table}: has no column {' and no column '.join(missing)}; its columns are {', '.join(header) or 'none'}. "
-            "Name yours with data.image_column, data.mask_column, data.split_column and data.label_column"
+            f"{remedy}"
         )
     if twice := [name for name in expected if header.count(name) > 1]:
         raise DataError(f"{table}: has the column {twice[0]} more than once; rename one of them")

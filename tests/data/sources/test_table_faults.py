@@ -48,6 +48,8 @@ def test_all_that_is_wrong_is_listed_with_its_line(messages, tmp_path):
         ([""], [" image", " mask"]),
         (["image,mask,mask"], [" mask "]),
         (["image,mask", ""], []),
+        (["images/a.png,masks/a.png", "images/b.png,masks/b.png"], ["header", "image,mask"]),
+        (["PK\3\4\0\0"], [".csv"]),
     ],
 )
 def test_a_table_of_other_columns_is_refused(messages, tmp_path, lines, facts):
@@ -123,3 +125,9 @@ def test_an_image_is_not_its_own_mask(messages, tmp_path):
     make(tmp_path, "ab")
     table = write(tmp_path, "image,mask,split", "images/a.png,images/./a.png,train", *rows("b", "val"))
     messages.refusal(lambda: Table(table).split("train"), "line 2: ", "images/a.png")
+
+
+def test_a_name_that_several_files_have_is_not_called_missing(messages, tmp_path):
+    make(tmp_path, "a")
+    table = write(tmp_path, "image,mask", "a.png,masks/a.png")
+    messages.refusal(lambda: Table(table, val_fraction=1).split("val"), "images/a.png, masks/a.png")
