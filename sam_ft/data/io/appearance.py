@@ -61,6 +61,13 @@ AS_SHOWN = Remark(
     "pixels that are shown white are the object",
     "data.invert=true for the opposite",
 )
+VOID = (224, 224, 192)  # the color of pixels to ignore in Pascal VOC
+VOID_COLOR = Remark(
+    "has the color [224, 224, 192], which is void in Pascal VOC, and is an object here",
+    "have the color [224, 224, 192], which is void in Pascal VOC, and is an object here",
+    "if it is void, data.ignore_index=[[224,224,192]] makes its pixels count in no loss and no score",
+    level="warning",
+)
 
 
 def alpha_of_constant_colors(values: NDArray) -> NDArray | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sam_ft.data.io.appearance import VOID, VOID_COLOR
 from sam_ft.data.io.classes import Codes, list_codes
 from sam_ft.data.io.lossy import LOSSY, is_jpeg, is_lossy, refuse_jpeg
 from sam_ft.data.io.mask_values import IgnoreMask, number_colors, pack_colors, sort_values, unique_values
@@ -97,7 +98,9 @@ def read_instance_mask(
     refuse_jpeg(path, "instance ids in it are lost; save the ids as PNG")
     values, remarks = read_stored_values(path, page)
     if values.ndim == 3:
-        return *number_colors(path, values, ignore_index, background), remarks
+        ids, ignored = number_colors(path, values, ignore_index, background)
+        void = (values == VOID).all(-1) & (ids > 0)
+        return ids, ignored, (*remarks, VOID_COLOR) if void.any() else remarks
     values, ignored = sort_values(values, ignore_index, background)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:

@@ -13,7 +13,8 @@ from sam_ft.data.sources.survey import Hint
 
 MANY_PARTS = 1.5  # separate parts of an object on average; from here on each may be an object
 SAMPLED = 100  # images of which the parts of the masks are counted; counting takes a quarter of the time of reading
-VOID_IDS = (255, 65535)  # the largest ids of their types, which often mark pixels to ignore
+VOID_IDS = (254, 255, 65535)  # ids at the end of their types, which often mark pixels to ignore
+TRIMAPS = ([127, 255], [128, 255])  # the unknown border and the object
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class MaskFacts:
     """Facts about one mask.
 
     ids: number of objects · framing: ids of which the box is the whole frame · has_background: some pixel is no object
-    void: 255 or 65535, if it is the largest id and the id before it is not there; else 0
+    void: the largest id if it is in `VOID_IDS` and the id before it is not there, the border of a trimap, else 0
     parts: number of connected areas of all objects, None if they were not counted
     """
 
@@ -35,11 +36,16 @@ class MaskFacts:
 def find_facts(own: ObjectMap, rules: Rules, with_parts: bool) -> MaskFacts:
     """with_parts: count the connected areas too"""
     found = np.flatnonzero(own.areas[1:]) + 1
-    void = 0
-    if len(found) > 1 and found[-1] in VOID_IDS and found[-2] < found[-1] - 1:
-        void = int(found[-1])
     parts = count_components(own.ids > 0, rules.min_area) if with_parts else None
-    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), void, parts)
+    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), _void_id(found.tolist()), parts)
+
+
+def _void_id(ids: list[int]) -> int:
+    """The id of pixels to ignore among those of a mask, 0 if none looks like it."""
+    if ids in TRIMAPS:
+        return ids[0]
+    others = ids[:-2] if ids[-2:] == [254, 255] else ids[:-1]
+    return ids[-1] if others and ids[-1] in VOID_IDS and others[-1] < ids[len(others)] - 1 else 0
 
 
 def counts_parts(rules: Rules, position: int, total: int) -> bool:
@@ -67,7 +73,7 @@ def mask_hints(facts: Sequence[MaskFacts], rules: Rules) -> list[Hint]:
     voids = Counter(one.void for one in drawn if one.void)
     if rules.objects == "instances" and rules.ignore_index is None and 2 * voids.total() > len(drawn):
         ((void, count),) = voids.most_common(1)
-        problem = f"{count} of {len(drawn)} masks hold the id {void} beside small ids, which is nearly always void"
+        problem = f"{count} of {len(drawn)} masks hold the id {void} apart from the others, which is nearly always void"
         hints.append(Hint(problem, f"data.ignore_index={void} makes its pixels count in no loss and no score"))
     return hints
 
@@ -79,8 +85,9 @@ def _no_background_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts])
         ((common, count),) = Counter(key for one in framed for key in one.framing).most_common(1)
         problem += f", and the box of id {common} is the whole frame in {count} of {len(drawn)} masks"
     advice = (
-        "name the id of the background with data.background and those of borders with data.ignore_index, or choose the "
-        "ids that are objects with data.objects=classes, data.classes and data.other=background"
+        "name the id of the background with data.background (of masks of colors its color, as [255,255,255]) and those "
+        "of borders with data.ignore_index, or choose the ids that are objects with data.objects=classes, data.classes "
+        "and data.other=background"
     )
     return Hint(problem, advice)
 

@@ -73,7 +73,7 @@ def test_a_frame_in_few_masks_is_no_surprise(tmp_path, caplog):
     assert not hints_of(folder(tmp_path / "b", [one, CELLS * 0]), caplog)
 
 
-@pytest.mark.parametrize("void", [255, 65535])
+@pytest.mark.parametrize("void", [254, 255, 65535])
 def test_a_void_id_is_warned_of(messages, tmp_path, caplog, void):
     masks = [np.where(BORDER, void, CELLS), np.where(BORDER, void, CELLS * (CELLS < 2))]
     (hint,) = hints_of(folder(tmp_path, masks, objects="instances"), caplog)
@@ -81,8 +81,38 @@ def test_a_void_id_is_warned_of(messages, tmp_path, caplog, void):
     assert not hints_of(folder(tmp_path, masks, objects="instances", ignore_index=void), caplog)
 
 
-def test_ids_up_to_255_are_no_void(tmp_path, caplog):
-    many = np.kron(np.arange(1, 256).reshape(15, 17), np.ones((2, 2), int))
+@pytest.mark.parametrize("border", [127, 128])
+def test_the_border_of_a_trimap_is_warned_of(messages, tmp_path, caplog, border):
+    mask = np.where(BORDER, border, 255 * (CELLS == 1))
+    (hint,) = hints_of(folder(tmp_path, [mask], objects="instances"), caplog)
+    messages.check("; ".join(hint), f"data.ignore_index={border}", "warning")
+
+
+def test_255_is_void_beside_254(tmp_path, caplog):
+    mask = np.where(BORDER, 255, CELLS)
+    mask[40:44, 40:60] = 254
+    (hint,) = hints_of(folder(tmp_path, [mask], objects="instances"), caplog)
+    assert "data.ignore_index=255" in hint.advice
+
+
+def test_the_void_color_of_pascal_voc_is_warned_of(messages, tmp_path, caplog):
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]], np.uint8)[CELLS]
+    colors[BORDER] = 224, 224, 192
+    data = folder(tmp_path, [CELLS], objects="instances")
+    for name in "abcdefgh":
+        save(tmp_path / "masks" / f"{name}.png", colors)
+    (hint,) = data.split("train").survey().hints
+    messages.check("; ".join(hint), "data.ignore_index=[[224,224,192]]", "4 of 4 masks", "warning")
+    (issue,) = {(one.problem, one.level) for one in check_dataset(data, 256).issues if "Pascal" in one.problem}
+    assert issue[1] == "warning"
+    ignored = Folder(tmp_path, objects="instances", ignore_index=[[224, 224, 192]]).split("train")
+    assert not ignored.survey().hints
+    assert len(ignored[0].masks) == 3
+
+
+@pytest.mark.parametrize("last", [254, 255])
+def test_ids_up_to_the_end_of_their_type_are_no_void(tmp_path, caplog, last):
+    many = np.kron(np.arange(1, 256).reshape(15, 17), np.ones((2, 2), int)).clip(max=last)
     mask = np.zeros((48, 64), np.uint16)
     mask[5:35, 5:39] = many
     assert not hints_of(folder(tmp_path, [mask], objects="instances", min_area=1), caplog)
