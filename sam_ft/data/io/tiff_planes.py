@@ -100,8 +100,8 @@ def open_tiff(path: Path, page: Page, channels: Sequence[int] | None) -> Iterato
         alpha = bands == 2 and first.extrasamples[:1] and first.extrasamples[0] in ALPHA
         if planes.samples is None and bands not in (1, 3, 4) and not alpha:
             raise DataError(
-                f"{path}: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel. Choose "
-                "one to three of them, counted from 0, as data.channels=[0,1]"
+                f"{path}: has {bands} bands; expected 1 (gray), 3 (RGB), or either with an alpha channel. Of an "
+                "image choose one to three of them, counted from 0, as data.channels=[0,1]; save a mask as one channel"
             )
         yield planes
 
@@ -122,8 +122,8 @@ def _choose(path: Path, file: tifffile.TiffFile, page: Page, channels: Sequence[
         raise ValueError(f"its axes are {series.axes if series else 'unknown'}; expected gray pages for each channel")
     if channel_axis is not None and channels is None:
         raise DataError(
-            f"{path}: holds {sizes[channel_axis]} channels{named}; choose one to three of them, counted from 0, as "
-            "data.channels=[0,1]"
+            f"{path}: holds {sizes[channel_axis]} channels{named}; of an image choose one to three of them, counted "
+            "from 0, as data.channels=[0,1]; save a mask as one channel"
         )
     chosen = range(slices) if slices == 1 or isinstance(page, str) else [check_page(path, slices, page, named)]
     in_pages = tuple(channels) if channels is not None and channel_axis is not None else None
@@ -176,7 +176,8 @@ def check_page(path: Path, pages: int, page: Page, axes: str = "") -> int:
         raise DataError(
             f"{path}: holds {pages} pages{axes}; expected one. Choose the same page of all files with data.page, "
             "counted from 0; where they are slices of a volume, all of them with data.projection=max; where "
-            "they are channels, up to three with data.channels=[0,1,2]"
+            "they are channels of an image, up to three with data.channels=[0,1,2]; save masks of one object a "
+            "page as a file each"
         )
     if page >= pages:
         raise DataError(
