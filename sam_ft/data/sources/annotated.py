@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sam_ft.data.io.images import read_size
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules
 from sam_ft.data.sources.coco_split import CocoSplit
-from sam_ft.data.sources.folder import SPLITS
+from sam_ft.data.sources.folder import SPLITS, spelled
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.pairing import check_val_fraction, split_by_hash
 from sam_ft.types import Size
@@ -21,7 +21,8 @@ def split_folders(root: Path) -> dict[str, Path]:
     Raises: DataError when it has only one of them.
     """
     found = {
-        split: next((root / name for name in names if (root / name).is_dir()), None) for split, names in SPLITS.items()
+        split: next((root / own for name in names if (own := spelled(root, name)) and (root / own).is_dir()), None)
+        for split, names in SPLITS.items()
     }
     if not any(found.values()):
         return dict.fromkeys(SPLITS, root)

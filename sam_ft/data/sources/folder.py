@@ -20,6 +20,12 @@ SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testi
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # those that are read
 
 
+def spelled(folder: Path, name: str, suffix: str = "") -> str | None:
+    """The name of a split as a folder or list has it: train, Train or TRAIN; None where it is not there."""
+    spellings = (own + suffix for own in (name, name.capitalize(), name.upper()))
+    return next((own for own in spellings if (folder / own).exists()), None)
+
+
 class Folder:
     """Images and masks of corresponding names, split into "train" and "val".
 
@@ -136,7 +142,7 @@ class Folder:
     def _both(self, folder: Path, suffix: str = "") -> dict[str, str]:
         """{split: its folder or list}; empty where there is none. Raises: DataError when only one exists."""
         existing = {
-            split: [name + suffix for name in names if (folder / (name + suffix)).exists()]
+            split: [own for name in names if (own := spelled(folder, name, suffix)) is not None]
             for split, names in SPLITS.items()
         }
         if several := next((names for names in existing.values() if len(names) > 1), None):

@@ -137,10 +137,13 @@ def test_a_path_in_a_list_does_not_mean_a_file_of_another_sub_folder(messages, t
     messages.refusal(lambda: Folder(tmp_path, recursive=True).split("train"), "val.txt: 1 of 1", "b.png")
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("train", "val"), ("train", "valid"), ("train", "validation"), ("Train", "Val"), ("TRAIN", "val")],
+)
 @pytest.mark.parametrize("above", [True, False], ids=["val/images", "images/val"])
-def test_folders_of_the_splits_may_have_other_common_names(tmp_path, val, above):
-    for split, names in {"train": "abc", val: "xy"}.items():
+def test_folders_of_the_splits_may_have_other_common_names(tmp_path, train, val, above):
+    for split, names in {train: "abc", val: "xy"}.items():
         for side in ("images", "masks"):
             folder = tmp_path / split / side if above else tmp_path / side / split
             for name in names:
