@@ -14,7 +14,7 @@ from sam_ft.data.io.decoding import SIDEWAYS, Header, read_header
 from sam_ft.data.io.fingerprint import fingerprint
 from sam_ft.data.io.images import image_tensor, read_image_with_missing, read_missing, read_size
 from sam_ft.data.io.mask_values import IgnoreMask
-from sam_ft.data.io.nodata import missing_note
+from sam_ft.data.io.nodata import extreme_note, missing_note
 from sam_ft.data.sources.coco_file import CocoFile
 from sam_ft.data.sources.coco_issues import to_issues
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
@@ -83,10 +83,12 @@ class CocoSplit:
             sample = self._sample(index, image_tensor(image), (image.shape[0], image.shape[1]), missing)
         except DataError as error:
             return None, [issue_from(error, [path])], []
-        issues = []
+        issues, header = [], read_header(path)
         if missing is not None:
             issues.append(Issue(str(path.parent), path.name, *missing_note(missing), "note"))
-        if _is_turned_unseen(read_header(path)):
+        elif extreme := extreme_note(image, header.dtype):
+            issues.append(Issue(str(path.parent), path.name, *extreme, "warning"))
+        if _is_turned_unseen(header):
             problem = (
                 "is turned or mirrored by its EXIF orientation, and its size does not tell whether its annotations are"
             )

@@ -19,7 +19,7 @@ from sam_ft.data.io.intensities import INTENSITIES
 from sam_ft.data.io.lossy import LOSSY
 from sam_ft.data.io.mask_values import IgnoreMask
 from sam_ft.data.io.missing_classes import missing_classes_error
-from sam_ft.data.io.nodata import missing_note
+from sam_ft.data.io.nodata import extreme_note, missing_note
 from sam_ft.data.io.objects import ObjectMap, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_survey import (
@@ -104,6 +104,8 @@ class FileSplit:
                 issues.append(_issue(item.image, "note", f"has values of {dtype}", rule))
             if missing is not None:
                 issues.append(_issue(item.image, "note", *missing_note(missing)))
+            elif extreme := extreme_note(image, dtype):
+                issues.append(_issue(item.image, "warning", *extreme))
         except DataError as error:
             issues.append(issue_from(error, [item.image]))
         size = None if image is None else (image.shape[0], image.shape[1])

@@ -148,3 +148,27 @@ def test_pixels_without_data_of_a_coco_image_are_ignored(tmp_path):
     expected[1, [0, 4]] = True  # columns 1 to 3 belong to the object
     for sample in (split[0], split.annotations(0), split.examine(0)[0]):
         assert np.array_equal(sample.ignore, expected)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.float32, -9999), (np.int16, -32768), (np.uint16, 65535)])
+def test_a_value_far_from_all_others_is_warned_of_where_no_tag_names_it(messages, tmp_path, dtype, value):
+    pairs = tmp_path / "pairs"
+    geotiff(pairs / "images" / "a.tif", with_gap(dtype, value))
+    save(pairs / "masks" / "a.png", np.pad(MASK, [(0, 24), (0, 32)]))
+    make_coco(tmp_path, [annotation(1)], [image(1, "a.tif", 40, 30)], missing=["a.tif"])
+    geotiff(tmp_path / "train" / "a.tif", with_gap(dtype, value))
+    for split in (Folder(pairs, val_fraction=1).split("val"), Coco(tmp_path, "train.json").split("train")):
+        (issue,) = (one for one in split.examine(0)[1] if one.level == "warning")
+        messages.check(f"{issue.problem}; {issue.advice}", "GDAL_NODATA")
+    geotiff(tmp_path / "train" / "a.tif", with_gap(dtype, value), value)
+    levels, issues, _ = split.examine(0)
+    assert len(levels.image.unique()) > 200
+    assert all(issue.level == "note" for issue in issues)
+
+
+def test_a_dark_ground_is_not_far_from_the_others(tmp_path):
+    image = np.zeros((30, 40), np.uint16)
+    image[10:20, 10:30] = np.arange(200).reshape(10, 20) * 100
+    geotiff(tmp_path / "images" / "a.tif", image)
+    save(tmp_path / "masks" / "a.png", np.pad(MASK, [(0, 24), (0, 32)]))
+    assert {one.level for one in Folder(tmp_path, val_fraction=1).split("val").examine(0)[1]} == {"note"}
