@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sam_ft.data.sources.coco_json import image_name
-from sam_ft.data.sources.locate import folders_below, locate
+from sam_ft.data.sources.locate import folders_below, locate, similar_file
 from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.sa1b import is_of_one_image
 from sam_ft.utils.errors import DataError
@@ -16,6 +16,7 @@ WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
 UNUSED = {"test", "testing", "captions", "panoptic", "keypoints", "stuff", "info", "unlabeled"}
 TRIED = 20  # images that are looked for in each folder
 MAX_FOLDERS = 200
+MAX_TRIED = 10  # folders in which a file of a similar name is looked for
 
 
 def find_json(root: Path, given: Mapping[str, str | None]) -> dict[str, str | None]:
@@ -73,10 +74,12 @@ def find_image_folder(root: Path, file: str, images: Sequence, split: str | None
     found = {folder: sum(_fit(folder, name) for name in names) for folder in folders[:MAX_FOLDERS]}
     best = max(found, key=lambda folder: found[folder])
     if names and not found[best]:
-        raise DataError(
-            f"{root / file}: its images {join_names(names)} are in no folder of {root}; name their folder with "
-            f"data.{split or 'train'}_images"
-        )
+        remedy = f"name their folder with data.{split or 'train'}_images"
+        if alike := next(filter(None, (similar_file(folder, names[0]) for folder in list(found)[:MAX_TRIED])), None):
+            remedy = (
+                f"{alike} is there: correct the names in the JSON, which differ in suffix, case or characters as %20"
+            )
+        raise DataError(f"{root / file}: its images {join_names(names)} are in no folder of {root}; {remedy}")
     return best
 
 

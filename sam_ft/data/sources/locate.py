@@ -3,9 +3,11 @@
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 from urllib.parse import unquote
+
+from sam_ft.data.sources.layout import SUFFIXES
 
 
 def locate(folder: Path, name: str) -> str | None:
@@ -32,6 +34,17 @@ def tails(name: str) -> list[str]:
     # Below the last "..", since its folder is not known here.
     after = max((place + 1 for place, part in enumerate(parts) if part == ".."), default=0)
     return ["/".join(parts[first:]) for first in range(after, len(parts))]
+
+
+def similar_file(folder: Path, name: str) -> Path | None:
+    """An image whose name differs from the last part of a name only in its suffix, in case, or in %20 and the like."""
+    wanted = _plain((tails(name) or [""])[-1])
+    images = (path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES)
+    return next((path for path in images if _plain(path.name) == wanted), None)
+
+
+def _plain(name: str) -> str:
+    return normalize("NFC", unquote(PurePosixPath(name).stem or name)).casefold()
 
 
 def is_file(path: Path) -> bool:

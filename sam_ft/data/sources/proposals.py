@@ -47,8 +47,9 @@ def propose_layout(root: Path, layout: Layout) -> str:
     for base in _folders(root, layout):
         for candidate in (base, *_with_affixes(root, base)):
             files = _files_or_none(root, candidate)
-            # Of equal ones the one with the fewest settings, and without a wildcard.
-            rank = (*_score(files), -len(candidate.settings(layout)) - ("*" in candidate.mask_suffix))
+            # Of equal ones the one with the fewest settings, without a wildcard, and with the whole suffix of .seg.v2.
+            few = -len(candidate.settings(layout)) - ("*" in candidate.mask_suffix)
+            rank = (*_score(files), few, len(candidate.mask_suffix))
             if files is not None and rank[0] > before[0] and (best is None or rank > best[0]):
                 best = rank, f"{rank[0]} of {len(files.images)} images pair with {' '.join(candidate.settings(layout))}"
     return "" if best is None else best[1]

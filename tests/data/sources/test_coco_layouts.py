@@ -253,3 +253,9 @@ def test_names_of_digits_select_categories(messages, tmp_path):
         data = build(OmegaConf.create(options))
         assert data.split("train").classes == {2: "2"}
     messages.refusal(lambda: split(tmp_path, categories=[3]), "no category 3")
+
+
+@pytest.mark.parametrize("name", ["a 1.jpg", "A 1.PNG", "a%201.png", "a 1", r"D:\x\a 1.tif"])
+def test_an_image_of_a_similar_name_is_named(messages, tmp_path, name):
+    lay_out(tmp_path, {"all.json": coco(name)}, ["pictures/a 1.png"])
+    messages.refusal(lambda: Coco(tmp_path).split("train"), tmp_path / "pictures" / "a 1.png", "names in the JSON")

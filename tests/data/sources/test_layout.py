@@ -120,6 +120,11 @@ LAYOUTS = {
         {"image_folder": ".", "mask_folder": ".", "mask_suffix": "_seg"},
         {"a": ["a_seg.npy"], "b": ["b_seg.npy"]},
     ),
+    "a suffix of several dots that ends with a number": (
+        ["images/a.png", "images/b.png", "masks/a.seg.v2.png", "masks/b.seg.v2.png"],
+        {"mask_suffix": ".seg.v2"},
+        {"a": ["masks/a.seg.v2.png"], "b": ["masks/b.seg.v2.png"]},
+    ),
     "sub-folders": (
         ["images/p1/s0.png", "images/p2/s0.png", "masks/p1/s0.png", "masks/p2/s0.png"],
         {"recursive": True},
