@@ -44,7 +44,8 @@ def read_labelme(root: Path) -> dict[str, list[dict[str, Any]]]:
             key = (label, "shape", position) if group is None else (label, "group", str(group))
             groups.setdefault(key, []).append(_shape_outline(own, size))
         for (label, *which), outlines in groups.items():
-            entry = {"id": f"{name}: {which[0]} {which[1]}", "image_id": name, "label": label}
+            own_label = f" of {label}" if which[0] == "group" else ""  # a group_id may be that of several labels
+            entry = {"id": f"{name}: {which[0]} {which[1]}{own_label}", "image_id": name, "label": label}
             annotations.append({**entry, "segmentation": _joined(outlines)})
     if not images:
         raise DataError(f"{root}: holds no .json files, there or below; expected one of LabelMe for each image")
@@ -59,9 +60,13 @@ def _load(path: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({error}); expected JSON of LabelMe. Save it again, or move it"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        found = join_names(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
+        keys = f"the keys {join_names(sorted(map(str, content)))}" if isinstance(content, dict) else ""
+        found = keys or f"a {type(content).__name__}"
         hint = "; it looks like COCO: set data=coco" if isinstance(content, dict) and "annotations" in content else ""
-        raise DataError(f"{path}: has {found}; expected shapes and imagePath, as LabelMe writes them{hint}")
+        raise DataError(
+            f"{path}: has {found}; expected a list of shapes and an imagePath, as LabelMe writes them"
+            f"{hint or '. Move files of other content to another folder'}"
+        )
     return content
 
 
