@@ -15,7 +15,7 @@ from sam_ft.data.sources.coco_categories import label_categories, read_categorie
 from sam_ft.data.sources.coco_facts import CocoFacts
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import check_images, known_id, named_annotations, present
-from sam_ft.data.sources.coco_masks import is_normalized, segmentation_to_rle
+from sam_ft.data.sources.coco_masks import is_near, is_normalized, segmentation_to_rle
 from sam_ft.data.sources.names import unique_names
 from sam_ft.types import OBJECT, Size
 from sam_ft.utils.errors import ConfigError, DataError
@@ -25,6 +25,7 @@ _KNOWN = {
     "on_bad": ("stop", "skip"),
     "missing": ("stop", "skip"),
 }
+OUTLINE_REASONS = "outlines may be in percent, of another scale, or with x and y exchanged"
 TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
 
 
@@ -195,6 +196,7 @@ def _read_masks(
     position = {key: place for place, key in enumerate(usable)}
     first: dict[tuple, str] = {}  # the name of the first annotation of each image, label and mask
     normalized: list[str] = []
+    other_boxes: list[str] = []
     for name, entry in named_annotations(content["annotations"], problems, remarks):
         try:
             category = known_id(entry, "category_id", known) if content["categories"] else 1
@@ -222,11 +224,18 @@ def _read_masks(
         found.labels.append(label)
         found.objects.append(is_object)
         found.crowds.append(is_crowd)
-        found.framed.append(is_object and rle.toBbox(mask).tolist() == [0, 0, *size[::-1]])
+        box = rle.toBbox(mask).tolist()
+        found.framed.append(is_object and box == [0, 0, *size[::-1]])
+        if (given := entry.get("bbox")) is not None and not is_near(box, given):
+            other_boxes.append(name)
         found.runs.append(mask["counts"])
     if len(normalized) > len(content["annotations"]) / 2:
         remarks.pop(("annotations", "cover no pixel and are left out"), None)
         problems["annotations", "have coordinates between 0 and 1 (expected pixels: x times width, y times height)"] = (
             normalized
+        )
+    if len(other_boxes) > len(content["annotations"]) / 2:
+        remarks["annotations", "have an outline far from their bbox; look at the pictures: " + OUTLINE_REASONS] = (
+            other_boxes
         )
     return found

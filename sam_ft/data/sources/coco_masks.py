@@ -3,6 +3,7 @@
 pycocotools.mask rasterizes polygons and reads run lengths, so masks equal those of other COCO tools.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,13 @@ def _number_array(values: list) -> NDArray | None:
     except (ValueError, OverflowError):
         return None
     return array if array.ndim == 1 and array.dtype.kind in "iuf" else None
+
+
+def is_near(box: Sequence[float], given: Any) -> bool:
+    """Whether the box of an outline is nearly that of its annotation; both are x, y, width, height."""
+    try:
+        (x, y, w, h), (x2, y2, w2, h2) = box, map(float, given)
+    except (TypeError, ValueError):  # no box to compare with
+        return True
+    edges = ((x, x2), (y, y2), (x + w, x2 + w2), (y + h, y2 + h2))
+    return all(abs(own - other) <= 2 + max(w, h) / 4 for own, other in edges)

@@ -93,6 +93,22 @@ def test_faults_of_all_images_are_listed_where_one_file_is_split(messages, tmp_p
     assert [issue.name for issue in found if issue.level == "error"] == ["001.png", "002.png"]
 
 
+@pytest.mark.parametrize(
+    ("box", "warned"), [([1, 1, 3, 3], 0), ([0, 0, 4, 4], 0), ([40, 30, 3, 3], 1), ([], 0), (["a", 1, 2, 3], 0)]
+)
+def test_outlines_far_from_their_boxes_are_warned_of(messages, tmp_path, caplog, box, warned):
+    """As where outlines are in percent, or x and y are exchanged."""
+    make(
+        tmp_path,
+        [annotation(1, bbox=box), annotation(2, bbox=box, category=17), annotation(3, segmentation=moved(3, 1))],
+    )
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        assert len(split(tmp_path)[0].masks) == 3
+    assert len(caplog.records) == warned
+    if warned:
+        messages.logged(caplog, "bbox", ": 1, 2")
+
+
 def test_faults_are_skipped_up_to_one_percent(messages, tmp_path, caplog):
     images = [image(key) for key in range(200)]
     annotations = [annotation(key, key % 200, 3 if key < 200 else 17) for key in range(400)]
