@@ -76,7 +76,8 @@ def _open_array(path: Path) -> Iterator[IO[bytes]]:
         return
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist()]
-        chosen = names if len(names) == 1 else [name for name in MASK_NAMES if name in names][:1]
+        known = [name for name in MASK_NAMES if name in names and (name != "arr_0" or "arr_1" not in names)]
+        chosen = names if len(names) == 1 else known[:1]
         if not chosen:
             raise DataError(
                 f"{path}: holds the arrays {', '.join(names) or '(none)'}; expected one, or one with the name "

@@ -92,6 +92,13 @@ def test_arrays_that_are_no_masks_are_refused(messages, tmp_path, monkeypatch):
     refused(np.zeros((6, 8), np.uint8), "too large")
 
 
+def test_one_of_several_arrays_without_a_name_is_not_chosen(messages, tmp_path):
+    np.savez(tmp_path / "a.npz", np.zeros((3, 4)), np.ones((3, 4)))
+    messages.refusal(lambda: read_binary_mask(tmp_path / "a.npz"), "arr_0, arr_1")
+    np.savez(tmp_path / "b.npz", np.ones((3, 4)), scale=np.ones(1))
+    assert read_binary_mask(tmp_path / "b.npz")[0].all()
+
+
 def test_a_forged_shape_allocates_nothing(messages, tmp_path):
     head = b"{'descr': '<u2', 'fortran_order': False, 'shape': (900000, 900000), }"
     head = head.ljust(117) + b"\n"
