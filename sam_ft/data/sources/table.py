@@ -1,7 +1,7 @@
 """A table of images and masks: a .csv or .tsv file."""
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,10 @@ from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.file_split import FileSplit
 from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
+from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.pairing import SampleFiles, check_val_fraction, split_by_hash
 from sam_ft.data.sources.run_length_table import ORDERS, RunLengthTable, holds_run_lengths
+from sam_ft.data.sources.survey import Hint
 from sam_ft.data.sources.table_files import TableFiles
 from sam_ft.data.sources.table_rows import Columns, Row, check_rows, read_rows
 from sam_ft.utils.errors import ConfigError, DataError
@@ -108,14 +110,15 @@ class Table:
     def split(self, name: str) -> FileSplit | CocoSplit:
         """The images of "train" or "val". Raises: DataError when there are none, or rows cannot be used."""
         for hint in self._hints() if name == "train" else ():  # only one of the two splits logs them
-            log.info("%s: %s", self.table, "; ".join(filter(None, hint)))
+            level = logging.WARNING if hint.level == "warning" else logging.INFO
+            log.log(level, "%s: %s", self.table, "; ".join(filter(None, hint[:2])))
         if self.run_lengths:
             return self._run_length_table(check_rows(self.files, self.rows, self.label_ids, None, False)).split(name)
         return self._split(name, check_rows(self.files, self.rows, self.label_ids))
 
     def usable_split(self, name: str, issues: list[Issue]) -> FileSplit | CocoSplit:
         """The same with the usable rows; `issues` receives the others."""
-        issues += [Issue(str(self.table), "", *hint, level="note", kind="data set") for hint in self._hints()]
+        issues += [Issue(str(self.table), "", *hint, kind="data set") for hint in self._hints()]
         rows = check_rows(self.files, self.rows, self.label_ids, issues, not self.run_lengths)
         return self._run_length_table(rows).usable_split(name, issues) if self.run_lengths else self._split(name, rows)
 
@@ -123,11 +126,18 @@ class Table:
         options = (self.rules, self.run_order, self.val_fraction, self.seed, self.tile)
         return RunLengthTable(self.files, rows, self.label_ids, *options)
 
-    def _hints(self) -> list[tuple[str, str]]:
-        """Problems and advice about columns and rows that are not read."""
-        hints = [self._unread_columns_hint()] if self.content.unread_columns else []
-        tested = self.content.tested
-        return [*hints, (f"{tested} rows are of the split test, and are left alone", "")] if tested else hints
+    def _hints(self) -> list[Hint]:
+        """What to look at: columns and rows that are not read, and masks of several images."""
+        hints = [Hint(*self._unread_columns_hint(), "note")] if self.content.unread_columns else []
+        if tested := self.content.tested:
+            hints.append(Hint(f"{tested} rows are of the split test, and are left alone", "", "note"))
+        images = defaultdict(set)
+        for row in self.rows if not self.run_lengths else ():
+            images[row.mask].add(self.files.path(row.image))
+        if shared := [mask for mask, own in images.items() if mask and len(own) > 1]:
+            problem = f"{len(shared)} mask files are those of several images: {join_names(shared)}"
+            hints.append(Hint(problem, "name the own mask of each image, unless they show the same"))
+        return hints
 
     def _unread_columns_hint(self) -> tuple[str, str]:
         """Problem and advice about columns that are not read."""

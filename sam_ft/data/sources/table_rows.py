@@ -173,7 +173,7 @@ def _delimiter(table: Path, text: str, image_column: str) -> str:
         return "\t"
     lines = text.splitlines()[:1]
     wanted = _normalize(image_column)
-    found = [d for d in ",;\t" if any(wanted in map(_normalize, row) for row in csv.reader(lines, delimiter=d))]
+    found = [d for d in ",;\t|" if any(wanted in map(_normalize, row) for row in csv.reader(lines, delimiter=d))]
     return found[0] if found else ","
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.table import Table
 from tests.data.sources.test_table import rows, write
 from tests.support.files import MASK, make, save
@@ -131,3 +132,16 @@ def test_a_name_that_several_files_have_is_not_called_missing(messages, tmp_path
     make(tmp_path, "a")
     table = write(tmp_path, "image,mask", "a.png,masks/a.png")
     messages.refusal(lambda: Table(table, val_fraction=1).split("val"), "images/a.png, masks/a.png")
+
+
+def test_a_mask_of_several_images_is_warned_of(messages, tmp_path, caplog):
+    make(tmp_path, "abc")
+    rows = [f"images/{image}.png,masks/{mask}.png" for image, mask in ("aa", "ba", "cc")]
+    table = Table(write(tmp_path, "image,mask", *rows), val_fraction=1)
+    found: list[Issue] = []
+    table.usable_split("val", found)
+    messages.check(found[0].problem, "1 mask", "masks/a.png")
+    assert [issue.level for issue in found] == ["warning"]
+    with caplog.at_level("WARNING", "sam_ft"):
+        Table(write(tmp_path, "image,mask", *rows), val_fraction=0.5).split("train")
+    assert "masks/a.png" in caplog.text

@@ -14,6 +14,7 @@ from tests.support.files import make, save
         ("t.csv", ",", {}),
         ("t.csv", ";", {}),
         ("t.csv", "\t", {}),
+        ("t.csv", "|", {}),
         ("t.tsv", "\t", {}),
         ("t.TSV", "\t", {}),
         ("t.csv", ";", {"encoding": "utf-8-sig"}),
