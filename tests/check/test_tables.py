@@ -33,13 +33,13 @@ def test_bad_lines_of_a_table_are_listed_with_the_issues_of_the_others(messages,
 
 
 def test_a_damaged_image_with_masks_of_two_sizes_is_one_issue(messages, tmp_path):
-    pairs(tmp_path, "a", "b", "c")
+    pairs(tmp_path, "a", "b", "c", "d")
     (tmp_path / "images/a.png").write_bytes((tmp_path / "images/a.png").read_bytes()[:60])
     save(tmp_path / "masks/c.png", IDS[:20])  # its size cannot be compared with that of the image
     table = tmp_path / "table.csv"
     table.write_text(
         "image,mask,split\nimages/a.png,masks/a.png,train\nimages/a.png,masks/c.png,train\n"
-        "images/b.png,masks/b.png,train\nimages/c.png,masks/b.png,val\n"
+        "images/b.png,masks/b.png,train\nimages/d.png,masks/d.png,val\n"
     )
     found = check_dataset(Table(table, objects="instances"), 1024)
     messages.check(listed(as_text(found)), f"[train] {tmp_path}/images/a.png: ")
