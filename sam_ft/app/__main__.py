@@ -26,6 +26,10 @@ def main(cfg: DictConfig) -> None:
             print()
         finally:
             server.server_close()
+        # A request may still compute in a thread of its own, and the interpreter would abort while it shuts down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _has_screen() -> bool:
