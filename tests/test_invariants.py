@@ -58,6 +58,7 @@ def interactive():
     return steps("mask_decoder", None, COUNTS, epochs=1, prompter="iterative")  # an object takes 4 rounds
 
 
+@pytest.mark.slow
 def test_rounds_of_clicks_accumulate_to_the_same_losses_and_gradients(interactive):
     assert_same(interactive, steps("mask_decoder", 1, COUNTS, epochs=1, prompter="iterative"))
 

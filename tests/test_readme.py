@@ -130,6 +130,7 @@ def test_every_exception_is_needed():
     assert (OTHER_COMMANDS.keys() - lines, NOT_RUN.keys() - code) == (set(), set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_fits_the_configuration_and_the_classes(command, cli, own_files, monkeypatch):
     monkeypatch.syspath_prepend(own_files)
@@ -159,6 +160,7 @@ def check_values(text, is_name):
     assert all((ROOT / f"conf/prompt/{name}.yaml").exists() for name in cfg.get("eval_prompts") or [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_every_python_block_runs_or_its_names_exist(block, run, tmp_path, monkeypatch):
     for node in ast.walk(ast.parse(block.text)):

@@ -112,6 +112,7 @@ def trained(numbers, path=None, **options):
     return task, optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"rank": 2, "targets": "qv"}, {"rank": 4, "dropout": 0.3}, {"freeze": ["*.lora_a"]}]
 )

@@ -30,6 +30,7 @@ def gradients_in_training(prompter):
     return {name: p.grad for name, p in model.named_parameters() if not name.startswith("image_encoder.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "prompter",
     [

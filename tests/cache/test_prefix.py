@@ -71,6 +71,7 @@ def test_the_digest_depends_on_the_weights_before_the_cut_alone(name):
     assert digest(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_are_those_of_an_encoding_at_every_cut(name):
     model = MODELS[name]()

@@ -56,6 +56,7 @@ def test_an_option_that_plus_added_can_be_set_without_plus(messages, cli):
     messages.refused(cli("train.py", *added, "epochs=0"), 2, "epochs=0;")  # the last of the checks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", ["epochs=0", "optimizer.lr_factors=[0.1]", "data.objects=none"])
 def test_debug_prints_the_traceback_and_keeps_the_exit_code(cli, tmp_path, override):
     done = cli("train.py", override, "logger=none", f"run_dir={tmp_path}")

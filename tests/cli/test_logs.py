@@ -26,6 +26,7 @@ def test_a_file_that_finds_no_room_is_one_warning_and_the_screen_has_all_lines(m
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_screen_that_finds_no_room_leaves_the_log_to_its_file(tmp_path):
     code = "import logging, pathlib, sys; from sam_ft.cli.logs import log_to\n"
     code += "with log_to(pathlib.Path(sys.argv[1])): [logging.getLogger('sam_ft').info('line %d', i) for i in range(3)]"

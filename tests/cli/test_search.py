@@ -31,6 +31,7 @@ def test_without_the_extra_the_error_names_it(messages, monkeypatch, tmp_path, c
     messages.refused(done, 2, 'pip install "sam-ft[optuna]"')
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_not_continued_with_other_settings(messages, blobs, tmp_path, cli):
     arguments = [*SEARCH, *of(blobs), f"run_dir={tmp_path}", "epochs=1"]
     done = cli("train.py", *arguments, "adapt=decoder")

@@ -67,6 +67,7 @@ def test_without_a_cache_the_losses_are_the_same_to_a_thousandth(blobs, tmp_path
     assert fresh == pytest.approx(cached, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_learns_as_a_whole_has_no_cache_and_the_log_names_the_reason(
     messages, blobs, tmp_path, cli, own_home
 ):
@@ -76,6 +77,7 @@ def test_an_encoder_that_learns_as_a_whole_has_no_cache_and_the_log_names_the_re
     assert entries(own_home) == []
 
 
+@pytest.mark.slow
 def test_color_caches_the_validation_images_only_and_the_log_names_the_price(messages, blobs, tmp_path, cli, own_home):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path / 'run'}", "epochs=1", "transform@train_transform=color"]
     done = cli("train.py", *arguments)
@@ -115,6 +117,7 @@ def test_a_flipped_byte_is_noticed_and_the_image_encoded_again_by_the_next_epoch
     assert validated(tmp_path / "first") == validated(tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_a_second_run_decodes_no_image(blobs, tmp_path, cli, own_home, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("an image was decoded")

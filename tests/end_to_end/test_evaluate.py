@@ -21,6 +21,7 @@ def evaluated(run, tmp_path, cli):
     return tmp_path / "evaluation"
 
 
+@pytest.mark.slow
 def test_evaluate_scores_both_as_training_did(run, evaluated):
     scores = json.loads((evaluated / "scores.json").read_text())
     progress = metrics_lines(run)

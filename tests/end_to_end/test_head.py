@@ -108,6 +108,7 @@ def test_an_evaluation_without_a_head_is_refused(messages, run, cli):
     messages.check(done.err, "auto=true", "head=instances")
 
 
+@pytest.mark.slow
 def test_a_head_alone_leaves_the_masks_of_prompts_as_they_are(run, blobs, tmp_path, cli):
     directory = tmp_path / "head"
     alone = ["train_only=head", f"init={run}", f"run_dir={directory}"]

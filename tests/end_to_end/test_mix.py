@@ -129,6 +129,7 @@ def test_a_mix_does_not_change_the_training_that_follows(run, blobs, tmp_path, c
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+@pytest.mark.slow
 def test_the_average_is_mixed_in_the_same_run_that_trained_it(blobs, tmp_path, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", *TOO_FAST, "ema=0.9", MIX)
     assert done.code == 0, done.err

@@ -142,6 +142,7 @@ def test_a_kill_loses_one_image_and_the_same_command_goes_on(predict, head_run, 
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_broken_file_is_reported_at_the_end_and_the_others_are_done(predict, images, messages, tmp_path):
     whole = (images / "b.tif").read_bytes()
     (images / "b.tif").write_bytes(whole[: len(whole) // 2])
@@ -276,6 +277,7 @@ def test_a_pattern_reads_folders_below_with_names_of_their_own(predict, images, 
     assert found == {"a.png.tif", "a.tif.tif", "one/a.tif", "two/a.tif"}
 
 
+@pytest.mark.slow
 def test_the_masks_of_tiles_are_near_those_of_whole_images(predict, head_run, images, tmp_path):
     predict("tile=48")
     predictor = Predictor.from_run(head_run)

@@ -54,6 +54,7 @@ def test_the_objects_of_a_run_have_the_scores_before_and_of_the_best_epoch(run):
     assert len(rows) == 9
 
 
+@pytest.mark.slow
 def test_the_report_of_an_evaluated_run_has_the_numbers_of_its_scores(copy, cli):
     evaluation = ["eval_prompts=[box,point_1]", "amg=true", "amg_points_per_side=2"]
     assert cli("evaluate.py", f"run={copy}", "workers=0", "pictures=1", *evaluation).code == 0
@@ -94,6 +95,7 @@ def test_a_run_that_goes_on_keeps_the_scores_of_objects_before_training(blobs, t
         assert f"{notes['zero_shot']['iou']:.3f} → {notes['best']['iou']:.3f}" in page.verdict()
 
 
+@pytest.mark.slow
 def test_with_hidden_names_no_file_shows_one(tmp_path, cli):
     names = [f"Doe_{number}" for number in range(6)]
     folder = write_folder(tmp_path / "patients", [2, 3, 1, 2, 3, 2], names)

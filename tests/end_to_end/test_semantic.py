@@ -80,6 +80,7 @@ def test_only_the_head_has_learned(trained, run):
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_a_start_after_the_end_scores_nothing_again(trained, settings, cli):
     before = (trained[0] / BEST).read_bytes(), rows(trained[0])
     done = cli("train.py", *settings)

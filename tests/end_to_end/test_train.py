@@ -135,6 +135,7 @@ def test_more_epochs_after_the_end_train_on_at_the_final_rate(blobs, tmp_path, c
     assert rates[-1] < max(rates) / 20
 
 
+@pytest.mark.slow
 def test_worker_processes_change_nothing(run, blobs, tmp_path, cli):
     done = cli("train.py", *SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=2", "workers=2")
     assert done.code == 0, done.err
@@ -171,6 +172,7 @@ def test_other_settings_in_the_same_directory_are_refused(messages, run, blobs, 
     messages.refused(done, 2, "optimizer.lr: ", " 0.0001 ", " 0.001 ", "overwrite=true")
 
 
+@pytest.mark.slow
 def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(messages, blobs, tmp_path, cli):
     # a rate that wrecks the decoder at the first step
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=3", "patience=1", "optimizer.lr=1.0", "pictures=1"]
@@ -186,6 +188,7 @@ def test_a_run_that_never_beats_zero_shot_says_so_and_keeps_the_old_weights(mess
     assert all(torch.equal(tensor, base[name]) for name, tensor in kept.items())
 
 
+@pytest.mark.slow
 def test_classes_have_a_table_of_their_own_at_the_end_and_when_the_run_is_asked_again(blobs, tmp_path, cli):
     given = ["data=folder", f"data.root={blobs}", "data.objects=classes", "data.classes={cell: 255, stone: 7}"]
     for _ in range(2):

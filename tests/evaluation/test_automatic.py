@@ -74,6 +74,7 @@ def official(model, image, points_per_side=8, **thresholds):
     return generator.generate(Blobs(COUNTS)[image].image.permute(1, 2, 0).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools' decode with NumPy 2
 @pytest.mark.parametrize("image", range(3))
 @pytest.mark.parametrize(

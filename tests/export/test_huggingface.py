@@ -63,6 +63,7 @@ def compare(model, folder, image, monkeypatch, **prompts):
     np.testing.assert_allclose(found.iou_scores[0].numpy(), scores, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 40), (40, 64), (64, 64)], ids=["portrait", "landscape", "square"])
 @pytest.mark.parametrize(
     "prompts",

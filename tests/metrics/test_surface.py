@@ -53,6 +53,7 @@ def test_no_objects_give_no_values():
 
 
 # MONAI 1.6 itself passes an argument that it deprecates
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy.*:FutureWarning")
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.0, 3.5])
 def test_values_are_those_of_monai(tolerance):

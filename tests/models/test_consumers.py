@@ -35,6 +35,7 @@ def test_the_line_is_in_the_log_before_the_first_score_of_a_training(run):
     assert log.index(describe_readers("lite_medsam", 64)) < log.index("zero-shot, scored with")
 
 
+@pytest.mark.slow
 def test_the_check_prints_the_line_of_the_chosen_model(cli, blobs, tmp_path):
     common = [*of(blobs), f"output={tmp_path / 'check'}"]
     assert describe_readers("lite_medsam", 256) in cli("sam_ft.check", *common).out

@@ -25,6 +25,7 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return (ours - theirs).abs().max().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["vit_b", "vit_l", "vit_h"])
 def test_a_shallow_vit_of_each_width_equals_meta_s(model_type):
     # 15 patches a side: windows of 14 need padding, and windowed and global tables differ in size.

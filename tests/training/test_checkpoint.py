@@ -17,6 +17,7 @@ def predictions(model):
     return Predictor(model).predict(image, boxes=[[8, 9, 30, 28]])
 
 
+@pytest.mark.slow
 @each(CASES)
 def test_a_file_of_the_trained_weights_alone_gives_the_same_predictions_bit_for_bit(encoder, adapt, tmp_path):
     path, tuned, fresh = tmp_path / "best.safetensors", BUILDS[encoder](), BUILDS[encoder]()
@@ -37,6 +38,7 @@ def test_a_file_of_the_trained_weights_alone_gives_the_same_predictions_bit_for_
     assert 0 < size < 300 * len(trained)  # names and shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "adapt", "megabytes"),
     [

@@ -93,12 +93,14 @@ def test_without_a_responding_server_it_logs_offline_after_one_warning(tmp_path,
     assert "wandb: offline" in out
 
 
+@pytest.mark.slow
 def test_a_key_of_the_wrong_form_is_one_warning(tmp_path):
     (warning,) = warnings(log_to_wandb(tmp_path, WANDB_API_KEY="x"))
     assert "WANDB_API_KEY" in warning
     assert "logging offline" in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
 def test_without_a_key_it_logs_offline_and_does_not_prompt_on_a_terminal(messages, tmp_path, mode):
     outer, terminal = pty.openpty()
@@ -115,6 +117,7 @@ def test_without_a_key_it_logs_offline_and_does_not_prompt_on_a_terminal(message
         assert warnings(out) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_pictures_are_logged_only_if_they_are_wanted(tmp_path, wanted):
     log_to_wandb(tmp_path, options=f"pictures={wanted}")

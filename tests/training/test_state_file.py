@@ -46,6 +46,7 @@ def test_a_loaded_state_goes_on_exactly_as_the_saved_one(tmp_path):
         assert torch.equal(mine, theirs), name
 
 
+@pytest.mark.slow
 @each(LEARNING)
 def test_an_encoder_that_learns_in_part_goes_on_exactly(encoder, adapt, tmp_path):
     path, own = tmp_path / "last.safetensors", {"build": BUILDS[encoder]}

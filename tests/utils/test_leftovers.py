@@ -32,6 +32,7 @@ def names(folder):
     return sorted(path.name for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 def test_the_file_of_a_live_process_stays_and_is_finished_by_it(tmp_path, other):
     (before,) = names(tmp_path)
     remove_leftovers(tmp_path, alone=True)
@@ -41,6 +42,7 @@ def test_the_file_of_a_live_process_stays_and_is_finished_by_it(tmp_path, other)
     assert other.returncode == 0
 
 
+@pytest.mark.slow
 def test_the_file_of_a_killed_process_is_removed(tmp_path, other):
     other.kill()
     other.wait()
@@ -49,6 +51,7 @@ def test_the_file_of_a_killed_process_is_removed(tmp_path, other):
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_the_file_of_a_live_process_in_another_container_stays(tmp_path, other):
     # whose number is that of no process here, or of this one
     (part,) = tmp_path.iterdir()
