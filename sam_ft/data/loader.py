@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -118,7 +119,9 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator:  # type: ignore[override]
         self.given.clear()
-        running, watch = super().__iter__(), None
+        with _without_sigterm():
+            running = super().__iter__()
+        watch = None
         if self.num_workers:
             names = self.dataset.split.names  # type: ignore[attr-defined]
             self._watch = watch = WorkerWatch(names, running, self.given, WORKER_SECONDS)
@@ -193,12 +196,24 @@ def make_loader(dataset: Dataset, batches: Iterable[list], workers: int, persist
     )
 
 
+@contextmanager
+def _without_sigterm() -> Iterator[None]:
+    """Context in which workers start: all of their threads leave SIGTERM to `sigwaitinfo`, also those of libraries."""
+    if not hasattr(signal, "sigwaitinfo"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_signals_to_main(_: int) -> None:
     """A terminal, Slurm and torchrun send a signal to all processes of a group; the main one ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on Windows and macOS
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in all threads, for `sigwaitinfo`
         threading.Thread(target=_end_when_told_by, args=(os.getppid(),), daemon=True).start()
 
 

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -84,6 +85,8 @@ def test_an_epoch_that_goes_on_has_the_same_steps_as_a_whole_one(workers):
 
 class Pids:
     """Samples that say in which process they were read."""
+
+    split = SimpleNamespace(names=["a"])
 
     def __getitems__(self, indices):
         return os.getpid()
