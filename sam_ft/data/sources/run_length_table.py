@@ -29,6 +29,7 @@ log = logging.getLogger("sam_ft")
 RUNS = re.compile(r"\d{1,15}( +\d{1,15})+")
 CHECKED = 100  # rows
 EMPTY = ("", "-1", "nan", "NaN")  # cells of an image without objects
+OF_FILES = ("ignore_index", "background", "page", "projection", "channels", "invert")  # options for files alone
 ORDERS = {"columns": "down the columns", "rows": "along the rows"}
 
 
@@ -67,11 +68,13 @@ class RunLengthTable(AnnotatedImages):
         super().__init__(coco_rules, val_fraction, seed, tile)
         self.files, self.rows, self.labels = files, rows, labels
         self.objects, self.min_area, self.order = rules.objects, rules.min_area, order
-        others = rules.ignore_index, rules.page, rules.invert or None
-        if rules.objects not in ("whole", "components") or any(value is not None for value in others):
+        # Not `in`: page 0 equals False.
+        given = [key for key in OF_FILES if not (getattr(rules, key) is None or getattr(rules, key) is False)]
+        if rules.objects not in ("whole", "components") or given:
+            found = [f"data.objects={rules.objects}", *(f"data.{key}={getattr(rules, key)}" for key in given)]
             raise ConfigError(
-                f"{files.table}: its masks are run lengths, so data.objects must be whole or components, "
-                "data.ignore_index and data.page null, and data.invert false"
+                f"{files.table}: its masks are run lengths, but {', '.join(found)}; expected data.objects=whole or "
+                f"components, and none of {', '.join(f'data.{key}' for key in OF_FILES)}"
             )
 
     def place(self, split: str) -> Hashable:

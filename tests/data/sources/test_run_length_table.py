@@ -91,7 +91,17 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"objects": "instances"}, {"ignore_index": 255}, {"run_order": "diagonal"}, {"page": 0}]
+    "options",
+    [
+        {"objects": "instances"},
+        {"ignore_index": 255},
+        {"run_order": "diagonal"},
+        {"page": 0},
+        {"background": 0},
+        {"projection": "max"},
+        {"channels": [0]},
+        {"invert": True},
+    ],
 )
 def test_settings_of_mask_files_are_refused(messages, tmp_path, options):
     path = write(tmp_path, f"a.png,{COLUMNS}")
