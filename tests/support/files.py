@@ -27,6 +27,11 @@ def palette(indices, colors=(10, 20, 30, 200, 100, 50, 0, 0, 255, 7, 7, 7)):
     return image
 
 
+def contents(folder):
+    """The bytes of each file in `folder` and below."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def make(root, names="abcdefghij", mask=MASK, suffix="png", masks="masks", **options):
     """images/ and masks/ with a file of each name; the image is of the gray value of its first letter."""
     for name in names:

@@ -1,6 +1,7 @@
 import pytest
 
 from sam_ft.writers.formats import FORMATS, check_formats, finish_results, write_results
+from tests.support.files import contents
 from tests.support.instances import CLASSES, hard_masks, make_instances, no_masks
 
 FILES = {
@@ -17,15 +18,11 @@ FILES = {
 }
 
 
-def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_every_format_has_a_file_an_image_and_some_one_for_all(tmp_path):
     instances = make_instances(tmp_path / "images", name="sub/a")
     write_results(tmp_path / "out", list(FORMATS), instances)
     finish_results(tmp_path / "out", list(FORMATS), ["sub/a"], CLASSES)
-    assert set(files(tmp_path / "out")) == FILES
+    assert set(contents(tmp_path / "out")) == FILES
     assert all(one.path(tmp_path / "out", "sub/a").exists() for one in FORMATS.values())
 
 
@@ -44,7 +41,7 @@ def test_files_are_the_same_to_the_byte_in_any_order_and_after_a_restart(tmp_pat
             write_results(tmp_path / output, list(FORMATS), instances)
         finish_results(tmp_path / output, list(FORMATS), names, CLASSES)
         finish_results(tmp_path / output, list(FORMATS), names, CLASSES)
-        found.append(files(tmp_path / output))
+        found.append(contents(tmp_path / output))
     assert found[0] == found[1]
 
 
