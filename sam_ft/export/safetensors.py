@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sam_ft.cli.run_config import read_run_config, write_run_config
+from sam_ft.data.io.images import READING
 from sam_ft.export.request import ExportRequest
 from sam_ft.training.checkpoint import save_all_weights
 
@@ -24,7 +25,7 @@ masks, pred_iou, logits = Predictor.from_run("{folder}").predict("image.png", bo
 """
 # Settings that a reader of the run needs. Those that name folders of this machine stay here.
 KEPT = ("precision", "eval_prompt", "metric", "cache", "monitor")
-ALSO_KEPT_OF_DATA = ("_target_", "intensity", "page")  # how images are read
+KEPT_OF_DATA = ("_target_", *READING)  # how images are read
 
 
 def export_safetensors(request: ExportRequest) -> list[Path]:
@@ -32,7 +33,7 @@ def export_safetensors(request: ExportRequest) -> list[Path]:
     settings = read_run_config(request.run / "config.yaml")
     data = settings.get("data") or {}
     kept: dict[str, Any] = {
-        "data": {name: data[name] for name in ALSO_KEPT_OF_DATA if name in data},
+        "data": {name: data[name] for name in KEPT_OF_DATA if name in data},
         "model": {**settings["model"], "checkpoint": None},
         **{name: settings[name] for name in KEPT if name in settings},
     }

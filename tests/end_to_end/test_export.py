@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+import yaml
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
 from sam_ft.adapt import Freeze, LastBlocks, Lora
@@ -108,6 +111,25 @@ def test_a_folder_of_all_weights_predicts_bit_for_bit_without_a_base_checkpoint(
     own = Predictor.from_run(run).predict(image, boxes=[box])
     monkeypatch.setattr("sam_ft.models.find_checkpoint", None)  # as on a machine without the base checkpoint
     found = Predictor.from_run(tmp_path / "cells").predict(image, boxes=[box])
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, own, strict=True))
+
+
+def test_a_folder_of_all_weights_reads_images_as_its_run(run, tmp_path, cli):
+    directory = shutil.copytree(run, tmp_path / "run")
+    config = yaml.safe_load((directory / "config.yaml").read_text())
+    reading = {"intensity": "range", "page": 1, "projection": None, "channels": [2, 0]}
+    config["data"] |= reading
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    assert cli("sam_ft.export", f"run={directory}", "format=safetensors", f"output={tmp_path / 'cells'}").code == 0
+    data = yaml.safe_load((tmp_path / "cells/config.yaml").read_text())["data"]
+    assert data == {"_target_": "sam_ft.data.sources.folder.Folder", **reading}
+    stack = np.random.default_rng(0).integers(0, 60000, (2, 3, 40, 40), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    box = [8, 9, 30, 28]
+    found, own = (
+        Predictor.from_run(folder).predict(tmp_path / "a.tif", boxes=[box])
+        for folder in (tmp_path / "cells", directory)
+    )
     assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found, own, strict=True))
 
 
