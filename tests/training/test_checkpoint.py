@@ -4,6 +4,7 @@ import torch
 
 from sam_ft import Predictor, load_partial_weights, save_partial_weights
 from sam_ft.adapt import LastBlocks, Lora, freeze_unreached
+from sam_ft.adapt.lora_merge import merged_state_dict
 from sam_ft.models import build_model
 from sam_ft.prompts import Box
 from sam_ft.training.parameters import trained_parameters
@@ -19,7 +20,7 @@ def predictions(model):
 
 @pytest.mark.slow
 @each(CASES)
-def test_a_file_of_the_trained_weights_alone_gives_the_same_predictions_bit_for_bit(encoder, adapt, tmp_path):
+def test_a_file_of_the_trained_weights_alone_gives_the_same_weights_and_predictions(encoder, adapt, tmp_path):
     path, tuned, fresh = tmp_path / "best.safetensors", BUILDS[encoder](), BUILDS[encoder]()
     ADAPTS[adapt](tuned)
     trained = trained_parameters(tuned)
@@ -28,9 +29,13 @@ def test_a_file_of_the_trained_weights_alone_gives_the_same_predictions_bit_for_
             parameter.add_(0.01 * torch.randn_like(parameter))
     save_partial_weights(tuned, path)
     load_partial_weights(fresh, path)
+    own, found = merged_state_dict(tuned), fresh.state_dict()
+    assert own.keys() == found.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in own.items())
     before, one, two = (predictions(model) for model in (BUILDS[encoder](), tuned, fresh))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not np.array_equal(before[2], two[2])
+    # Not bit for bit: the order of MKL's sums may depend on where equal weights lie in memory.
+    assert all(np.allclose(a, b, rtol=0, atol=1e-5) for a, b in zip(one, two, strict=True))
+    assert not np.allclose(before[2], two[2], rtol=0, atol=1e-5)
 
     tensors, _ = read_tensors(path)
     assert tensors.keys() == trained.keys()
