@@ -54,6 +54,8 @@ class EntryFolder:
 
     def plan(self, keys: Collection[str]) -> Plan:
         """The same as `Space.plan` for the files of these keys; if files cannot be written, it plans none."""
+        if self._is_link():
+            self.give_up(f"{self._name} is a link, through which nothing is written")
         if not self.failure:
             try:
                 # The space knows files of all folders by their path below its root.
@@ -74,7 +76,13 @@ class EntryFolder:
                 self.give_up(error)
         return Plan(set(keys) & self._present(), [])
 
+    def _is_link(self) -> bool:
+        """The whole cache may lie on another disk, but a link in its folder leads to files of others."""
+        return (self._space.root / self._name).is_symlink()
+
     def _present(self) -> set[str]:
+        if self._is_link():
+            return set()
         try:
             files = os.scandir(self._space.root / self._name)
             return {file.name.removesuffix(SUFFIX) for file in files if file.is_file(follow_symlinks=False)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from sam_ft.cache.entry import is_entry
 from sam_ft.utils.files import write_atomic
 
 PREPROCESSING = "2"  # to be raised when an image would become other pixels or features than before
@@ -31,7 +32,10 @@ class SideIndex:
 
     def find(self, ids: Collection[str]) -> dict[str, str]:
         """Id → key of those that the index has; the last line of an id counts."""
-        wanted, found = set(ids), {}
+        found: dict[str, str] = {}
+        if not is_entry(self._path):
+            return found
+        wanted = set(ids)
         with suppress(OSError), open(self._path, encoding="ascii", errors="replace") as file:
             # A larger one was not written by `add`.
             if os.fstat(file.fileno()).st_size <= LARGEST:
@@ -42,8 +46,11 @@ class SideIndex:
         return found
 
     def add(self, keys: Mapping[str, str]) -> None:
-        """Appends lines of id → key, and drops the older half of a file that grows too large."""
-        if not keys:
+        """Appends lines of id → key, and drops the older half of a file that grows too large.
+
+        A link, a pipe or a folder in its place stays as it is.
+        """
+        if not keys or (os.path.lexists(self._path) and not is_entry(self._path)):
             return
         # The first line break ends a line that an interrupted run has left.
         lines = ("\n" + "".join(_line(*both) for both in keys.items())).encode("ascii")

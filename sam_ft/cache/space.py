@@ -88,7 +88,8 @@ def _present(root: Path) -> dict[str, tuple[float, int]]:
     """Name → (last use, bytes) of all embeddings of all encoders; removes half-written files of dead runs."""
     found = {}
     remove_leftovers(root)
-    for folder in [entry for entry in os.scandir(root) if entry.is_dir()]:
+    # Not through a link: files elsewhere belong to others.
+    for folder in [entry for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]:
         with suppress(FileNotFoundError):  # someone has deleted the folder
             for file in os.scandir(folder.path):
                 with suppress(FileNotFoundError):  # another run has finished or deleted the file

@@ -5,9 +5,11 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from sam_ft.utils.errors import ConfigError, Preempted, Terminated, TrainingErro
 from sam_ft.utils.memory import explain_any_out_of_memory, is_out_of_memory
 from sam_ft.utils.preemption import STOPS, preemption
 
+SAME_SECONDS = 2.0  # timeout, and others that signal a process and its group, send one wish twice
 INTERRUPTED = (130, 143, 0)  # exit codes after Ctrl-C, SIGTERM and SIGUSR1
 
 
@@ -142,6 +145,13 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _end_unless_same(first: float, number: int, _: Any) -> None:
+    """A second signal while the first one waits for the end of a step. first: when that came"""
+    if time.monotonic() - first > SAME_SECONDS:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
 @contextmanager
 def _handle_signals() -> Iterator[None]:
     """Makes SIGTERM and SIGUSR1 unwind the program as Ctrl-C does, which removes temporary files and releases locks.
@@ -154,6 +164,8 @@ def _handle_signals() -> Iterator[None]:
         once = "TORCHELASTIC_RUN_ID" in os.environ or STOPS.get(number) is Preempted
         signal.signal(number, signal.SIG_IGN if once else signal.SIG_DFL)
         if preemption.note(number):
+            if not once:
+                signal.signal(number, partial(_end_unless_same, time.monotonic()))
             return
         if hasattr(signal, "SIGCHLD"):  # the signal also ends the loader's workers, for which torch would raise errors
             signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,6 +1,7 @@
 """objects.csv of a run or an evaluation: the scores of each validation object, zero-shot beside tuned."""
 
 import csv
+import logging
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from sam_ft.report.evaluation_files import CSV, OBJECT_COLUMNS, join_rows, write
 from sam_ft.utils import distributed
 from sam_ft.utils.disk import OptionalFiles
 from sam_ft.utils.files import atomic_path
+
+log = logging.getLogger("sam_ft")
 
 READ = ("object", "area", "input_side", *(f"{m}_{s}" for m in ("zero_shot", "tuned") for s in ("iou", "pred_iou")))
 
@@ -44,9 +47,18 @@ class ObjectScores:
 
 
 def read_object_scores(path: Path) -> ObjectScores:
-    """The objects of the first prompt of a file; none if there is no file."""
+    """The objects of the first prompt of a file; none if there is no file, or, with a warning, a damaged one."""
     if not path.is_file():
         return ObjectScores()
+    try:
+        return _parse_objects(path)
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):  # TypeError: a row with fewer cells
+        log.warning("%s: is damaged; the report leaves its objects out", path)
+        return ObjectScores()
+
+
+def _parse_objects(path: Path) -> ObjectScores:
+    """Raises: OSError, ValueError, TypeError, KeyError, csv.Error"""
     with open(path, **CSV) as file:
         rows = csv.DictReader(file)
         found = [name for name in READ if name in (rows.fieldnames or ())]

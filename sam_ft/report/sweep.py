@@ -1,15 +1,15 @@
 """The jobs of a sweep: sweep.jsonl, a table of them, and the best one."""
 
-import json
 from pathlib import Path
 
+from sam_ft.report.page.run_files import read_json_lines
 from sam_ft.report.score_rows import Rows
 from sam_ft.report.tables import format_table
 
 
 def read_sweep(path: Path) -> list[dict]:
     """The jobs of a sweep.jsonl that have ended, in the order in which they did."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [job for job in read_json_lines(path) if "job" in job]
 
 
 def sweep_table(jobs: list[dict], monitor: str) -> str:

@@ -138,10 +138,11 @@ class TrainState:
         """Makes the record of the best weights that of their file. All ranks call this.
 
         The file is older where an earlier start ended before it wrote a mix, and newer where that start ended before it
-        wrote its state, or the state is the previous one. If it is missing, the last epoch is validated again.
+        wrote its state, or the state is the previous one. If it is missing, the last epoch is validated again; so it is
+        where a start after that ended with the weights of an earlier epoch in the file.
 
         Raises:
-            CheckpointError: the file cannot be read.
+            CheckpointError: the file cannot be read, or is that of another run.
         """
         exists = distributed.broadcast_from_main(best_path.exists)
         if not exists:
@@ -158,16 +159,41 @@ class TrainState:
                 ) from None
 
         found = distributed.broadcast_from_main(read)
-        if self.mix is not None and found.get("mix") is None:
+        self._check_own(best_path, found)
+        if found.get("best_epoch", self.best_epoch) < self.best_epoch:
+            log.warning(
+                "%s: holds the weights of epoch %d and not those of epoch %d; the last epoch is validated again",
+                *(best_path, found["best_epoch"], self.best_epoch),
+            )
+            self._forget_best()
+            self._adopt_best(found)
+        elif self.mix is not None and found.get("mix") is None:
             if self.best_epoch:
                 self.best, self.best_classes = self.unmixed, self.unmixed_classes
             else:
                 self.best, self.best_classes = self.zero_shot, self.zero_shot_classes
             self._forget_mix()
         elif found.get("best_epoch", 0) > self.epoch or (self.mix is None and found.get("mix") is not None):
-            for name in BEST:
-                setattr(self, name, found.get(name, getattr(self, name)))
-            self._forget_head_scores()
+            self._adopt_best(found)
+
+    def _adopt_best(self, found: dict) -> None:
+        for name in BEST:
+            setattr(self, name, found.get(name, getattr(self, name)))
+        self._forget_head_scores()
+
+    def _check_own(self, best_path: Path, found: dict) -> None:
+        """Raises: CheckpointError on the main rank if the best weights belong to another run; the others exit."""
+        same_file = (found.get("best_epoch"), found.get("mix")) == (self.best_epoch, self.mix)
+        pairs = [("zero_shot", self.zero_shot), *([("best", self.best)] if same_file else [])]
+
+        def check() -> None:
+            if any(name in found and found[name] != ours for name, ours in pairs):
+                raise CheckpointError(
+                    f"{best_path}: its scores are not those of this run, so it comes from another one; put the file of "
+                    "this run back, or delete it, and the same command validates the last epoch again"
+                )
+
+        distributed.broadcast_from_main(check)
 
     def _forget_best(self) -> None:
         """Goes back to where all steps of the last epoch were done and none was validated."""

@@ -13,7 +13,7 @@ from typing import Any
 import platformdirs
 
 from sam_ft.utils.disk import reason_of, write_error
-from sam_ft.utils.errors import ConfigError, UserError
+from sam_ft.utils.errors import ConfigError, DataError, UserError
 from sam_ft.utils.leftovers import held, temporary_beside
 
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
@@ -73,8 +73,10 @@ def _finite(value: Any) -> Any:
 def read_text(path: Path) -> str:
     """A text file of any common encoding: UTF-16 and UTF-8 by their mark or their bytes, else Windows' cp1252.
 
-    Raises: OSError
+    Raises: OSError, and DataError for a pipe or a device, which may never end
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is a pipe, a socket or a device; expected a file")
     data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")

@@ -121,3 +121,17 @@ def test_an_error_without_a_text_counts_too(home, caplog):
         folder.give_up(OSError())
     assert folder.failure
     assert len(caplog.messages) == 1
+
+
+def test_through_a_link_in_the_place_of_the_folder_nothing_is_written_read_or_deleted(messages, home, tmp_path, caplog):
+    filled(home, ["a"])
+    elsewhere = tmp_path / "elsewhere"
+    (home / "embeddings/encoder-float32").rename(elsewhere)
+    (elsewhere / "mine.tmp-999999999-0123abcd").write_text("")
+    (home / "embeddings/encoder-float32").symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    folder = opened(home)
+    assert folder.plan(["a", "b"]) == (set(), [])
+    messages.logged(caplog, "encoder-float32 is a link")
+    assert folder.failure
+    assert sorted(elsewhere.iterdir()) == before

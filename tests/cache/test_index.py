@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -128,3 +129,21 @@ def test_processes_that_write_at_once_lose_no_line(path):
     numbers = [first + i for first in (0, 1000, 2000) for i in range(200)]
     expected = {hexadecimal(number): hexadecimal(number + 1) for number in numbers}
     assert SideIndex(path).find(expected) == expected
+
+
+def as_link(path, other):
+    path.symlink_to(other)
+
+
+def as_pipe(path, _):
+    os.mkfifo(path)  # opening it would wait for ever
+
+
+@pytest.mark.parametrize("make", [as_link, as_pipe])
+def test_what_is_no_file_is_neither_read_nor_written(index, path, tmp_path, make):
+    other = path.rename(tmp_path / "other")
+    before = other.read_bytes()
+    make(path, other)
+    index.add({hexadecimal(7): hexadecimal(8)})
+    assert index.find(PAIRS) == {}
+    assert other.read_bytes() == before

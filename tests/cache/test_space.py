@@ -137,3 +137,11 @@ def test_other_files_beside_the_embeddings_neither_count_nor_disappear(root):
     assert present(root) == ["a", "b", "x"]
     assert (root / "index.txt").exists()
     assert (root / "enc/notes.txt").exists()
+
+
+def test_files_behind_a_link_do_not_count_and_make_no_room(root, tmp_path):
+    filled_earlier(root, "ab")
+    (root / "enc").rename(tmp_path / "elsewhere")
+    (root / "enc").symlink_to(tmp_path / "elsewhere")
+    assert len(space(root, 1).plan(own("x", "other"), ENTRY).missing) == 1
+    assert sorted(path.stem for path in (tmp_path / "elsewhere").iterdir()) == ["a", "b"]

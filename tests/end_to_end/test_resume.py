@@ -203,6 +203,23 @@ def test_a_state_without_the_best_weights_goes_on(messages, command, whole, cli,
         assert notes["best_epoch"] in (2, 3)
 
 
+def test_a_start_that_ends_before_it_has_found_the_best_weights_again_loses_nothing(
+    messages, command, whole, cli, monkeypatch, tmp_path
+):
+    directory = tmp_path / "run"
+    shutil.copytree(whole("flips"), directory)
+    (directory / BEST).unlink()
+    arguments = [*command, *CASES["flips"], f"run_dir={directory}"]
+    with monkeypatch.context() as patch:
+        signaled(patch, "evaluate_prompts", 1, signal.SIGINT)
+        assert cli("train.py", *arguments).code == 130
+    assert read_tensors(directory / BEST)[1]["best_epoch"] == 0
+    done = cli("train.py", *arguments)
+    assert done.code == 0, done.err
+    messages.line(done.out, f"{BEST}: holds the weights of epoch 0")
+    assert_same(directory, whole("flips"))
+
+
 def test_without_the_best_weights_a_worse_last_epoch_leaves_those_of_zero_shot(blobs, cli, tmp_path):
     arguments = [*SMALL, *of(blobs), f"run_dir={tmp_path}", "epochs=1", "optimizer.lr=1.0"]
     assert cli("train.py", *arguments).code == 0

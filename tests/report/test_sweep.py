@@ -1,4 +1,4 @@
-from sam_ft.report.sweep import describe_best_job, sweep_table
+from sam_ft.report.sweep import describe_best_job, read_sweep, sweep_table
 
 SAME = ["name=losses", "epochs=2"]
 
@@ -29,3 +29,10 @@ def test_the_table_has_a_row_for_each_job_with_its_end(messages):
     table = sweep_table(jobs, "iou")
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["0", "1", "2"]
     messages.check(table, "0.5000 |     0 | pruned after epoch 4", "0.7500 |     9", "failed", "loss=bce_iou")
+
+
+def test_a_damaged_line_is_no_job(tmp_path):
+    path = tmp_path / "sweep.jsonl"
+    path.write_text('{"job": 0, "overrides": []}\n[1]\n{"job": 1, "ov')
+    assert read_sweep(path) == [{"job": 0, "overrides": []}]
+    assert read_sweep(tmp_path / "gone.jsonl") == []

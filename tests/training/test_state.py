@@ -221,3 +221,27 @@ def test_without_the_file_of_the_best_weights_the_last_epoch_is_validated_again(
     assert state.best == state.zero_shot
     assert not state.pruned
     assert not state.stalled(1)  # the epoch comes to its end first
+
+
+def test_best_weights_of_an_earlier_epoch_have_the_last_one_validated_again(messages, tmp_path, caplog):
+    path = tmp_path / "best.safetensors"
+    state = mixable()
+    state.step = 5
+    # As a start leaves it that found no file, wrote the weights of zero-shot, and was killed before it validated.
+    write_tensors(path, {}, {"best_epoch": 0, "best": {"iou": 0.5}, "best_classes": {}, "mix": None})
+    state.match_best(path)
+    messages.logged(caplog, path)
+    assert (state.epoch, state.epoch_steps, state.best_epoch, state.best) == (0, 5, 0, {"iou": 0.5})
+    assert state.update(1, evaluation(0.6), "iou")
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "best"])
+def test_best_weights_of_another_run_are_refused(messages, tmp_path, name):
+    path = tmp_path / "best.safetensors"
+    state = TrainState.start(40, Evaluation({"iou": 0.5}, [], {"class": {}}))
+    own = {"zero_shot": {"iou": 0.5}, "best": {"iou": 0.5}, "best_epoch": 0, "mix": None}
+    write_tensors(path, {}, own)
+    state.match_best(path)
+    write_tensors(path, {}, {**own, name: {"iou": 0.4}})
+    with messages.raises(CheckpointError, path, "delete it"):
+        state.match_best(path)

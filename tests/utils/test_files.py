@@ -1,11 +1,12 @@
 import json
+import os
 from math import inf, nan
 from pathlib import Path
 
 import pytest
 
-from sam_ft.utils.errors import ConfigError
-from sam_ft.utils.files import as_json, atomic_path, refuse_links, refuse_links_within
+from sam_ft.utils.errors import ConfigError, DataError
+from sam_ft.utils.files import as_json, atomic_path, read_text, refuse_links, refuse_links_within
 
 
 def test_nan_and_infinity_become_null_at_any_depth():
@@ -43,3 +44,13 @@ def test_links_below_a_folder_are_refused_and_those_to_it_are_not(tmp_path, monk
         with pytest.raises(ConfigError, match="sub/link"):
             refuse_links_within(folder, output)
     refuse_links_within(folder, tmp_path / "elsewhere")  # chosen by the user
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_in_the_place_of_a_text_file_is_refused_and_not_opened(messages, tmp_path):
+    path = tmp_path / "train.txt"
+    os.mkfifo(path)
+    with messages.raises(DataError, path):
+        read_text(path)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "gone.txt")

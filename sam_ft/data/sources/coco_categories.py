@@ -56,6 +56,8 @@ def label_categories(
 
 def peek_categories(file: Path) -> list:
     """The categories of a COCO file without the rest of it, which may be large; none where they are not found."""
+    if not file.is_file():  # a pipe would never open
+        return []
     try:
         with open(file, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.rfind(b'"categories"')

@@ -124,8 +124,8 @@ def _walk_from(
     seen: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[str, Path]]:
     seen = seen | {os.path.realpath(top)}  # a link may lead back up
-    with os.scandir(top) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    with os.scandir(top) as entries:  # Path: `is_dir` of an entry raises for a link to itself
+        found = sorted((entry.name, Path(entry).is_dir()) for entry in entries if not entry.name.startswith("."))
     for name, is_folder in found:
         path, own = top / name, f"{key}/{name}".lstrip("/")
         if is_folder and not deep:

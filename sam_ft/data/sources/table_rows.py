@@ -59,8 +59,8 @@ def read_rows(table: Path, columns: Columns) -> TableRows:
     Raises: DataError when it is no table, lacks a column or spells it differently, or has no rows.
     """
     try:
-        _refuse_spreadsheet(table)
         text = read_text(table)
+        _refuse_spreadsheet(table)
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); set data.table to a .csv or .tsv file") from None
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(table, text, columns.image))

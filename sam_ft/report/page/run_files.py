@@ -1,6 +1,7 @@
 """Reads the files of a run's directory for its report; files that an older run lacks are empty."""
 
 import json
+import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from sam_ft.report.object_scores import ObjectScores, read_object_scores
 from sam_ft.training.tensor_file import read_metadata
 from sam_ft.utils.plain_yaml import read_plain_yaml
+
+log = logging.getLogger("sam_ft")
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?=[A-Z]+ )")
 MODEL_LINE = re.compile(r" at \d+ px on ")  # the first line of the log that is not about the data
@@ -59,9 +62,7 @@ def read_run_files(directory: Path) -> RunFiles:
         objects=objects if len(objects) else read_object_scores(directory / "evaluation/objects.csv"),
         facts=_read_json(directory / "facts.json", {}),
         log=_data_lines(directory / "train.log"),
-        evaluations={
-            path.parent.name: _read_json(path, {}) for path in sorted(directory.glob("evaluation*/scores.json"))
-        },
+        evaluations=_read_evaluations(directory),
         examples=_read_json(directory / "samples/objects/examples.json", []),
     )
 
@@ -74,19 +75,34 @@ def read_settings(directory: Path) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """The lines of a file; one that a crash left incomplete is left out."""
+    """The objects of a file, one a line; a line that a crash left incomplete is left out."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     rows = []
     for line in lines:
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-    return rows
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _read_json(path: Path, default: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+    """The content of a file, of the type of `default`, which takes the place of a missing or damaged one."""
+    if not path.is_file():
+        return default
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if isinstance(found, type(default)):
+        return found
+    log.warning("%s: is damaged; the report leaves it out", path)
+    return default
+
+
+def _read_evaluations(directory: Path) -> dict[str, dict]:
+    found = {path.parent.name: _read_json(path, {}) for path in sorted(directory.glob("evaluation*/scores.json"))}
+    return {name: scores for name, scores in found.items() if "prompt" in scores}
 
 
 def _data_lines(path: Path) -> list[str]:

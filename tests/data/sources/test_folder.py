@@ -230,3 +230,19 @@ def test_an_area_below_zero_is_refused_by_all_data_sets(messages, tmp_path):
         lambda: Coco(tmp_path, min_area=-1),
     ):
         messages.refusal(act, "data.min_area=-1;")
+
+
+@pytest.mark.parametrize("side", ["images", "masks"])
+def test_a_link_to_itself_is_refused_as_a_file_that_cannot_be_read(messages, tmp_path, side):
+    make(tmp_path, "abcdef")
+    path = tmp_path / side / "b.png"
+    path.unlink()
+    path.symlink_to("b.png")
+    folder = Folder(tmp_path)
+
+    def read():
+        for split in (folder.split("train"), folder.split("val")):
+            for number in range(len(split)):
+                split[number]
+
+    messages.refusal(read, path)

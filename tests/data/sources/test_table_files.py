@@ -1,5 +1,7 @@
 """Tables as programs write them, and the files that their paths lead to."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,9 @@ def test_images_in_a_folder_below_go_by_their_name(messages, tmp_path):
     # images/a.png and masks/a.png have this name
     table = write(tmp_path, "image,mask,split", "a,masks/a.png,train", "b,masks/b.png,val")
     messages.refusal(lambda: Table(table).split("train"), "line 2: ", "line 3: ")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")
+def test_a_pipe_in_the_place_of_a_table_is_refused_and_not_opened(messages, tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    messages.refusal(lambda: Table(tmp_path / "t.csv").split("train"), tmp_path / "t.csv")

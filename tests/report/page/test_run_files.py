@@ -1,3 +1,5 @@
+import pytest
+
 from sam_ft.report.page.run_files import read_run_files
 from sam_ft.utils.errors import ConfigError
 from tests.support.pages_of_runs import ROWS, write_objects, write_run
@@ -54,3 +56,23 @@ def test_an_interpolation_in_a_config_from_elsewhere_is_refused(messages, tmp_pa
     write_run(tmp_path, settings={"note": "${oc.env:SECRET}"})
     with messages.raises(ConfigError, tmp_path / "config.yaml", "${oc.env:SECRET}"):
         read_run_files(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'[1, {"a": []}]', b"[" * 100_000])
+def test_damaged_files_are_left_out_with_a_warning(tmp_path, caplog, content):
+    write_run(tmp_path)
+    write_objects(tmp_path / "objects.csv", [("a", 0, 4, "x", 0.2)])
+    (tmp_path / "evaluation").mkdir()
+    for name in ("metrics.jsonl", "facts.json", "evaluation/scores.json"):
+        (tmp_path / name).write_bytes(content)
+    files = read_run_files(tmp_path)
+    assert (files.facts, files.evaluations, len(files.objects), files.steps, files.others) == ({}, {}, 0, [], [])
+    names = ("objects.csv", "facts.json", "evaluation/scores.json")
+    assert [message.split(": ")[0] for message in caplog.messages] == [str(tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize("content", ["1,2\n3,4\n", "prompt,name,object\nbox\n", "\0\n"])
+def test_a_table_of_objects_with_other_columns_is_none(tmp_path, content):
+    write_run(tmp_path)
+    (tmp_path / "objects.csv").write_text(content)
+    assert len(read_run_files(tmp_path).objects) == 0
