@@ -9,7 +9,7 @@ from sam_ft.data.io.appearance import IN_ALPHA, alpha_of_constant_colors
 from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.decoding import decode, read_header
 from sam_ft.data.io.images import read_image
-from sam_ft.data.io.lossy import refuse_jpeg
+from sam_ft.data.io.lossy import refuse_lossy
 from sam_ft.data.io.mask_values import IgnoreMask, edge_codes, is_any, pack_colors
 from sam_ft.data.io.masks import read_gray
 from sam_ft.data.io.plausible import refuse_picture
@@ -63,7 +63,7 @@ def _describe_unknown(codes: NDArray[np.integer], unknown: NDArray[np.bool_], cl
 
 def read_class_codes(path: Path, colors: bool, page: Page = None) -> tuple[NDArray[np.integer], Remarks]:
     """(H, W): ids of a class mask, or its colors as red * 65536 + green * 256 + blue, so black is 0; and remarks."""
-    refuse_jpeg(path, "classes in it are lost; save the mask as PNG")
+    refuse_lossy(path, "classes in it are lost; save the mask as PNG")
     if not colors:
         return read_gray(path, page)
     if read_header(path, page).dtype != np.uint8:
