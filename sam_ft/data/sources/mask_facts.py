@@ -14,6 +14,7 @@ from sam_ft.data.sources.survey import Hint
 MANY_PARTS = 1.5  # separate parts of an object on average; from here on each may be an object
 SAMPLED = 100  # images of which the parts of the masks are counted; counting takes a quarter of the time of reading
 VOID_IDS = (254, 255, 65535)  # ids at the end of their types, which often mark pixels to ignore
+FEW_THIN = 4  # ids without an area that may be specks, whatever the others
 TRIMAPS = ([127, 255], [128, 255])  # the unknown border and the object
 
 
@@ -24,6 +25,7 @@ class MaskFacts:
     ids: number of objects · framing: ids of which the box is the whole frame · has_background: some pixel is no object
     void: the largest id if it is in `VOID_IDS` and the id before it is not there, the border of a trimap, else 0
     parts: number of connected areas of all objects, None if they were not counted
+    thin: number of ids without an area, see `_count_thin`
     """
 
     ids: int
@@ -31,13 +33,15 @@ class MaskFacts:
     has_background: bool
     void: int = 0
     parts: int | None = None
+    thin: int = 0
 
 
 def find_facts(own: ObjectMap, rules: Rules, with_parts: bool) -> MaskFacts:
     """with_parts: count the connected areas too"""
     found = np.flatnonzero(own.areas[1:]) + 1
     parts = count_components(own.ids > 0, rules.min_area) if with_parts else None
-    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), _void_id(found.tolist()), parts)
+    thin = _count_thin(own) if rules.objects == "instances" else 0
+    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), _void_id(found.tolist()), parts, thin)
 
 
 def _void_id(ids: list[int]) -> int:
@@ -46,6 +50,15 @@ def _void_id(ids: list[int]) -> int:
         return ids[0]
     others = ids[:-2] if ids[-2:] == [254, 255] else ids[:-1]
     return ids[-1] if others and ids[-1] in VOID_IDS and others[-1] < ids[len(others)] - 1 else 0
+
+
+def _count_thin(own: ObjectMap) -> int:
+    """The number of ids of which no pixel is equal to its neighbors to the right and below."""
+    if own.count <= FEW_THIN:
+        return 0
+    first = own.ids[:-1, :-1]
+    filled = (first == own.ids[1:, :-1]) & (first == own.ids[:-1, 1:]) & (first > 0)
+    return own.count - int(np.count_nonzero(np.bincount(first[filled])))
 
 
 def counts_parts(rules: Rules, position: int, total: int) -> bool:
@@ -70,7 +83,9 @@ def mask_hints(facts: Sequence[MaskFacts], rules: Rules) -> list[Hint]:
         hints = [_frame_hint(drawn, framed, rules, many_parts)]
     else:
         hints = [_parts_hint(parts / ids, drawn, rules)] if many_parts else []
-    voids = Counter(one.void for one in drawn if one.void)
+    if blended := sum(one.thin > max(FEW_THIN, one.ids - one.thin) for one in drawn):
+        hints.append(_blended_hint(blended, drawn))
+    voids = Counter(one.void for one in drawn if one.void and not blended)
     if rules.objects == "instances" and rules.ignore_index is None and 2 * voids.total() > len(drawn):
         ((void, count),) = voids.most_common(1)
         problem = f"{count} of {len(drawn)} masks hold the id {void} apart from the others, which is nearly always void"
@@ -88,6 +103,15 @@ def _no_background_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts])
         "name the id of the background with data.background (of masks of colors its color, as [255,255,255]) and those "
         "of borders with data.ignore_index, or choose the ids that are objects with data.objects=classes, data.classes "
         "and data.other=background"
+    )
+    return Hint(problem, advice)
+
+
+def _blended_hint(blended: int, drawn: Sequence[MaskFacts]) -> Hint:
+    problem = f"in {blended} of {len(drawn)} masks most ids are only along edges, and each counts as an object"
+    advice = (
+        "the edges are blended, as anti-aliasing and smooth resizing leave them, unless the objects are specks; save "
+        "the masks by nearest-neighbor interpolation"
     )
     return Hint(problem, advice)
 

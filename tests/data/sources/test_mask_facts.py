@@ -1,5 +1,6 @@
 """Hints about the masks of a split, in the survey before training and in the check."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -108,6 +109,24 @@ def test_the_void_color_of_pascal_voc_is_warned_of(messages, tmp_path, caplog):
     ignored = Folder(tmp_path, objects="instances", ignore_index=[[224, 224, 192]]).split("train")
     assert not ignored.survey().hints
     assert len(ignored[0].masks) == 3
+
+
+@pytest.mark.parametrize("ids", [CELLS * 80, 255 * (CELLS == 2), CELLS * 5])
+def test_ids_with_blended_edges_are_warned_of(messages, tmp_path, caplog, ids):
+    soft = cv2.GaussianBlur(ids.astype(np.uint8), (3, 3), 0)
+    found = hints_of(folder(tmp_path, [soft, ids], objects="instances"), caplog)
+    (hint,) = [hint for hint in found if "blended" in hint.advice]
+    messages.check("; ".join(hint), "2 of 4 masks", "nearest-neighbor")
+    assert not any("void" in hint.problem for hint in found)
+
+
+def test_few_specks_and_thin_ids_are_no_blended_edges(tmp_path, caplog):
+    specks, thin = CELLS.copy(), CELLS.copy()
+    specks[20, 2:10:2] = 11, 12, 13, 14
+    for row in range(20, 48, 4):  # as many lines as cells
+        thin[row, 2:60] = row
+        thin[row + 2 : row + 4, 2:60] = row + 50
+    assert not hints_of(folder(tmp_path, [specks, thin], objects="instances"), caplog)
 
 
 @pytest.mark.parametrize("last", [254, 255])
