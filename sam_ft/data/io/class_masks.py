@@ -11,7 +11,7 @@ from sam_ft.data.io.decoding import decode, read_header
 from sam_ft.data.io.images import read_image
 from sam_ft.data.io.lossy import refuse_lossy
 from sam_ft.data.io.mask_values import IgnoreMask, edge_codes, is_any, pack_colors, unique_values
-from sam_ft.data.io.masks import read_gray
+from sam_ft.data.io.masks import read_gray, refuse_mean
 from sam_ft.data.io.plausible import refuse_picture
 from sam_ft.data.io.stored_values import Remarks
 from sam_ft.data.io.tiff_planes import Page
@@ -82,7 +82,9 @@ def read_class_codes(path: Path, colors: bool, page: Page = None) -> tuple[NDArr
     """(H, W): ids of a class mask, or its colors as red * 65536 + green * 256 + blue, so black is 0; and remarks."""
     refuse_lossy(path, "classes in it are lost; save the mask as PNG")
     if not colors:
-        return read_gray(path, page)
+        codes, remarks = read_gray(path, page)
+        refuse_mean(path, page, codes)
+        return codes, remarks
     if read_header(path, page).dtype != np.uint8:
         raise DataError(
             f"{path}: the mask has more than 8 bits per value; expected colors of 8 bits, as in data.classes"

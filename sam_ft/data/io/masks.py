@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_ft.data.io.appearance import VOID, VOID_COLOR
+from sam_ft.data.io.appearance import BLACK_ELSEWHERE, IN_ALPHA, VOID, VOID_COLOR
 from sam_ft.data.io.classes import Codes, list_codes
 from sam_ft.data.io.lossy import LOSSY, is_lossy, is_nearly_gray, lossy_codec, refuse_lossy
 from sam_ft.data.io.mask_values import IgnoreMask, number_colors, pack_colors, sort_values, unique_values
@@ -61,7 +61,7 @@ def read_binary_mask(
     present = unique_values(kept)
     objects = set(present) - {0}
     of_one_value = objects <= {255} or objects <= {np.iinfo(values.dtype).max}
-    if of_one_value or (background is not None and len(objects) == 1):
+    if of_one_value or (len(objects) == 1 and (background is not None or IN_ALPHA in remarks)):
         return kept > 0, ignored, remarks
     codec = lossy_codec(path)
     if objects <= {1} and codec is None:
@@ -102,6 +102,9 @@ def read_instance_mask(
     """
     refuse_lossy(path, "instance ids in it are lost; save the ids as PNG")
     values, remarks = read_stored_values(path, page)
+    refuse_mean(path, page, values)
+    if background is not None:
+        remarks = tuple(remark for remark in remarks if remark is not BLACK_ELSEWHERE)
     if values.ndim == 3:
         ids, ignored = number_colors(path, values, ignore_index, background)
         void = (values == VOID).all(-1) & (ids > 0)
@@ -109,7 +112,21 @@ def read_instance_mask(
     values, ignored = sort_values(values, ignore_index, background)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535")
+        remedy = (
+            f"name the negative ones with data.background or data.ignore_index, as data.background={low}"
+            if low < 0
+            else "number the objects of each image from 1"
+        )
+        raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535; {remedy}")
     values = values if values.itemsize == 1 else values.astype(np.uint16, copy=False)
     refuse_picture(path, values)
     return values, ignored, remarks
+
+
+def refuse_mean(path: Path, page: Page, values: NDArray[np.integer]) -> None:
+    """Refuses ids or classes that are the mean of different ones. Raises: DataError"""
+    if page == "mean" and (values != read_stored_values(path, "max")[0]).any():
+        raise DataError(
+            f"{path}: the pages differ, and the mean of ids or classes is another one; set data.projection=max, or "
+            "choose a page with data.page"
+        )
