@@ -69,18 +69,21 @@ def counts_parts(rules: Rules, position: int, total: int) -> bool:
     return rules.objects in ("whole", "instances") and position % -(-total // SAMPLED) == 0
 
 
-def mask_hints(facts: Sequence[MaskFacts], rules: Rules) -> list[Hint]:
-    """What to look at, of the masks of a split that hold objects."""
-    drawn = [one for one in facts if one.ids]
+def mask_hints(facts: Sequence[Sequence[MaskFacts]], rules: Rules) -> list[Hint]:
+    """What to look at, of the masks of each image of a split, where they hold objects."""
+    images = [[one for one in own if one.ids] for own in facts]
+    drawn = [one for own in images for one in own]
     if not drawn or rules.objects == "classes":
         return []
     framed = [one for one in drawn if one.framing]
+    framed_images = sum(any(one.framing for one in own) for own in images)
     parts, ids = _total_parts(drawn)
     many_parts = ids > 0 and parts >= MANY_PARTS * ids
     if rules.objects == "instances" and not any(one.has_background for one in drawn):
         hints = [_no_background_hint(drawn, framed)]
-    elif 2 * len(framed) > len(drawn):
-        hints = [_frame_hint(drawn, framed, rules, many_parts)]
+    elif 2 * framed_images > (total := sum(map(bool, images))):
+        several = len(drawn) > total
+        hints = [_frame_hint(f"{framed_images} of {total} images", rules, many_parts, several)]
     else:
         hints = [_parts_hint(parts / ids, drawn, rules)] if many_parts else []
     if blended := sum(one.thin > max(FEW_THIN, one.ids - one.thin) for one in drawn):
@@ -116,7 +119,7 @@ def _blended_hint(blended: int, drawn: Sequence[MaskFacts]) -> Hint:
     return Hint(problem, advice)
 
 
-def _frame_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts], rules: Rules, many_parts: bool) -> Hint:
+def _frame_hint(count: str, rules: Rules, many_parts: bool, several: bool) -> Hint:
     if rules.objects == "instances":
         inverted = "the masks are inverted (save them with 0 for the background)"
     else:
@@ -129,7 +132,9 @@ def _frame_hint(drawn: Sequence[MaskFacts], framed: Sequence[MaskFacts], rules: 
     ]
     if many_parts:
         reasons.append("each separate part is an object (set data.objects=components)")
-    problem = f"the box of an object is the whole frame in {len(framed)} of {len(drawn)} masks"
+    if several:
+        reasons.append("one of the masks of an image is that of the background (leave it out by data.mask_suffix)")
+    problem = f"the box of an object is the whole frame in {count}"
     return Hint(problem, f"look at the pictures; likely reasons: {'; '.join(reasons)}")
 
 

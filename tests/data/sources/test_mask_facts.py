@@ -68,6 +68,17 @@ def test_many_objects_all_over_the_frame_are_one_warning_with_their_own_reason(t
     assert "data.objects=components" in hint.advice
 
 
+def test_one_mask_of_each_image_that_fills_the_frame_is_warned_of(tmp_path, caplog):
+    data = folder(tmp_path, [255 * (CELLS == 1)], mask_suffix="_*")
+    for name in "abcdefgh":
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_cell.png")
+        for other, mask in (("rest", CELLS == 2), ("background", CELLS == 0)):
+            save(tmp_path / "masks" / f"{name}_{other}.png", 255 * mask.astype(np.uint8))
+    (hint,) = hints_of(data, caplog)
+    assert "4 of 4 images" in hint.problem
+    assert "data.mask_suffix" in hint.advice
+
+
 def test_a_frame_in_few_masks_is_no_surprise(tmp_path, caplog):
     one = CELLS == 1
     assert not hints_of(folder(tmp_path, [CELLS * 0 + 1, one, one, one]), caplog)
