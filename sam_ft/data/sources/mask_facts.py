@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sam_ft.data.io.objects import ObjectMap, count_components
 from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.leaks import mask_key
 from sam_ft.data.sources.survey import Hint
 
 MANY_PARTS = 1.5  # separate parts of an object on average; from here on each may be an object
@@ -25,7 +26,7 @@ class MaskFacts:
     ids: number of objects · framing: ids of which the box is the whole frame · has_background: some pixel is no object
     void: the largest id if it is in `VOID_IDS` and the id before it is not there, the border of a trimap, else 0
     parts: number of connected areas of all objects, None if they were not counted
-    thin: number of ids without an area, see `_count_thin`
+    thin: number of ids without an area, see `_count_thin` · keys: see `mask_key`
     """
 
     ids: int
@@ -34,6 +35,7 @@ class MaskFacts:
     void: int = 0
     parts: int | None = None
     thin: int = 0
+    keys: Sequence[str] = ()
 
 
 def find_facts(own: ObjectMap, rules: Rules, with_parts: bool) -> MaskFacts:
@@ -41,7 +43,8 @@ def find_facts(own: ObjectMap, rules: Rules, with_parts: bool) -> MaskFacts:
     found = np.flatnonzero(own.areas[1:]) + 1
     parts = count_components(own.ids > 0, rules.min_area) if with_parts else None
     thin = _count_thin(own) if rules.objects == "instances" else 0
-    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), _void_id(found.tolist()), parts, thin)
+    void = _void_id(found.tolist())
+    return MaskFacts(len(found), _framing_ids(own.ids), bool(own.areas[0]), void, parts, thin, mask_key(own))
 
 
 def _void_id(ids: list[int]) -> int:
@@ -76,18 +79,22 @@ def mask_hints(facts: Sequence[Sequence[MaskFacts]], rules: Rules) -> list[Hint]
     if not drawn or rules.objects == "classes":
         return []
     framed = [one for one in drawn if one.framing]
+    total = sum(map(bool, images))
     framed_images = sum(any(one.framing for one in own) for own in images)
     parts, ids = _total_parts(drawn)
     many_parts = ids > 0 and parts >= MANY_PARTS * ids
     if rules.objects == "instances" and not any(one.has_background for one in drawn):
         hints = [_no_background_hint(drawn, framed)]
-    elif 2 * framed_images > (total := sum(map(bool, images))):
+    elif 2 * framed_images > total:
         several = len(drawn) > total
         hints = [_frame_hint(f"{framed_images} of {total} images", rules, many_parts, several)]
     else:
         hints = [_parts_hint(parts / ids, drawn, rules)] if many_parts else []
     if blended := sum(one.thin > max(FEW_THIN, one.ids - one.thin) for one in drawn):
         hints.append(_blended_hint(blended, drawn))
+    if doubled := sum(len({one.keys for one in own}) < len(own) for own in images):
+        problem = f"in {doubled} of {total} images the same mask is there twice, and its objects count twice"
+        hints.append(Hint(problem, "remove the copies"))
     voids = Counter(one.void for one in drawn if one.void and not blended)
     if rules.objects == "instances" and rules.ignore_index is None and 2 * voids.total() > len(drawn):
         ((void, count),) = voids.most_common(1)

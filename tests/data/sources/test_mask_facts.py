@@ -79,6 +79,16 @@ def test_one_mask_of_each_image_that_fills_the_frame_is_warned_of(tmp_path, capl
     assert "data.mask_suffix" in hint.advice
 
 
+def test_a_copy_of_a_mask_beside_it_is_warned_of(messages, tmp_path, caplog):
+    data = folder(tmp_path, [255 * (CELLS == 1)], mask_suffix="_mask")
+    for name in "abcdefgh":
+        mask = (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_mask.png")
+        cell = 1 if name in "adeh" else 2
+        save(mask.with_name(f"{name}_mask (1).png"), 255 * np.equal(CELLS, cell).astype(np.uint8))
+    (hint,) = hints_of(data, caplog)
+    messages.check("; ".join(hint), "2 of 4 images", "twice")
+
+
 def test_a_frame_in_few_masks_is_no_surprise(tmp_path, caplog):
     one = CELLS == 1
     assert not hints_of(folder(tmp_path, [CELLS * 0 + 1, one, one, one]), caplog)
