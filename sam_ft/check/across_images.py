@@ -26,7 +26,7 @@ def find_hints(contents: SplitContents, split: str) -> list[Issue]:
     """What to look at in most masks."""
     if contents.split is None or not hasattr(contents.split, "hints"):
         return []
-    hints = contents.split.hints([facts for sample in contents.samples for facts in sample.facts])
+    hints = contents.split.hints([sample.facts for sample in contents.samples])
     return [Issue(split, "", hint.problem, hint.advice, hint.level, "data set") for hint in hints]
 
 

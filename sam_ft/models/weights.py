@@ -17,6 +17,7 @@ from sam_ft.models.download import OFFICIAL, official_file
 from sam_ft.models.sam import Sam
 from sam_ft.utils import files
 from sam_ft.utils.errors import CheckpointError
+from sam_ft.utils.stand_ins import stand_in
 
 StateDict = dict[str, Tensor]
 log = logging.getLogger("sam_ft")
@@ -208,12 +209,8 @@ def _diagnose(path: Path, error: Exception) -> str:
             head = file.read(1024)
     except OSError as reason:
         return f"cannot be read: {reason.strerror}"
-    if not head:
-        return "is empty; fetch it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a git-LFS pointer and not the file itself; run: git lfs pull"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "is a web page, perhaps of a proxy or a login; fetch the file itself"
+    if (other := stand_in(head)) is not None:
+        return other
     if "TorchScript" in str(error):
         return "is a TorchScript archive; tensors by name were expected: torch.save(model.state_dict(), PATH)"
     cut_off = isinstance(error, EOFError) or "EOF" in str(error) or "truncated" in str(error)

@@ -15,6 +15,7 @@ import platformdirs
 from sam_ft.utils.disk import reason_of, write_error
 from sam_ft.utils.errors import ConfigError, DataError, UserError
 from sam_ft.utils.leftovers import held, temporary_beside
+from sam_ft.utils.stand_ins import stand_in
 
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
@@ -73,11 +74,14 @@ def _finite(value: Any) -> Any:
 def read_text(path: Path) -> str:
     """A text file of any common encoding: UTF-16 and UTF-8 by their mark or their bytes, else Windows' cp1252.
 
-    Raises: OSError, and DataError for a pipe or a device, which may never end
+    Raises: OSError; DataError for a pipe or a device, which may never end, and for what lies in the place of a file that
+        was not fetched.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is a pipe, a socket or a device; expected a file")
     data = path.read_bytes()
+    if data and (other := stand_in(data[:1024])) is not None:
+        raise DataError(f"{path}: {other}")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     if b"\0" in data[:1000]:  # every second byte of Latin letters in UTF-16 without a mark

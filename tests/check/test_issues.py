@@ -131,7 +131,8 @@ def test_the_first_look_of_training_says_what_is_wrong_with_both_splits(messages
     pairs(tmp_path / "val", "c")
     folder = Folder(tmp_path, objects="instances")
     for name in "ab":
-        (tmp_path / "train" / "masks" / f"{name}.png").rename(tmp_path / "train" / "masks" / f"{name}.jpg")
+        (mask := tmp_path / "train" / "masks" / f"{name}.png").unlink()
+        save(mask.with_suffix(".jpg"), IDS)
     (tmp_path / "val" / "masks" / "c.png").write_bytes(b"")
     first, files, third, hint = messages.refusal(lambda: survey_splits(*open_splits(folder))).split("\n")
     assert first.startswith("JPEG")

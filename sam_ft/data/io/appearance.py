@@ -59,7 +59,15 @@ AS_SHOWN = Remark(
     "is a TIFF of bits with an inverted scale (WhiteIsZero)",
     "are TIFFs of bits with an inverted scale (WhiteIsZero)",
     "pixels that are shown white are the object",
-    "data.invert=true for the opposite",
+    "data.invert=true for the opposite, as of booleans that tifffile or scikit-image wrote",
+    "warning",
+)
+BLACK_ELSEWHERE = Remark(
+    "has a palette in which 0 is a color and another index is black",
+    "have a palette in which 0 is a color and another index is black",
+    "index 0 is the background all the same",
+    "data.background names the index of black; where it is not the same in all masks, save them in color",
+    "warning",
 )
 VOID = (224, 224, 192)  # the color of pixels to ignore in Pascal VOC
 VOID_COLOR = Remark(
@@ -116,6 +124,13 @@ def palette_levels(picture: Image.Image, ignored: Sequence[int]) -> tuple[NDArra
     table[used] = np.rint(levels) if 255 not in ignored else levels > 127
     in_order = levels[0] <= levels[-1] if len(used) > 1 else (levels[0] > 127) == (used[0] > 0)
     return table[indices], None if in_order and remark is BY_BRIGHTNESS else remark
+
+
+def is_black_elsewhere(picture: Image.Image) -> bool:
+    """Whether index 0 of a palette is a color, and another index that is there is black."""
+    colors = _colors(picture)[:, :3].max(1)
+    present = np.flatnonzero(np.bincount(np.array(picture).ravel(), minlength=256))
+    return bool(colors[0] > BLACK and (colors[present] <= BLACK).any())
 
 
 def _are_black_and_white(levels: NDArray[np.float64]) -> bool:

@@ -26,6 +26,7 @@ from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_
 from sam_ft.data.io.tiff_planes import Page, check_channels, check_page, open_tiff
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
+from sam_ft.utils.stand_ins import stand_in
 
 SPECIAL = [
     *((stat.S_ISFIFO, "a pipe (FIFO)"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket")),
@@ -144,9 +145,20 @@ def errors_as_data_error(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
     except Exception as error:  # decoders raise many types: OSError, SyntaxError, struct.error, EOFError ...
+        if (other := stand_in(_beginning(path))) is not None:
+            raise DataError(f"{path}: {other}") from None
         raise DataError(
             f"{path}: cannot be read ({error}); check that the file is a complete image, or remove it"
         ) from error
+
+
+def _beginning(path: Path) -> bytes:
+    """The first bytes of a file; something other than nothing where it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(1024)
+    except OSError:
+        return b"?"
 
 
 def _check_is_file(path: Path) -> None:

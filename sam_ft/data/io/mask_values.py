@@ -46,6 +46,10 @@ def unique_values(values: NDArray[np.integer]) -> list[int]:
     """The distinct values, ascending."""
     if values.dtype.kind == "u" and values.itemsize <= 2:  # counting is ten times faster than sorting
         return np.flatnonzero(np.bincount(values.ravel())).tolist()
+    if values.size > COLORS // 64 and values.min() >= 0 and values.max() < COLORS:
+        present = np.zeros(COLORS, bool)
+        present[values] = True
+        return np.flatnonzero(present).tolist()
     return np.unique(values).tolist()
 
 
@@ -88,7 +92,7 @@ def number_colors(
 def edge_codes(codes: NDArray[np.integer], found: Sequence[int]) -> list[int]:
     """Those of the codes that fill no area: no pixel of theirs is equal to its neighbors to the right and below."""
     same = (codes[:-1, :-1] == codes[1:, :-1]) & (codes[:-1, :-1] == codes[:-1, 1:])
-    areas = set(np.unique(codes[:-1, :-1][same]).tolist())
+    areas = set(unique_values(codes[:-1, :-1][same]))
     return [code for code in found if code not in areas]
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sam_ft.data.io.appearance import VOID, VOID_COLOR
+from sam_ft.data.io.appearance import BLACK_ELSEWHERE, IN_ALPHA, VOID, VOID_COLOR
 from sam_ft.data.io.classes import Codes, list_codes
-from sam_ft.data.io.lossy import LOSSY, is_jpeg, is_lossy, refuse_jpeg
+from sam_ft.data.io.lossy import LOSSY, is_lossy, is_nearly_gray, lossy_codec, refuse_lossy
 from sam_ft.data.io.mask_values import IgnoreMask, number_colors, pack_colors, sort_values, unique_values
 from sam_ft.data.io.plausible import refuse_picture
 from sam_ft.data.io.stored_values import Remarks, read_stored_values
@@ -28,6 +28,8 @@ def read_gray(
 ) -> tuple[NDArray[np.integer], Remarks]:
     """The same with remarks, see `read_stored_values`."""
     values, remarks = read_stored_values(path, page, shown_besides)
+    if values.ndim == 3 and is_nearly_gray(values) and lossy_codec(path) is not None:
+        values = np.rint(values.mean(-1)).astype(np.uint8)
     if values.ndim == 3:
         refuse_picture(path, pack_colors(values))
         raise DataError(
@@ -43,7 +45,8 @@ def read_binary_mask(
 ) -> tuple[NDArray[np.bool_], IgnoreMask, Remarks]:
     """A mask of 0 and 1, 255 or the largest number of its type, or a lossy one near 0 and 255, thresholded at 127.
 
-    JPEG does not keep 0 and 1 apart: at one quality in four, black becomes 1. Of a palette the brightness counts.
+    Lossy codecs do not keep 0 and 1 apart: of JPEG at one quality in four, black becomes 1. Of a palette the brightness
+    counts.
 
     ignore_index: further values, of pixels to ignore; with them the mask must be exact
     background: instead of 0; any other value is then the object
@@ -51,26 +54,28 @@ def read_binary_mask(
     """
     for option, given in (("ignore_index", ignore_index), ("background", background)):
         if given is not None:
-            refuse_jpeg(path, f"data.{option}={given} cannot be found in it")
+            refuse_lossy(path, f"data.{option}={given} cannot be found in it")
     ignored_values = [code for code in list_codes(ignore_index, False) if isinstance(code, int)]
     values, remarks = read_gray(path, page, ignored_values if background is None else None)
-    jpeg = is_jpeg(path)
     kept, ignored = sort_values(values, ignore_index, background)
     present = unique_values(kept)
     objects = set(present) - {0}
-    of_one_value = objects <= {255} or objects <= {np.iinfo(values.dtype).max} or (objects <= {1} and not jpeg)
-    if of_one_value or (background is not None and len(objects) == 1):
+    of_one_value = objects <= {255} or objects <= {np.iinfo(values.dtype).max}
+    if of_one_value or (len(objects) == 1 and (background is not None or IN_ALPHA in remarks)):
+        return kept > 0, ignored, remarks
+    codec = lossy_codec(path)
+    if objects <= {1} and codec is None:
         return kept > 0, ignored, remarks
     values = _eight_bits(values)
     # Not exact: perhaps lossy, with values near 0 and 255, and gray edges.
-    if ignore_index is None and background is None and is_lossy(values, jpeg):
+    if ignore_index is None and background is None and is_lossy(values, codec is not None):
         return values > 127, None, (*remarks, LOSSY)
     refuse_picture(path, values)
     shown = ", ".join(map(str, present[:8])) + (", ..." if len(present) > 8 else "")
-    if jpeg:
+    if codec is not None:
         raise DataError(
-            f"{path}: the mask has the values {shown}; expected values near 0 and near 255, as JPEG stores 0 and "
-            "255. JPEG loses 0 and 1, and ids of instances or classes: save such masks as PNG, from the originals"
+            f"{path}: the mask has the values {shown}; expected values near 0 and near 255, as {codec} stores 0 and "
+            f"255. {codec} loses 0 and 1, and ids of instances or classes: save such masks as PNG, from the originals"
         )
     besides = "" if ignore_index is None else f" besides data.ignore_index={ignore_index}"
     raise DataError(
@@ -93,10 +98,13 @@ def read_instance_mask(
     """An image of instance ids, 0 for the background, or of a color for each instance and black for the background.
 
     ignore_index, background: see `Rules`
-    → (H, W) integers in [0, 65535], the ignore mask, and remarks. Raises: DataError for a JPEG, or ids out of range.
+    → (H, W) integers in [0, 65535], the ignore mask, and remarks. Raises: DataError for a lossy codec, or other ids.
     """
-    refuse_jpeg(path, "instance ids in it are lost; save the ids as PNG")
+    refuse_lossy(path, "instance ids in it are lost; save the ids as PNG")
     values, remarks = read_stored_values(path, page)
+    refuse_mean(path, page, values)
+    if background is not None:
+        remarks = tuple(remark for remark in remarks if remark is not BLACK_ELSEWHERE)
     if values.ndim == 3:
         ids, ignored = number_colors(path, values, ignore_index, background)
         void = (values == VOID).all(-1) & (ids > 0)
@@ -104,7 +112,21 @@ def read_instance_mask(
     values, ignored = sort_values(values, ignore_index, background)
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535")
+        remedy = (
+            f"name the negative ones with data.background or data.ignore_index, as data.background={low}"
+            if low < 0
+            else "number the objects of each image from 1"
+        )
+        raise DataError(f"{path}: instance ids go from {low} to {high}; expected 0 (background) to 65535; {remedy}")
     values = values if values.itemsize == 1 else values.astype(np.uint16, copy=False)
     refuse_picture(path, values)
     return values, ignored, remarks
+
+
+def refuse_mean(path: Path, page: Page, values: NDArray[np.integer]) -> None:
+    """Refuses ids or classes that are the mean of different ones. Raises: DataError"""
+    if page == "mean" and (values != read_stored_values(path, "max")[0]).any():
+        raise DataError(
+            f"{path}: the pages differ, and the mean of ids or classes is another one; set data.projection=max, or "
+            "choose a page with data.page"
+        )

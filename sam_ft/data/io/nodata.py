@@ -32,7 +32,9 @@ def missing_pixels(values: NDArray, nodata: float | None) -> NDArray[np.bool_] |
     missing = np.zeros(bands.shape[:2], bool)
     if bands.dtype.kind == "f":
         missing |= np.isnan(bands).any(-1)
-        if math.isfinite(nodata):  # the text may be rounded
+        if math.isinf(nodata):
+            missing |= (bands == nodata).all(-1)
+        elif math.isfinite(nodata):  # the text may be rounded
             with np.errstate(over="ignore", invalid="ignore"):
                 missing |= (np.abs(bands - bands.dtype.type(nodata)) <= 1e-5 * abs(nodata)).all(-1)
     elif nodata.is_integer():

@@ -33,7 +33,8 @@ def refuse_picture(path: Path, values: NDArray[np.integer]) -> None:
         raise DataError(
             f"{path}: the mask has {count} values besides 0 in about {max(pieces, count)} separate pieces, as a "
             "picture has; expected one value for each object or class. Images and masks may be swapped: check "
-            "data.image_folder and data.mask_folder, or the columns of the table"
+            "data.image_folder and data.mask_folder, or the columns of the table. Or the edges are blended, as smooth "
+            "resizing leaves them: save the mask by nearest-neighbor interpolation"
         )
 
 

@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sam_ft.data.io.appearance import AS_SHOWN, AS_STORED, IN_ALPHA, Remark, alpha_of_constant_colors, palette_levels
+from sam_ft.data.io.appearance import (
+    AS_SHOWN,
+    AS_STORED,
+    BLACK_ELSEWHERE,
+    IN_ALPHA,
+    Remark,
+    alpha_of_constant_colors,
+    is_black_elsewhere,
+    palette_levels,
+)
 from sam_ft.data.io.decoding import decode
 from sam_ft.data.io.tiff import WHITE_IS_ZERO, can_decompress, is_tiff
 from sam_ft.data.io.tiff_planes import Page, open_tiff
@@ -32,6 +41,9 @@ def read_stored_values(
     if shown_besides is not None and isinstance(mask, Image.Image) and mask.mode == "P":
         values, remark = palette_levels(mask, shown_besides)
         return values, () if remark is None else (remark,)
+    remarks: Remarks = ()
+    if isinstance(mask, Image.Image) and mask.mode == "P" and is_black_elsewhere(mask):
+        remarks = (BLACK_ELSEWHERE,)
     values = np.array(mask)
     kind = f"Pillow mode {mask.mode}" if isinstance(mask, Image.Image) else str(values.dtype)
     if values.dtype.kind not in "buif" or kind in UNSUPPORTED_MODES:
@@ -39,7 +51,6 @@ def read_stored_values(
             f"{path}: the mask is stored as {kind}; expected one channel of integers. "
             "Save it as an 8-bit PNG with 0 and 255, or integer ids"
         )
-    remarks: Remarks = ()
     if bits := _inverted_bits(path, page):
         values, remarks = (values, (AS_SHOWN,)) if bits < 8 else (np.invert(values), (AS_STORED,))
     if (alpha := alpha_of_constant_colors(values)) is not None:

@@ -119,8 +119,8 @@ class FileSplit:
             return None, issues, facts
         return self._sample(item, image_tensor(image), objects, size, missing), issues, facts
 
-    def hints(self, facts: Sequence[MaskFacts]) -> list[Hint]:
-        """What to look at, of the masks of all samples."""
+    def hints(self, facts: Sequence[Sequence[MaskFacts]]) -> list[Hint]:
+        """What to look at, of the masks of each sample."""
         return mask_hints(facts, self.rules)
 
     def _valid_masks(
@@ -185,7 +185,7 @@ class FileSplit:
             empty=[item.name for item, counts in good if not counts.objects],
             lossy=len(remarks.get(LOSSY, ())),
             bad=bad,
-            hints=hints + self.hints([facts for _, counts in good for facts in counts.facts]),
+            hints=hints + self.hints([counts.facts for _, counts in good]),
             keys={item.name: counts.keys for item, counts in good},
         )
 

@@ -16,7 +16,7 @@ from sam_ft.data.io.intensities import INTENSITIES
 from sam_ft.data.io.objects import ObjectMap, read_objects
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.issues import Issue, issue_from, summarize
-from sam_ft.data.sources.leaks import file_key, mask_key
+from sam_ft.data.sources.leaks import file_key
 from sam_ft.data.sources.mask_facts import MaskFacts, counts_parts, find_facts
 from sam_ft.data.sources.pairing import SampleFiles
 from sam_ft.types import Size
@@ -65,7 +65,7 @@ def _count(item: SampleFiles, rules: Rules, with_parts: bool) -> FileCounts:
             remarks += [(path, remark) for remark in own.remarks]
             refuse_own_image(path, item.image, own)
             facts.append(find_facts(own, rules, with_parts))
-            keys += mask_key(own)
+            keys += facts[-1].keys
     except DataError as error:
         return FileCounts(issue=issue_from(error, [item.image, *item.masks]))
     return FileCounts(sum(one.ids for one in facts), remarks, header.dtype, facts, keys)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sam_ft.data.io.rules import Rules
 from sam_ft.data.sources.file_split import FileSplit
+from sam_ft.data.sources.folder_files import SPLIT_WORD
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.layout import Layout
 from sam_ft.data.sources.leaks import LEAK_ADVICE
@@ -16,7 +17,6 @@ from sam_ft.utils.errors import ConfigError, DataError
 from sam_ft.utils.files import expand_user
 from sam_ft.utils.tiles import check_tile
 
-SPLIT_NAMES = ("train", "training", "val", "valid", "validation", "test", "testing", "dev")  # common names of splits
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation")}  # those that are read
 
 
@@ -112,7 +112,8 @@ class Folder:
             return find_pairs(self.root / folders[split], self.layout, None, issues)
         below = [self.root / self.layout.image_folder, self.root / self.layout.mask_folder]
         if not self.layout.one_folder and all(map(Path.is_dir, below)) and (folders := self._both(below[0])):
-            own = [f"{folder}/{folders[split]}" for folder in (self.layout.image_folder, self.layout.mask_folder)]
+            of_masks = self._both(below[1]) or folders  # Train of the images may be train of the masks
+            own = [f"{self.layout.image_folder}/{folders[split]}", f"{self.layout.mask_folder}/{of_masks[split]}"]
             layout = replace(self.layout, image_folder=own[0], mask_folder=own[1])
             return find_pairs(self.root, layout, None, issues)
         if lists := self._both(self.root, ".txt"):
@@ -152,8 +153,8 @@ class Folder:
         if len(found) == 1:
             ((split, own),) = found.items()
             missing = {"train": "val", "val": "train"}[split] + suffix
-            others = sorted(path.name for path in folder.iterdir() if path.stem.lower() in SPLIT_NAMES)
-            others = [name for name in others if name != own]
+            same_kind = (path for path in folder.iterdir() if path.suffix == suffix and path.name != own)
+            others = sorted(path.name for path in same_kind if SPLIT_WORD.search(path.name))
             hint = (
                 f"; it also has {join_names(others)}: rename the one that holds this split to {missing}"
                 if others

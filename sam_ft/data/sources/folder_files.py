@@ -1,6 +1,7 @@
 """Finds the images and masks of a folder and pairs them by name; no file is opened."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from sam_ft.data.sources.layout import MASK_SUFFIXES, SUFFIXES, Layout, folder_of, stem_of, without_suffix
 from sam_ft.data.sources.names import join_names
 from sam_ft.utils.errors import DataError
+
+SPLIT_WORD = re.compile("train|val|test|dev", re.IGNORECASE)  # in the names of splits
 
 
 @dataclass
@@ -124,8 +127,11 @@ def _walk_from(
     seen: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[str, Path]]:
     seen = seen | {os.path.realpath(top)}  # a link may lead back up
-    with os.scandir(top) as entries:  # Path: `is_dir` of an entry raises for a link to itself
-        found = sorted((entry.name, Path(entry).is_dir()) for entry in entries if not entry.name.startswith("."))
+    try:
+        with os.scandir(top) as entries:
+            found = sorted((entry.name, _leads_to_folder(entry)) for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{top}: cannot be read ({error.strerror}); make it readable, or remove it") from None
     for name, is_folder in found:
         path, own = top / name, f"{key}/{name}".lstrip("/")
         if is_folder and not deep:
@@ -136,6 +142,13 @@ def _walk_from(
             yield own, path
         elif not is_folder:
             unread[path] = "is no image by its suffix, and is not read"
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: a problem of the file
+        return False
 
 
 def _one_folder(folder: Path) -> DataError:
@@ -149,9 +162,13 @@ def _missing_folder(root: Path, folder: str) -> DataError:
     existing = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if root.name == folder:
         return DataError(f"{root}: has no folder {folder}/; give the folder above it: data.root={root.parent}")
+    splits = [name for name in existing if SPLIT_WORD.search(name)]
+    hint = (
+        f". Where {join_names(splits)} are of splits, expected train/{folder}/ and val/{folder}/" if splits[1:] else ""
+    )
     return DataError(
         f"{root}: has no folder {folder}/; the folders there are: {join_names(existing) or 'none'}. "
-        "Name yours with data.image_folder and data.mask_folder"
+        f"Name yours with data.image_folder and data.mask_folder{hint}"
     )
 
 

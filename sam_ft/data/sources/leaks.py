@@ -25,12 +25,12 @@ def file_key(path: Path) -> str:
         return f"file {size} {zlib.crc32(file.read(SAMPLED_BYTES))}"
 
 
-def mask_key(objects: ObjectMap) -> list[str]:
+def mask_key(objects: ObjectMap) -> tuple[str, ...]:
     """The same for equal masks; none for one without objects, as those of many images are equal."""
     if not objects.count:
-        return []
+        return ()
     part = objects.ids[::SAMPLED_STEP, ::SAMPLED_STEP]
-    return [f"mask {objects.ids.shape} {zlib.crc32(part.tobytes(), zlib.crc32(objects.areas.tobytes()))}"]
+    return (f"mask {objects.ids.shape} {zlib.crc32(part.tobytes(), zlib.crc32(objects.areas.tobytes()))}",)
 
 
 def find_shared_images(

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from sam_ft.data.io.appearance import AS_SHOWN, AS_STORED, BY_BRIGHTNESS, BY_INDEX, IN_ALPHA
+from sam_ft.data.io.appearance import AS_SHOWN, AS_STORED, BLACK_ELSEWHERE, BY_BRIGHTNESS, BY_INDEX, IN_ALPHA
 from sam_ft.data.io.lossy import LOSSY
 from sam_ft.data.io.objects import read_objects
 from sam_ft.data.io.rules import Rules
@@ -94,6 +94,18 @@ def test_instances_and_classes_of_a_palette_are_its_indices(tmp_path):
         assert np.array_equal(read_objects(path, rules).ids > 0, ~OBJECT)
 
 
+@pytest.mark.parametrize("index", [1, 2, 255])
+def test_a_black_that_is_not_index_0_is_warned_of_in_instances(tmp_path, index):
+    indices = np.where(OBJECT, 0, index)
+    image = palette(indices, [*VOID, *BLACK * 255])
+    found = read_objects(save(tmp_path / "m.png", image), Rules("instances"))
+    assert found.remarks == (BLACK_ELSEWHERE,)
+    assert_read(tmp_path / "m.png", [], "instances", background=index)
+    for colors in ([*BLACK, *VOID * 255], [*VOID, *WHITE * 255], [*BLACK * 256]):
+        path = save(tmp_path / "m.png", palette(indices, colors))
+        assert not read_objects(path, Rules("instances")).remarks
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("objects", ["whole", "components", "instances"])
 def test_an_inverted_gray_scale_keeps_its_numbers(tmp_path, dtype, objects):
@@ -123,6 +135,7 @@ ALPHA = {
     "gray": with_alpha((255,)),
     "16 bit": np.dstack([np.full(SHOWN.shape, 65535, np.uint16)] * 3 + [SHOWN.astype(np.uint16)]),
     "of 0 and 1": with_alpha(BLACK, OBJECT.astype(np.uint8)),
+    "half opaque": with_alpha((255, 0, 0), SHOWN // 2),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sam_ft.data.io.class_masks import BLENDED, read_class_mask
 from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.table import Table
@@ -166,6 +167,30 @@ def test_blended_edges_are_named_as_such(messages, tmp_path):
     sample = Folder(tmp_path / "1", objects="classes", classes=classes, other="ignore", val_fraction=1).split("val")[0]
     assert sample.labels.tolist() == [1, 2]
     assert sample.ignore.any()
+
+
+@pytest.mark.parametrize("colors", [False, True])
+def test_blended_edges_are_warned_of_where_they_are_background(messages, tmp_path, colors):
+    drawn = np.zeros((64, 64), np.uint8)
+    cv2.circle(drawn, (20, 20), 12, 80, -1)
+    cv2.circle(drawn, (45, 45), 12, 240, -1)
+    classes = {"crop": [80, 0, 0], "weed": [240, 0, 0]} if colors else {"crop": 80, "weed": 240}
+    encode = (lambda ids: np.dstack([ids, ids * 0, ids * 0])) if colors else (lambda ids: ids)
+    path = save(tmp_path / "soft.png", encode(cv2.GaussianBlur(drawn, (5, 5), 0)))
+    messages.refusal(lambda: read_class_mask(path, ClassMap.from_config(classes)), "soft.png: ", "blended")
+    others = ClassMap.from_config(classes, other="background")
+    assert read_class_mask(path, others)[2] == (BLENDED,)
+    assert not read_class_mask(save(tmp_path / "sharp.png", encode(drawn)), others)[2]
+    # another class, and thin lines of two more
+    drawn[2:4], drawn[6, ::2], drawn[60] = 7, 8, 9
+    assert not read_class_mask(save(tmp_path / "more.png", encode(drawn)), others)[2]
+
+
+@pytest.mark.parametrize("other", ["background", "ignore"])
+def test_a_picture_is_no_mask_of_few_classes(messages, tmp_path, other):
+    path = save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 200, (64, 64), np.uint8))
+    classes = ClassMap.from_config({"crop": 80}, other=other)
+    messages.refusal(lambda: read_class_mask(path, classes), "a.png: ", "swapped")
 
 
 def test_an_id_outside_the_table_is_refused_with_its_number_of_pixels(messages, tmp_path):

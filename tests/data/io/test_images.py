@@ -56,11 +56,21 @@ def test_a_truncated_file_is_refused(messages, tmp_path, suffix, read):
         read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_a_file_that_is_no_image_is_refused(messages, tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
-    with messages.raises(DataError, "a.png: "):
-        read_image(tmp_path / "a.png")
+@pytest.mark.parametrize("suffix", ["png", "tif", "npy"])
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"", "is empty"),
+        (b"<html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"hello", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_image_is_refused(messages, tmp_path, suffix, content, fact):
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(content)
+    with messages.raises(DataError, f"{path}: ", fact):
+        read_image(path)
 
 
 def test_a_missing_file_is_refused_by_name(messages, tmp_path):

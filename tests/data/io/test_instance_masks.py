@@ -6,6 +6,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from sam_ft.data.io.class_masks import read_class_mask
+from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.masks import read_instance_mask
 from sam_ft.utils.errors import DataError
 from tests.data.io.test_binary_masks import DISC
@@ -87,5 +89,29 @@ def test_instance_ids_in_a_jpeg_are_refused(messages, tmp_path):
 
 
 def test_instance_ids_out_of_range_are_refused(messages, tmp_path):
-    with messages.raises(DataError, "m.tif: ", "0 to 70000"):
+    with messages.raises(DataError, "m.tif: ", "0 to 70000", "number the objects"):
         read_instance_mask(save(tmp_path / "m.tif", np.array([[0, 70000]], np.int32)))
+
+
+def test_negative_ids_are_refused_unless_they_are_named(messages, tmp_path):
+    path = save(tmp_path / "m.tif", np.array([[-1, -1, 0], [5, 5, 5]], np.int32))
+    with messages.raises(DataError, "m.tif: ", "-1 to 5", "data.background=-1", "data.ignore_index"):
+        read_instance_mask(path)
+    assert read_instance_mask(path, background=-1)[0].tolist() == [[0, 0, 6], [5, 5, 5]]
+    ids, ignored, _ = read_instance_mask(path, ignore_index=-1)
+    assert ids.tolist() == [[0, 0, 0], [5, 5, 5]]
+    assert ignored.tolist() == [[True, True, False], [False] * 3]
+
+
+def test_the_mean_of_ids_is_refused_where_they_differ(messages, tmp_path):
+    ids = np.array([[0, 0, 4], [2, 2, 4]], np.uint8)
+    for name, pages in (("equal", [ids, ids]), ("other", [ids, ids[:, ::-1]])):
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.stack(pages), metadata={"axes": "ZYX"}, photometric="minisblack")
+    assert read_instance_mask(tmp_path / "equal.tif", page="mean")[0].tolist() == ids.tolist()
+    classes = ClassMap.from_config({"a": 2, "b": 4}, other="background")
+    assert read_class_mask(tmp_path / "equal.tif", classes, "mean")[0].tolist() == (ids // 2).tolist()
+    for read in (
+        lambda path: read_instance_mask(path, page="mean"),
+        lambda path: read_class_mask(path, classes, "mean"),
+    ):
+        messages.refusal(lambda read=read: read(tmp_path / "other.tif"), "other.tif: ", "data.projection=max")

@@ -1,11 +1,14 @@
-"""Masks whose edges are gray, of JPEG or of a smooth resize, and those that only look so."""
+"""Masks whose edges are gray, of JPEG, of lossy WebP or of a smooth resize, and those that only look so."""
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from sam_ft.data.io.lossy import LOSSY
-from sam_ft.data.io.masks import read_binary_mask, read_mask
+from sam_ft.data.io.class_masks import read_class_mask
+from sam_ft.data.io.classes import ClassMap
+from sam_ft.data.io.lossy import LOSSY, lossy_codec
+from sam_ft.data.io.masks import read_binary_mask, read_instance_mask, read_mask
 from sam_ft.utils.errors import DataError
 from tests.data.io.test_binary_masks import DISC
 from tests.support.files import refusal, save
@@ -101,3 +104,48 @@ def test_gray_edges_of_16_bits_are_cut_at_half(tmp_path):
     mask, _, remarks = read_binary_mask(save(tmp_path / "m.png", blurred.astype(np.uint16) * 257))
     assert remarks == (LOSSY,)
     assert np.array_equal(mask, blurred > 127)
+
+
+@pytest.mark.parametrize("quality", [10, 30, 50, 80, 100])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_lossy_webp_mask_is_cut_at_half(tmp_path, quality, shape):
+    drawn = SHAPES[shape]
+    mask, _, _ = read_binary_mask(save(tmp_path / "m.webp", drawn, quality=quality))  # stored with colors
+    assert (mask == (drawn > 0)).mean() > 0.98
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_a_lossless_webp_is_read_as_it_is_stored(tmp_path, suffix):
+    path = save(tmp_path / f"m.{suffix}", DISC // 255 * 3, format="WEBP", lossless=True)
+    assert lossy_codec(path) is None
+    assert np.array_equal(read_instance_mask(path)[0], DISC // 255 * 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "codec"),
+    [
+        ("m.webp", {}, "lossy WebP"),
+        ("m.webp", {"exif": Image.Exif()}, "lossy WebP"),
+        ("m.webp", {"save_all": True, "append_images": [Image.fromarray(255 - DISC)]}, "lossy WebP"),
+        ("m.png", {"format": "JPEG"}, "JPEG"),
+        ("m.png", {"format": "WEBP"}, "lossy WebP"),
+        ("m.tif", {"compression": "jpeg"}, "JPEG"),
+    ],
+)
+def test_ids_of_a_lossy_codec_are_refused_whatever_the_suffix(messages, tmp_path, name, options, codec):
+    # Three ids so close that their changed values look like ids.
+    path = save(tmp_path / name, DISC // 255 * 3, **options)
+    message = messages.refusal(lambda: read_instance_mask(path), f"{name}: ", "PNG")
+    assert codec in message
+    with messages.raises(DataError, f"{name}: ", "PNG"):
+        read_class_mask(path, ClassMap.from_config({"cell": 3}, other="background"))
+
+
+def test_zero_and_one_in_a_lossy_webp_are_refused(messages, tmp_path):
+    with messages.raises(DataError, "m.webp: ", "255", "PNG"):
+        read_binary_mask(save(tmp_path / "m.webp", DISC // 255 * 40, quality=80))
+
+
+def test_a_png_with_the_suffix_of_a_jpeg_keeps_its_ids(tmp_path):
+    path = save(tmp_path / "m.jpg", DISC // 255 * 3, format="PNG")
+    assert np.array_equal(read_instance_mask(path)[0], DISC // 255 * 3)

@@ -46,6 +46,7 @@ KINDS = {  # type, value of the pixels, tag
     "zero": (np.uint16, 0, "0"),
     "int16": (np.int16, -32768, "-32768.0"),
     "nan": (np.float32, np.nan, "nan"),
+    "infinite": (np.float32, -np.inf, "-inf"),
     "nan beside a number": (np.float32, np.nan, "-9999"),
 }
 

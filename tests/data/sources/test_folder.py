@@ -152,6 +152,24 @@ def test_folders_of_the_splits_may_have_other_common_names(tmp_path, train, val,
     assert Folder(tmp_path).split("val").names == ["x", "y"]
 
 
+def test_images_and_masks_may_spell_their_splits_differently(messages, tmp_path):
+    for split, of_masks, names in (("Train", "train", "abc"), ("Val", "validation", "xy")):
+        for name in names:
+            save(tmp_path / "images" / split / f"{name}.png", MASK)
+            save(tmp_path / "masks" / of_masks / f"{name}.png", MASK)
+    assert Folder(tmp_path).split("train").names == ["a", "b", "c"]
+    assert Folder(tmp_path).split("val").names == ["x", "y"]
+    (tmp_path / "masks/validation").rename(tmp_path / "masks/val_set")
+    messages.refusal(lambda: Folder(tmp_path).split("val"), "masks: has train but no val", "val_set")
+
+
+@pytest.mark.parametrize("names", [("train_set", "val_set"), ("tRAIN", "vAL")])
+def test_folders_that_may_be_splits_are_named(messages, tmp_path, names):
+    for name in names:
+        make(tmp_path / name, "ab")
+    messages.refusal(lambda: Folder(tmp_path).split("val"), *names, "train/images/", "val/images/")
+
+
 def test_two_folders_of_one_split_are_refused(messages, tmp_path):
     for name in ("train", "val", "valid"):
         make(tmp_path / name, "ab")

@@ -1,7 +1,9 @@
 """Which file is the mask of which image, and the settings that are proposed where none pair."""
 
+import os
 import re
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from sam_ft.data.sources.folder import Folder
 from sam_ft.data.sources.folder_files import find_files
 from sam_ft.data.sources.layout import Layout
 from sam_ft.data.sources.proposals import propose_layout
+from sam_ft.data.splits import open_splits, survey_splits
 from sam_ft.types import dense
 from tests.support.cli import ROOT
-from tests.support.files import MASK, save
+from tests.support.files import MASK, make, save
 
 
 def write(root, *files):
@@ -219,6 +222,27 @@ def test_a_link_to_a_folder_above_is_not_followed_for_ever(tmp_path):
     write(tmp_path, "images/p/a.png", "masks/p/a.png")
     (tmp_path / "images/p/up").symlink_to(tmp_path / "images")
     assert masks_of(tmp_path, recursive=True).keys() == {"p/a"}
+
+
+def test_a_link_to_itself_is_a_problem_of_one_file(messages, tmp_path):
+    make(tmp_path, "abc")
+    for side in ("images", "masks"):
+        (tmp_path / side / "d.png").symlink_to(tmp_path / side / "d.png")
+    messages.refusal(lambda: survey_splits(*open_splits(Folder(tmp_path))), "images/d.png: cannot be read")
+
+
+def test_a_folder_that_cannot_be_read_is_named(messages, tmp_path, monkeypatch):
+    make(tmp_path, "ab")
+    (tmp_path / "images/p").mkdir()
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "p":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    messages.refusal(lambda: Folder(tmp_path, recursive=True).split("val"), "images/p: ", "Permission denied")
 
 
 def test_several_masks_are_several_objects(tmp_path):

@@ -1,5 +1,6 @@
 """Hints about the masks of a split, in the survey before training and in the check."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,6 +68,27 @@ def test_many_objects_all_over_the_frame_are_one_warning_with_their_own_reason(t
     assert "data.objects=components" in hint.advice
 
 
+def test_one_mask_of_each_image_that_fills_the_frame_is_warned_of(tmp_path, caplog):
+    data = folder(tmp_path, [255 * (CELLS == 1)], mask_suffix="_*")
+    for name in "abcdefgh":
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_cell.png")
+        for other, mask in (("rest", CELLS == 2), ("background", CELLS == 0)):
+            save(tmp_path / "masks" / f"{name}_{other}.png", 255 * mask.astype(np.uint8))
+    (hint,) = hints_of(data, caplog)
+    assert "4 of 4 images" in hint.problem
+    assert "data.mask_suffix" in hint.advice
+
+
+def test_a_copy_of_a_mask_beside_it_is_warned_of(messages, tmp_path, caplog):
+    data = folder(tmp_path, [255 * (CELLS == 1)], mask_suffix="_mask")
+    for name in "abcdefgh":
+        mask = (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_mask.png")
+        cell = 1 if name in "adeh" else 2
+        save(mask.with_name(f"{name}_mask (1).png"), 255 * np.equal(CELLS, cell).astype(np.uint8))
+    (hint,) = hints_of(data, caplog)
+    messages.check("; ".join(hint), "2 of 4 images", "twice")
+
+
 def test_a_frame_in_few_masks_is_no_surprise(tmp_path, caplog):
     one = CELLS == 1
     assert not hints_of(folder(tmp_path, [CELLS * 0 + 1, one, one, one]), caplog)
@@ -108,6 +130,24 @@ def test_the_void_color_of_pascal_voc_is_warned_of(messages, tmp_path, caplog):
     ignored = Folder(tmp_path, objects="instances", ignore_index=[[224, 224, 192]]).split("train")
     assert not ignored.survey().hints
     assert len(ignored[0].masks) == 3
+
+
+@pytest.mark.parametrize("ids", [CELLS * 80, 255 * (CELLS == 2), CELLS * 5])
+def test_ids_with_blended_edges_are_warned_of(messages, tmp_path, caplog, ids):
+    soft = cv2.GaussianBlur(ids.astype(np.uint8), (3, 3), 0)
+    found = hints_of(folder(tmp_path, [soft, ids], objects="instances"), caplog)
+    (hint,) = [hint for hint in found if "blended" in hint.advice]
+    messages.check("; ".join(hint), "2 of 4 masks", "nearest-neighbor")
+    assert not any("void" in hint.problem for hint in found)
+
+
+def test_few_specks_and_thin_ids_are_no_blended_edges(tmp_path, caplog):
+    specks, thin = CELLS.copy(), CELLS.copy()
+    specks[20, 2:10:2] = 11, 12, 13, 14
+    for row in range(20, 48, 4):  # as many lines as cells
+        thin[row, 2:60] = row
+        thin[row + 2 : row + 4, 2:60] = row + 50
+    assert not hints_of(folder(tmp_path, [specks, thin], objects="instances"), caplog)
 
 
 @pytest.mark.parametrize("last", [254, 255])
