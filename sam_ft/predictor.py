@@ -22,6 +22,7 @@ from sam_ft.types import OBJECT, Prompts, Size, dense
 from sam_ft.utils import distributed
 from sam_ft.utils.geometry import resized_size
 
+BEYOND = 0.05  # of 0 and 1, for normalized boxes of detectors
 MAX_DENSE_BYTES = 2**33  # of the masks that `Predictor.segment` returns
 
 
@@ -138,7 +139,7 @@ class Predictor:
 
         Raises:
             ValueError: an array has a wrong shape or type, no prompt was given, a box is empty, a box or a point lies
-                outside the image or has coordinates from 0 to 1, or a point has another label.
+                outside the image or has coordinates from 0 to 1, a point has another label, or a number is not finite.
             DataError: the file cannot be read.
         """
         if isinstance(image, str | Path):
@@ -210,6 +211,9 @@ class Predictor:
             raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
         if points is not None and labels is not None:
             _check_points(points, labels, size)
+            alone = prompts.boxes is None and prompts.masks is None
+            if bare := torch.nonzero((labels == -1).all(1)).flatten().tolist() if alone else []:
+                raise ValueError(f"points[{bare[0]}] holds no point but padding; expected one with the label 1 or 0")
         # mask_input has no frame of pixels and stays
         return scale_prompts(prompts, size, resized_size(size, self.model.image_size))
 
@@ -217,7 +221,7 @@ class Predictor:
         """shape: expected lengths, with a letter for a free one"""
         if value is None:
             return None
-        tensor = torch.as_tensor(np.asarray(value), dtype=torch.float32, device=self.model.device)
+        tensor = _number_tensor(name, value).to(self.model.device, torch.float32)
         if tensor.shape == (0,):  # []: no objects
             return tensor.reshape([0 if isinstance(length, str) else length for length in shape])
         fits = tensor.ndim == len(shape) and all(
@@ -226,6 +230,22 @@ class Predictor:
         if not fits:
             raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({', '.join(map(str, shape))})")
         return tensor
+
+
+def _number_tensor(name: str, value: Any) -> Tensor:
+    """A tensor of any array of real numbers."""
+    try:
+        tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError):  # texts, None, rows of different lengths
+        tensor = None
+    if tensor is None or tensor.is_complex():
+        raise ValueError(
+            f"{name} is no array of numbers, but {str(value)[:100]}; expected one, or lists of equal lengths"
+        )
+    if name == "mask_input" and tensor.numel() and not (tensor.is_floating_point() and tensor.isfinite().all()):
+        found = "nan or infinite values" if tensor.is_floating_point() else f"{tensor.dtype}"
+        raise ValueError(f"mask_input holds {found}; expected the logits that `predict` returned, as floats")
+    return tensor
 
 
 def _check_image(image: Any) -> None:
@@ -245,11 +265,11 @@ def _check_boxes(boxes: Tensor, size: Size) -> None:
     """Refuses wrong boxes, for which SAM would predict some mask without an error."""
     height, width = size
     x0, y0, x1, y1 = boxes.cpu().T
-    upright = (x0 < x1) & (y0 < y1)  # false for nan
+    upright = (x0 < x1) & (y0 < y1) & boxes.cpu().isfinite().all(1)
     inside = (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)
     for row, box in enumerate(boxes.tolist()):
         if not upright[row]:
-            raise ValueError(f"boxes[{row}] is {box}; expected x0, y0, x1, y1 with x0 < x1 and y0 < y1")
+            raise ValueError(f"boxes[{row}] is {box}; expected finite x0, y0, x1, y1 with x0 < x1 and y0 < y1")
         if not inside[row]:
             raise ValueError(f"boxes[{row}] is {box}, outside the image, which is {width} wide and {height} high")
         _refuse_normalized(f"boxes[{row}]", box, size)
@@ -274,9 +294,9 @@ def _check_points(points: Tensor, labels: Tensor, size: Size) -> None:
 
 
 def _refuse_normalized(name: str, values: Sequence[float], size: Size) -> None:
-    """Refuses coordinates that are all from 0 to 1, unless that is most of the image."""
+    """Refuses coordinates that are all from 0 to 1, or hardly beyond, unless that is most of the image."""
     height, width = size
-    if values and max(size) > 2 and all(0 <= value <= 1 for value in values):
+    if values and max(size) > 2 and all(-BEYOND <= value <= 1 + BEYOND for value in values):
         came = [round(value, 4) for value in values]
         raise ValueError(
             f"{name} is {came}, within one pixel of an image that is {width} wide and {height} high; expected pixels, "

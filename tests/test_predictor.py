@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sam_ft import Predictor, read_image, train
@@ -164,8 +165,26 @@ LABELS = [
     for label in (2, 5, -2, 0.5, float("nan"))
 ]
 
+INFINITE, NAN = float("inf"), float("nan")
+NUMBERS = [
+    pytest.param({"boxes": [[0, 0, INFINITE, INFINITE]]}, "boxes[0]", id="infinite box"),
+    pytest.param({"boxes": [[-INFINITE, 0, 9, 9]]}, "boxes[0]", id="box from minus infinity"),
+    pytest.param({"boxes": [[-0.01, 0.1, 0.8, 1.02]]}, "boxes[0]", id="normalized box hardly beyond 1"),
+    pytest.param({"boxes": [["1", "2", "3", "4"]]}, "boxes is", id="texts"),
+    pytest.param({"boxes": [[None, 2, 3, 4]]}, "boxes is", id="None"),
+    pytest.param({"boxes": [[1, 2, 3, 4], [1, 2]]}, "boxes is", id="rows of two lengths"),
+    pytest.param({"boxes": np.array([[1, 2, 3, 4j]])}, "boxes is", id="complex numbers"),
+    pytest.param({"points": [POINT], "point_labels": [["1"]]}, "point_labels is", id="text as label"),
+    pytest.param({"points": [POINT, POINT], "point_labels": [[1], [-1]]}, "points[1]", id="padding alone"),
+    pytest.param({"points": np.zeros((1, 0, 2)), "point_labels": np.zeros((1, 0))}, "points[0]", id="no point"),
+    pytest.param({"mask_input": np.full((1, 1, 16, 16), NAN)}, "mask_input", id="nan as logits"),
+    pytest.param({"mask_input": np.full((1, 1, 16, 16), INFINITE)}, "mask_input", id="infinite logits"),
+    pytest.param({"mask_input": np.ones((1, 1, 16, 16), bool)}, "mask_input", id="a mask as logits"),
+    pytest.param({"mask_input": np.full((1, 1, 16, 16), 255, np.uint8)}, "mask_input", id="gray values as logits"),
+]
 
-@pytest.mark.parametrize(("prompts", "fact"), [*NORMALIZED, *OUTSIDE, *LABELS])
+
+@pytest.mark.parametrize(("prompts", "fact"), [*NORMALIZED, *OUTSIDE, *LABELS, *NUMBERS])
 def test_coordinates_that_are_no_pixels_of_the_image_are_refused(messages, predictor, prompts, fact):
     with messages.raises(ValueError, fact):
         predictor.predict(IMAGE, **prompts)
@@ -176,6 +195,23 @@ def test_points_on_the_border_and_padding_anywhere_are_taken(predictor):
     points = [[[0, height - 1], [0, 0]], [[width - 0.01, 5], [-9, 999]]]
     masks, _, _ = predictor.predict(IMAGE, points=points, point_labels=[[1, 0], [1, -1]])
     assert len(masks) == 2
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        np.array([GOOD], np.uint8),
+        torch.tensor([GOOD], dtype=torch.bfloat16),
+        torch.tensor([GOOD], dtype=torch.float64, requires_grad=True),
+    ],
+)
+def test_any_array_of_numbers_is_a_prompt(predictor, boxes):
+    masks, _, _ = predictor.predict(IMAGE, boxes=boxes)
+    assert np.array_equal(masks, predictor.predict(IMAGE, boxes=[GOOD])[0])
+
+
+def test_padding_may_stand_beside_a_box(predictor):
+    predictor.predict(IMAGE, boxes=[GOOD], points=[POINT], point_labels=[[-1]])
 
 
 def test_an_image_of_two_pixels_has_no_other_coordinates(predictor):

@@ -16,6 +16,7 @@ from sam_ft.data.sources.coco_facts import CocoFacts
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import check_images, known_id, named_annotations, present
 from sam_ft.data.sources.coco_masks import is_near, is_normalized, segmentation_to_rle
+from sam_ft.data.sources.coco_outlines import corner_reason, near_repeats, reaches_out
 from sam_ft.data.sources.names import unique_names
 from sam_ft.types import OBJECT, Size
 from sam_ft.utils.errors import ConfigError, DataError
@@ -25,7 +26,8 @@ _KNOWN = {
     "on_bad": ("stop", "skip"),
     "missing": ("stop", "skip"),
 }
-OUTLINE_REASONS = "outlines may be in percent, of another scale, or with x and y exchanged"
+OUTLINE_REASONS = "look at the pictures: outlines may be in percent, of another scale, or with x and y exchanged"
+NORMALIZED_PROBLEM = "have coordinates between 0 and 1"
 TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
 
 
@@ -125,6 +127,8 @@ class _Masks:
     objects: list[bool] = field(default_factory=list)
     crowds: list[bool] = field(default_factory=list)
     framed: list[bool] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    boxes: list[list[float]] = field(default_factory=list)
     runs: list[bytes] = field(default_factory=list)
 
 
@@ -197,6 +201,7 @@ def _read_masks(
     first: dict[tuple, str] = {}  # the name of the first annotation of each image, label and mask
     normalized: list[str] = []
     other_boxes: list[str] = []
+    reaching: list[str] = []
     for name, entry in named_annotations(content["annotations"], problems, remarks):
         try:
             category = known_id(entry, "category_id", known) if content["categories"] else 1
@@ -228,14 +233,34 @@ def _read_masks(
         found.framed.append(is_object and box == [0, 0, *size[::-1]])
         if (given := entry.get("bbox")) is not None and not is_near(box, given):
             other_boxes.append(name)
+        if reaches_out(entry["segmentation"], box, size):
+            reaching.append(name)
+        found.names.append(name)
+        found.boxes.append(box)
         found.runs.append(mask["counts"])
-    if len(normalized) > len(content["annotations"]) / 2:
+    total = len(content["annotations"])
+    if len(normalized) > total / 2:
         remarks.pop(("annotations", "cover no pixel and are left out"), None)
-        problems["annotations", "have coordinates between 0 and 1 (expected pixels: x times width, y times height)"] = (
-            normalized
-        )
-    if len(other_boxes) > len(content["annotations"]) / 2:
-        remarks["annotations", "have an outline far from their bbox; look at the pictures: " + OUTLINE_REASONS] = (
-            other_boxes
-        )
+        problems["annotations", f"{NORMALIZED_PROBLEM} (expected pixels: x times width, y times height)"] = normalized
+    elif normalized:
+        remarks["annotations", f"{NORMALIZED_PROBLEM}, where pixels are expected"] = normalized
+    if len(other_boxes) > total / 2:
+        remarks["annotations", f"have an outline far from their bbox; {OUTLINE_REASONS}"] = other_boxes
+    elif len(reaching) > total / 10:
+        remarks["annotations", f"have an outline that goes on beyond their image; {OUTLINE_REASONS}"] = reaching
+    _remark_on_outlines(found, [size for _, size in usable.values()], remarks)
     return found
+
+
+def _remark_on_outlines(found: _Masks, sizes: Sequence[Size], remarks: Problems) -> None:
+    """sizes: of the images"""
+    places, boxes = np.array(found.places, np.int64), np.array(found.boxes).reshape(-1, 4)
+    own_sizes = np.array(sizes, np.int64).reshape(-1, 2)[places]
+    if reason := corner_reason(boxes, own_sizes):
+        remarks["annotations", f"lie in the upper left of their images; look at the pictures: {reason}"] = found.names
+    objects = np.flatnonzero(~np.array(found.crowds, bool))
+    runs = [found.runs[position] for position in objects]
+    groups = np.stack([places, np.array(found.labels, np.int64)], 1)[objects]
+    if repeats := near_repeats(groups, boxes[objects], runs, own_sizes[objects]):
+        same = "nearly cover another one of their image and class, and count as objects; look at the pictures"
+        remarks["annotations", same] = [found.names[objects[position]] for position in repeats]

@@ -30,6 +30,7 @@ OTHER_FORMATS = {  # a key of another format: its name, and a remedy
     "caption": "COCO captions; use the instances file",
     "_via_img_metadata": "VGG Image Annotator; export it as COCO",
 }
+EMBEDDED = "are only the imageData of their JSON, without an image file beside it"  # of LabelMe
 EXPECTED = "but no COCO instance annotations; expected the keys images, annotations and categories, each a list"
 
 
@@ -94,11 +95,12 @@ def check_images(
                 raise InvalidEntry("share their file_name with another image", f"id {key[0]}")
             if not is_utf8(name):  # names become seeds, lines of a log and cells of a table
                 raise InvalidEntry("have a file_name that is not valid UTF-8")
-            if path is None and skip_missing:
-                remarks["images", f"have no file in {folder} and are left out (data.missing=skip)"].append(name)
-                continue
             if path is None:
-                raise InvalidEntry(f"have no file in {folder} (data.missing=skip leaves them out)")
+                gone = EMBEDDED if entry.get("embedded") else f"have no file in {folder}"
+                if not skip_missing:
+                    raise InvalidEntry(f"{gone} (data.missing=skip leaves them out)")
+                remarks["images", f"{gone} and are left out (data.missing=skip)"].append(name)
+                continue
             # The size is needed before the image is read, to rasterize its polygons.
             valid[key[0]] = (path, _image_size(folder / path, entry))
             if path != name and "://" not in name and path not in tails(name)[:1]:

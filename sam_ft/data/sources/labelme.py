@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from sam_ft.data.sources.annotated import AnnotatedImages, split_folders
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
+from sam_ft.data.sources.coco_issues import Problems, warn_of
 from sam_ft.data.sources.labelme_shapes import read_labelme
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import expand_user
@@ -51,9 +52,25 @@ class Labelme(AnnotatedImages):
         images, annotations = self._contents[folder]["images"], self._contents[folder]["annotations"]
         annotations = [{**entry, "category_id": numbers[entry["label"]]} for entry in annotations]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        return read_coco(folder, folder, content, self.rules)
+        read, own = read_coco(folder, folder, content, self.rules), _odd_files(images, annotations)
+        warn_of(folder, own)
+        read.remarks.update(own)
+        return read
 
     @cached_property
     def _contents(self) -> dict[Path, dict[str, list[dict[str, Any]]]]:
         """{folder: images and annotations} of both splits."""
         return {folder: read_labelme(folder) for folder in split_folders(self.root).values()}
+
+
+def _odd_files(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> Problems:
+    """Files that name another image than their own, and those whose shapes are all of one group."""
+    found: Problems = {}
+    if unlike := [f"{image['id']} ({image['file_name']})" for image in images if image["unlike"]]:
+        found["JSON files", "have another image as imagePath than the one of their own name beside them"] = unlike
+    groups, files = {entry["group"] for entry in annotations}, {entry["image_id"] for entry in annotations}
+    joined = any(entry["shapes"] > 1 for entry in annotations)
+    if len(groups) == 1 and None not in groups and len(files) > 1 and joined:
+        problem = f"have the group_id {groups.pop()} in all shapes, so those of one label are one object of the image"
+        found["JSON files", problem] = sorted(files)
+    return found

@@ -5,6 +5,8 @@ import binascii
 import io
 import json
 import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from PIL import Image
 
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut
 from sam_ft.data.sources.layout import SUFFIXES
-from sam_ft.data.sources.locate import is_file, locate
+from sam_ft.data.sources.locate import is_file, locate, tails
 from sam_ft.data.sources.names import join_names
 from sam_ft.data.sources.run_lengths import encode_crop
 from sam_ft.utils.errors import DataError
@@ -27,29 +29,46 @@ LINES = ("line", "linestrip", "point", "points", "cross")
 def read_labelme(root: Path) -> dict[str, list[dict[str, Any]]]:
     """Images and annotations of all JSON files below a folder; an annotation has a label in the place of a category.
 
-    Shapes of one label and one group_id are one object.
+    Shapes of one label and one group_id are one object. An image is "embedded" where its JSON holds its pixels too, and
+    "unlike" where the JSON names another image than the one of its own name beside it.
 
     Raises: DataError about a file that is damaged, or is of another format.
     """
     images, annotations = [], []
-    for path in sorted(path for path in root.rglob("*.json") if not path.name.startswith(".")):
+    files = _visible_files(root)
+    below: dict[str, list[str]] = defaultdict(list)  # {name and stem of an image: its paths}
+    for path in files:
+        if path.suffix.lower() in SUFFIXES:
+            for own_name in (path.name, path.stem):
+                below[own_name].append(path.relative_to(root).as_posix())
+    for path in (path for path in files if path.suffix.lower() == ".json"):
         name = path.relative_to(root).as_posix()
         content = _load(path)
         size = {"height": content.get("imageHeight"), "width": content.get("imageWidth")}
-        images.append({"id": name, "file_name": _name_of_image(root, path, content), **size})
+        image = _name_of_image(root, path, content, below)
+        beside = any(is_file(path.with_suffix(end)) for end in SUFFIXES)
+        odd = {"embedded": bool(content.get("imageData")), "unlike": beside and Path(image).stem != path.stem}
+        images.append({"id": name, "file_name": image, **size, **odd})
         groups: dict[tuple, list[Any]] = {}
-        for position, shape in enumerate(content["shapes"]):
+        for position, shape in enumerate(content["shapes"] or []):
             own = shape if isinstance(shape, dict) else {}
             label, group = str(own.get("label")), own.get("group_id")
-            key = (label, "shape", position) if group is None else (label, "group", str(group))
+            key = (label, "shape", position) if group in (None, "") else (label, "group", str(group))
             groups.setdefault(key, []).append(_shape_outline(own, size))
         for (label, *which), outlines in groups.items():
             own_label = f" of {label}" if which[0] == "group" else ""  # a group_id may be that of several labels
             entry = {"id": f"{name}: {which[0]} {which[1]}{own_label}", "image_id": name, "label": label}
-            annotations.append({**entry, "segmentation": _joined(outlines)})
+            group = which[1] if which[0] == "group" else None
+            annotations.append({**entry, "segmentation": _joined(outlines), "group": group, "shapes": len(outlines)})
     if not images:
         raise DataError(f"{root}: holds no .json files, there or below; expected one of LabelMe for each image")
     return {"images": images, "annotations": annotations}
+
+
+def _visible_files(root: Path) -> list[Path]:
+    """All files below a folder, without those of hidden folders, such as .ipynb_checkpoints."""
+    found = ((path, path.relative_to(root)) for path in root.rglob("*"))
+    return sorted(path for path, below in found if not any(part.startswith(".") for part in below.parts))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -59,7 +78,9 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{path}: cannot be read ({error}); expected JSON of LabelMe. Save it again, or move it"
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+    # null: some tools write it for an image without objects.
+    empty = isinstance(content, dict) and content.get("shapes", 0) is None and "imagePath" in content
+    if not empty and not (isinstance(content, dict) and isinstance(content.get("shapes"), list)):
         keys = f"the keys {join_names(sorted(map(str, content)))}" if isinstance(content, dict) else ""
         found = keys or f"a {type(content).__name__}"
         hint = "; it looks like COCO: set data=coco" if isinstance(content, dict) and "annotations" in content else ""
@@ -70,14 +91,22 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _name_of_image(root: Path, path: Path, content: dict[str, Any]) -> str:
-    """The path below `root` of the image of a JSON file, or its imagePath where no file is there."""
+def _name_of_image(root: Path, path: Path, content: dict[str, Any], below: Mapping[str, Sequence[str]]) -> str:
+    """The path below `root` of the image of a JSON file, or its imagePath where no file is there.
+
+    below: {name: paths below `root`} of the images
+    """
     folder = path.parent
     given = content.get("imagePath")
     given = given if isinstance(given, str) else ""
     # Files that were renamed together keep their stem in common.
     here = locate(folder, given) or next((path.stem + end for end in SUFFIXES if is_file(path.with_suffix(end))), None)
-    return (folder / here).relative_to(root).as_posix() if here else given or path.with_suffix("").name
+    if here:
+        return (folder / here).relative_to(root).as_posix()
+    # JSON files in a folder of their own: an image of that name below, if there is only one.
+    alone = not any(file.suffix.lower() in SUFFIXES for file in folder.iterdir())
+    elsewhere = [below.get(key, ()) for key in ((tails(given) or [""])[-1], path.stem) if alone]
+    return next((found[0] for found in elsewhere if len(found) == 1), given or path.with_suffix("").name)
 
 
 def _shape_outline(shape: dict[str, Any], size: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from sam_ft.data.sources.coco_categories import read_categories
 from sam_ft.data.sources.coco_json import load_json
+from sam_ft.data.sources.delimited_text import skip_preamble
 from sam_ft.types import OBJECT
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import read_text
@@ -78,8 +79,8 @@ def _read_table(path: Path) -> PromptFile:
         text = read_text(path)
     except OSError as error:
         raise DataError(f"prompts={path}: cannot be read ({error}); expected a table") from None
-    first = text.partition("\n")[0]
-    delimiter = max("\t;,", key=first.count)
+    text, skipped, given = skip_preamble(text)
+    delimiter = given or max("\t;,", key=text.partition("\n")[0].count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = [str(name).strip() for name in rows.fieldnames or []]
     rows.fieldnames = header
@@ -97,7 +98,7 @@ def _read_table(path: Path) -> PromptFile:
         row = {key: (value or "").strip() for key, value in cells.items() if isinstance(value, str) and key}
         if not any(row.values()):
             continue
-        where = f"prompts={path}, line {rows.line_num}"
+        where = f"prompts={path}, line {skipped + rows.line_num}"
         file = PurePosixPath(row.get("file", "").replace("\\", "/")).as_posix()
         if not row.get("file"):
             raise DataError(f"{where}: the file is empty; name an image")

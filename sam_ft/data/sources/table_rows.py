@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam_ft.data.sources.delimited_text import skip_preamble
 from sam_ft.data.sources.folder import SPLITS
 from sam_ft.data.sources.issues import Issue
 from sam_ft.data.sources.layout import SUFFIXES
@@ -63,7 +64,9 @@ def read_rows(table: Path, columns: Columns) -> TableRows:
         _refuse_spreadsheet(table)
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); set data.table to a .csv or .tsv file") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(table, text, columns.image))
+    text, skipped, given = skip_preamble(text)
+    delimiter = _delimiter(table, text.splitlines()[:1], columns.image, given)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
     rows = []
     try:
         header = [cell.strip() for cell in next(reader, [])]
@@ -73,9 +76,10 @@ def read_rows(table: Path, columns: Columns) -> TableRows:
             if any(row.values()):  # skip empty lines
                 split, label = (row.get(c, "") if c in header else None for c in (columns.split, columns.label))
                 image, mask = row.get(columns.image, ""), row.get(columns.mask, "")
-                rows.append(Row(reader.line_num, image, mask, None if split is None else _split_of(split), label))
+                split = None if split is None else _split_of(split)
+                rows.append(Row(skipped + reader.line_num, image, mask, split, label))
     except csv.Error as error:
-        raise DataError(f"{table}, line {reader.line_num}: is no table ({error})") from None
+        raise DataError(f"{table}, line {skipped + reader.line_num}: is no table ({error})") from None
     if not rows:
         raise DataError(f"{table}: has no rows; expected one per mask")
     used = [row for row in rows if row.split != TEST]
@@ -167,14 +171,16 @@ def _shown(cell: str) -> str:
     return cell if len(cell) <= MAX_SHOWN else f"{cell[:MAX_SHOWN]}..."
 
 
-def _delimiter(table: Path, text: str, image_column: str) -> str:
-    """A tab in a .tsv; otherwise the delimiter that gives the header the image column, whatever its case and spaces."""
-    if table.suffix.lower() == ".tsv":
+def _delimiter(table: Path, header: list[str], image_column: str, given: str | None) -> str:
+    """A tab in a .tsv; otherwise the delimiter that gives the header the image column, whatever its case and spaces.
+
+    header: the line of it, if there is one · given: the delimiter that the file names, which comes first
+    """
+    if given is None and table.suffix.lower() == ".tsv":
         return "\t"
-    lines = text.splitlines()[:1]
-    wanted = _normalize(image_column)
-    found = [d for d in ",;\t|" if any(wanted in map(_normalize, row) for row in csv.reader(lines, delimiter=d))]
-    return found[0] if found else ","
+    wanted, known = _normalize(image_column), [given or ",", *",;\t|"]
+    found = [d for d in known if any(wanted in map(_normalize, row) for row in csv.reader(header, delimiter=d))]
+    return found[0] if found else known[0]
 
 
 def _check_header(table: Path, header: list[str], columns: Columns) -> None:

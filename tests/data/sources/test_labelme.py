@@ -109,9 +109,68 @@ def test_a_folder_is_split_by_the_names(tmp_path):
     assert train.survey().objects == len(train)
 
 
+@pytest.mark.parametrize("shapes", [[], None])
+def test_an_image_may_have_no_shapes(tmp_path, shapes):
+    write(write(tmp_path, "a"), "b", shape())
+    (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    survey = Labelme(tmp_path, val_fraction=1).split("val").survey()
+    assert (survey.images, survey.objects, survey.empty) == (2, 1, ["a"])
+
+
+def test_images_that_are_only_within_their_json_are_named_so(messages, tmp_path, caplog):
+    write(tmp_path, "a", shape(), imageData=png(np.ones(SIZE, bool)))
+    write(tmp_path, "b", shape())
+    (tmp_path / "a.png").unlink()
+    messages.refusal(Labelme(tmp_path, val_fraction=1).split("val").survey, "a.png", "imageData", "data.missing=skip")
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        assert Labelme(tmp_path, val_fraction=1, missing="skip").split("val").names == ["b"]
+    messages.logged(caplog, "a.png", "imageData")
+
+
+def test_hidden_files_and_folders_are_not_read(tmp_path):
+    write(tmp_path, "A", shape())
+    (tmp_path / "A.json").rename(tmp_path / "A.JSON")
+    for name in (".vscode/settings.json", ".ipynb_checkpoints/A-checkpoint.json", ".hidden.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("[]")
+    assert boxes(tmp_path) == [[1, 1, 4, 4]]
+
+
+@pytest.mark.parametrize(("groups", "objects"), [([0, 0], 2), ([-1, -1], 2), (["", ""], 4), ([None, 0], 4)])
+def test_one_group_in_all_shapes_is_warned_of(messages, tmp_path, caplog, groups, objects):
+    far = [[x + 8, y] for x, y in SQUARE]
+    for name in "ab":
+        write(tmp_path, name, shape(group=groups[0]), shape(far, group=groups[1]))
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        split = Labelme(tmp_path, val_fraction=1).split("val")
+    assert split.survey().objects == objects
+    if objects == 4:
+        assert not caplog.records
+    else:
+        messages.logged(caplog, f"group_id {groups[0]}", "a.json, b.json")
+        assert any("group_id" in issue.problem for issue in split.json_issues())
+
+
+def test_a_json_that_names_the_image_of_another_one_is_warned_of(messages, tmp_path, caplog):
+    write(tmp_path, "a", shape(), imagePath="b.png")
+    write(tmp_path, "b", shape(), imagePath="a.png")
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        assert Labelme(tmp_path, val_fraction=1).split("val").content.files == ["b.png", "a.png"]
+    messages.logged(caplog, "imagePath", "a.json (b.png), b.json (a.png)")
+
+
+def test_an_image_of_another_folder_is_no_substitute_where_images_lie_beside_the_json(messages, tmp_path):
+    write(tmp_path, "one/a", shape(), image="two/a.png")
+    write(tmp_path, "one/b", shape())
+    messages.refusal(Labelme(tmp_path, val_fraction=1).split("val").survey, "a.png", "no file")
+
+
 @pytest.mark.parametrize(
     ("name", "image", "path"),
     [
+        ("json/a", "images/a.png", "a.png"),
+        ("json/a", "images/deep/b.png", "../old/b.png"),
+        ("json/a", "images/a.jpg", "a.png"),
         ("a", "a.png", "C:\\pictures\\a.png"),
         ("a", "a.png", "../other/old name.png"),
         ("json/a", "images/b.png", "..\\images\\b.png"),

@@ -48,6 +48,13 @@ def test_the_encoding_is_recognized(tmp_path, encoding):
     assert of(read_prompts(path), "Zelle_ä.png") == [(1, None, [(30, 20, 1)])]
 
 
+def test_the_line_of_excel_that_names_the_delimiter_is_no_header(tmp_path, messages):
+    path = write(tmp_path, "sep=;\r\nfile;x;y\r\na.png;30;20\r\n")
+    assert of(read_prompts(path), "a.png") == [(1, None, [(30, 20, 1)])]
+    path = write(tmp_path, "sep=;\r\nfile;x;y\r\na.png;30;z\r\n")
+    messages.refusal(lambda: read_prompts(path), f"prompts={path}, line 3: ")
+
+
 def test_a_file_is_found_by_its_path_or_by_its_name(tmp_path):
     prompts = read_prompts(write(tmp_path, "file,x,y\na.png,1,2\nsub/b.png,1,2\n"))
     assert prompts.find("deep/a.png") == "a.png"

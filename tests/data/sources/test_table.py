@@ -1,6 +1,7 @@
 """Rows of a table become samples, splits and classes."""
 
 import numpy as np
+import pytest
 import torch
 
 from sam_ft.data.sources.folder import Folder
@@ -153,3 +154,21 @@ def test_other_names_of_the_splits_are_read_and_test_is_left_alone(messages, tmp
     issues = []
     Table(table).usable_split("train", issues)
     assert [issue.level for issue in issues] == ["note"]
+
+
+@pytest.mark.parametrize(
+    ("above", "delimiter"),
+    [("sep=;", ";"), ('"sep=,"', ","), ("SEP=\t", "\t"), ("sep=|", "|"), ("sep=;;;", ";"), ("", ","), ("sep=;", ", ")],
+)
+@pytest.mark.parametrize("name", ["table.csv", "table.tsv"])
+def test_a_line_that_names_the_delimiter_is_no_header(messages, tmp_path, above, delimiter, name):
+    if name == "table.tsv" and above == "":
+        delimiter = "\t"
+    make(tmp_path, "ab")
+    lines = ['"image","mask","split"', *rows("a", "train"), *rows("b", "val")]
+    lines = [line.replace(",", delimiter) for line in lines]
+    table = write(tmp_path, above, *lines, name=name, encoding="utf-16")
+    assert Table(table).split("train").names == ["a"]
+    assert Table(table).split("val").names == ["b"]
+    (tmp_path / "masks" / "b.png").unlink()
+    messages.refusal(lambda: Table(table).split("train"), f"{name}: ", "line 4: ", "masks/b.png")
