@@ -74,8 +74,7 @@ def _finite(value: Any) -> Any:
 def read_text(path: Path) -> str:
     """A text file of any common encoding: UTF-16 and UTF-8 by their mark or their bytes, else Windows' cp1252.
 
-    Raises: OSError; DataError for a pipe or a device, which may never end, and for what lies in the place of a file that
-        was not fetched.
+    Raises: OSError; DataError for a pipe or a device, which may never end, and for a stand-in of a file, see `stand_in`
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is a pipe, a socket or a device; expected a file")
