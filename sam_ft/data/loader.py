@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sam_ft.data.datasets import Draw, EvaluationSet, TrainingSet
-from sam_ft.data.workers import WorkerWatch
+from sam_ft.data.workers import ANSWERS, WorkerWatch
 from sam_ft.types import Batch
 from sam_ft.utils import distributed
 from sam_ft.utils.errors import UserError
@@ -119,12 +119,10 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Iterator:  # type: ignore[override]
         self.given.clear()
-        with _without_sigterm():
-            running = super().__iter__()
+        running = self._start()
         watch = None
         if self.num_workers:
-            names = self.dataset.split.names  # type: ignore[attr-defined]
-            self._watch = watch = WorkerWatch(names, running, self.given, WORKER_SECONDS)
+            self._watch = watch = self._watch_workers(running)
         try:
             for number in count():
                 batch = self._wait_for(number, running, watch)
@@ -136,6 +134,24 @@ class Loader(DataLoader):
         finally:
             if watch is not None:
                 watch.stop()
+
+    def _start(self) -> Iterator:
+        """torch's iterator, for which workers of an earlier pass have to answer. Raises: TrainingError"""
+        earlier = self._iterator
+        if earlier is None:
+            with _without_sigterm():
+                return super().__iter__()
+        watch = self._watch_workers(earlier)
+        watch.awaited = ANSWERS
+        try:
+            return super().__iter__()
+        except Exception as error:
+            raise watch.explain(error) or error from None
+        finally:
+            watch.stop()
+
+    def _watch_workers(self, running: Iterator) -> WorkerWatch:
+        return WorkerWatch(self.dataset.split.names, running, self.given, WORKER_SECONDS)  # type: ignore[attr-defined]
 
     def _wait_for(self, number: int, running: Iterator, watch: WorkerWatch | None) -> Any:
         """A batch, None after the last one. Raises: TrainingError"""

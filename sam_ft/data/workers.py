@@ -20,6 +20,9 @@ from sam_ft.utils.errors import TrainingError
 SHARED_MEMORY = "/dev/shm"
 NO_SHARED_MEMORY = ("No space left on device", "shared memory", "torch_shm")
 TICK = 1.0  # seconds
+ANSWERS = -1  # in the place of the number of a batch
+# by the letter of a process in /proc
+STILL = {"T": "it was stopped (SIGSTOP)", "t": "it was stopped by a debugger", "D": "its disk does not respond"}
 
 _watches: "weakref.WeakSet[WorkerWatch]" = weakref.WeakSet()
 
@@ -31,7 +34,8 @@ class WorkerWatch:
 
     names: of the images of the data set · running: torch's iterator
     given: the batches that workers have and the loop has not yet, by their number
-    awaited: the number of the batch that the loop waits for; None while it computes
+    awaited: the number of the batch that the loop waits for; `ANSWERS` where it waits for all workers to begin another
+        pass; None while it computes
     """
 
     def __init__(self, names: Any, running: Any, given: dict[int, list], seconds: float) -> None:
@@ -54,10 +58,15 @@ class WorkerWatch:
             waited = waited + TICK if self.awaited is not None and self.awaited == last else 0.0
             last = self.awaited
             if last is not None and waited >= self._seconds:
-                worker = self.workers[last % len(self.workers)]  # batches go round
+                worker = self._silent_worker(last)
                 self._silence = _describe_silence(worker.pid, self._seconds)
                 worker.kill()  # the loop wakes up with an error
                 return
+
+    def _silent_worker(self, awaited: int) -> Any:
+        if awaited != ANSWERS:
+            return self.workers[awaited % len(self.workers)]  # batches go round
+        return next((worker for worker in self.workers if _state(worker.pid) in STILL), self.workers[0])
 
     def explain(self, error: Exception) -> TrainingError | None:
         """The error of the loop with the files and the reason; None if no worker has failed. Ends the others."""
@@ -124,12 +133,14 @@ def _describe_end(worker: Any) -> str:
 
 
 def _describe_silence(pid: int, seconds: float) -> str:
-    states = {"T": "it was stopped (SIGSTOP)", "t": "it was stopped by a debugger", "D": "its disk does not respond"}
-    state = ""
-    with suppress(OSError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    reason = states.get(state, "its files are very large, or their disk is slow")
+    reason = STILL.get(_state(pid), "its files are very large, or their disk is slow")
     return f"a loader worker (pid {pid}) has returned no batch for {seconds:g} s: {reason}"
+
+
+def _state(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return ""
 
 
 def _full_shared_memory() -> str:

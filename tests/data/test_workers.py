@@ -73,6 +73,24 @@ def test_one_that_was_stopped_is_named_within_its_limit_and_does_not_keep_python
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "facts"), [(signal.SIGSTOP, ["6 s", "was stopped"]), (signal.SIGKILL, ["SIGKILL"])])
+def test_one_that_is_lost_between_two_passes_is_named_too(messages, monkeypatch, number, facts):
+    monkeypatch.setattr(loader_module, "WORKER_SECONDS", 6)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    batches = evaluation_loader(EvaluationSet(Blobs([1] * 8), 64), 1, 2)
+    assert len(list(batches)) == 8
+    lost = batches._iterator._workers[1].pid
+    os.kill(lost, number)
+    try:
+        with pytest.raises((TrainingError, RuntimeError)) as caught:
+            list(batches)
+        error = caught.value if isinstance(caught.value, TrainingError) else explain_worker_failure(caught.value)
+        messages.check(error, str(lost), *facts)
+    finally:
+        end_all_workers()
+
+
+@pytest.mark.slow
 def test_one_that_only_takes_long_is_named_too(messages, failure):
     messages.check(failure(lambda: time.sleep(60)), "blobs_5", "6 s", "slow")
 
