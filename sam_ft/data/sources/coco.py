@@ -9,6 +9,7 @@ from typing import cast
 from sam_ft.data.sources.annotated import AnnotatedImages
 from sam_ft.data.sources.coco_categories import label_categories, peek_categories, read_categories
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
+from sam_ft.data.sources.coco_issues import Problems, warn_of
 from sam_ft.data.sources.coco_json import load_json
 from sam_ft.data.sources.coco_layouts import find_image_folder, find_json, unclear_file
 from sam_ft.data.sources.sa1b import load_folder
@@ -94,10 +95,15 @@ class Coco(AnnotatedImages):
         if file is None:
             raise unclear_file(self.root, split or "train")
         content = load_folder(self.root / file) if (self.root / file).is_dir() else load_json(self.root / file)
+        own: Problems = {}
         if images is None:
-            folder = find_image_folder(self.root, file, content["images"], split)
+            found = find_image_folder(self.root, file, content["images"], split)
+            folder, own = found.best, found.remarks(split)
         elif not (folder := self.root / images).is_dir():
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{split or 'train'}_images")
         if split == "val" and not self._label_of:  # an evaluation must have the labels of the training
             self._label_of.update(self._labels_of_train())
-        return read_coco(self.root / file, folder, content, self.rules, self._label_of)
+        read = read_coco(self.root / file, folder, content, self.rules, self._label_of)
+        warn_of(self.root / file, own)
+        read.remarks.update(own)
+        return read

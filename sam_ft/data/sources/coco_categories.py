@@ -2,7 +2,8 @@
 
 import json
 import mmap
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sam_ft.data.sources.names import join_names
@@ -12,13 +13,14 @@ LONGEST_CATEGORIES = 2**22  # bytes that `peek_categories` reads
 
 
 def read_categories(file: Path, entries: list) -> dict[int, str]:
-    """{id: name}; ids may have gaps. Raises: DataError about the first invalid or repeated category."""
+    """{id: name}; ids may be texts, and have gaps. Raises: DataError about the first invalid or repeated category."""
     known: dict[int, str] = {}
     for entry in entries:
-        valid = isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
-        if not valid or entry["id"] in known or not 0 <= entry["id"] < 2**31:
+        key = entry.get("id") if isinstance(entry, dict) else None
+        key = int(key) if isinstance(key, str) and re.fullmatch("[0-9]{1,10}", key) else key
+        if type(key) is not int or key in known or not 0 <= key < 2**31 or not isinstance(entry.get("name"), str):
             raise DataError(f"{file}: has the category {entry}; expected a unique integer id and a name for each")
-        known[entry["id"]] = entry["name"]
+        known[key] = entry["name"]
     return known
 
 
@@ -52,6 +54,14 @@ def label_categories(
             label_of[name] = key if free else max(*label_of.values(), *chosen) + 1
     labels = {key: label_of[name] for key, name in chosen.items()}
     return labels, {name: keys for name, keys in ids.items() if len(keys) > 1}
+
+
+def similar_names(names: Iterable[str]) -> list[str]:
+    """The names that differ from another one only in case or in spaces."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault("".join(name.split()).casefold(), []).append(name)
+    return [repr(name) for several in alike.values() if len(several) > 1 for name in several]
 
 
 def peek_categories(file: Path) -> list:

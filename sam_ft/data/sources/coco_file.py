@@ -11,7 +11,12 @@ from pycocotools import mask as rle
 
 from sam_ft.data.io.intensities import INTENSITIES
 from sam_ft.data.io.rules import check_min_area
-from sam_ft.data.sources.coco_categories import label_categories, read_categories, select_categories
+from sam_ft.data.sources.coco_categories import (
+    label_categories,
+    read_categories,
+    select_categories,
+    similar_names,
+)
 from sam_ft.data.sources.coco_facts import CocoFacts
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import check_images, known_id, named_annotations, present
@@ -28,6 +33,7 @@ _KNOWN = {
 }
 OUTLINE_REASONS = "look at the pictures: outlines may be in percent, of another scale, or with x and y exchanged"
 NORMALIZED_PROBLEM = "have coordinates between 0 and 1"
+CROWD = ("1", "1.0", "true")  # values of iscrowd
 TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
 
 
@@ -148,6 +154,11 @@ def read_coco(
     labels, merged = label_categories(select_categories(file, known, rules.categories), label_of)
     problems: Problems = defaultdict(list)
     remarks: Problems = defaultdict(list)
+    if similar := similar_names(dict.fromkeys([*(label_of or ()), *(known[key] for key in labels)])):
+        remarks[
+            "class names",
+            "differ only in case or spaces, and are classes of their own; write them alike if they are one",
+        ] = similar
     usable = check_images(content["images"], folder, rules.missing == "skip", problems, remarks)
     masks = _read_masks(content, (known, labels), usable, rules, problems, remarks)
     totals = {kind: len(content[kind]) for kind in ("images", "annotations")}
@@ -220,7 +231,7 @@ def _read_masks(
         if not area:
             remarks["annotations", "cover no pixel and are left out"].append(name)
             continue
-        label, is_crowd = labels[category], entry.get("iscrowd") in (1, "1")
+        label, is_crowd = labels[category], str(entry.get("iscrowd")).lower() in CROWD
         if first.setdefault((image, label, is_crowd, mask["counts"]), name) != name:
             remarks["annotations", "equal another one of their image; each object counts once"].append(name)
             continue

@@ -52,13 +52,17 @@ def load_json(file: Path) -> dict[str, list]:
             "data.train and data.val"
         ) from error
     if not isinstance(content, dict):
-        raise DataError(f"{file}: holds a {type(content).__name__} {EXPECTED}")
+        raise DataError(
+            f"{file}: holds a {type(content).__name__} {EXPECTED}. Where another tool wrote it, export it as COCO"
+        )
     if isinstance(content.get("images"), list) and isinstance(content.get("annotations"), list):
-        content.setdefault("categories", [])
+        content["categories"] = content.get("categories") or []
     lists = [key for key in ("images", "annotations", "categories") if isinstance(content.get(key), list)]
     # Other formats show in their top keys, or in those of an annotation.
     first = content["annotations"][:1] if "annotations" in lists else []
     keys = {*content, *(key for entry in first if isinstance(entry, dict) for key in entry if key != "image")}
+    if any(isinstance(value, dict) and "regions" in value for value in content.values()):
+        keys.add("_via_img_metadata")
     other = [f". This looks like {name}" for key, name in OTHER_FORMATS.items() if key in keys]
     if len(lists) < 3 or other:
         names = join_names(sorted(content)) or "(none)"

@@ -54,7 +54,9 @@ def is_normalized(segmentation: Any) -> bool:
 def _polygon(values: list) -> NDArray:
     polygon = _number_array(values)
     if polygon is None or not (np.abs(polygon) <= MAX_COORDINATE).all():
-        raise InvalidEntry("have a polygon with other things than numbers in it (or numbers beyond a million)")
+        raise InvalidEntry(
+            "have a polygon with other things than numbers up to a million in it (expected [[x, y, x, y, ...], ...])"
+        )
     if len(polygon) < 6 or len(polygon) % 2:
         raise InvalidEntry(
             "have a polygon of under 3 points or an odd number of coordinates (expected x, y, x, y, x, y, ...)"

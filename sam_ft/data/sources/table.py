@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sam_ft.data.io.classes import ClassMap
 from sam_ft.data.io.rules import Rules
+from sam_ft.data.sources.coco_categories import similar_names
 from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.file_split import FileSplit
 from sam_ft.data.sources.folder import SPLITS
@@ -131,6 +132,9 @@ class Table:
         hints = [Hint(*self._unread_columns_hint(), "note")] if self.content.unread_columns else []
         if tested := self.content.tested:
             hints.append(Hint(f"{tested} rows are of the split test, and are left alone", "", "note"))
+        if similar := similar_names(self.label_ids if not self.run_lengths else ()):  # `read_coco` warns of those
+            problem = f"labels differ only in case or spaces: {', '.join(similar)}"
+            hints.append(Hint(problem, "they are classes of their own; write them alike if they are one"))
         images = defaultdict(set)
         for row in self.rows if not self.run_lengths else ():
             images[row.mask].add(self.files.path(row.image))

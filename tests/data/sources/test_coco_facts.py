@@ -48,7 +48,7 @@ def hints(data, caplog, location):
     return [message for message in logged if "same pixels" not in message], issues
 
 
-@pytest.mark.parametrize("flag", [1, True, 1.0, "1"])
+@pytest.mark.parametrize("flag", [1, True, 1.0, "1", "true"])
 @pytest.mark.parametrize(
     ("count", "others", "level"), [(0, 4, "note"), (2, 4, "note"), (3, 5, "warning"), (4, 2, "warning")]
 )

@@ -79,9 +79,20 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
 def test_an_id_may_be_a_number_in_one_place_and_its_text_in_another(tmp_path, image_id, category_id):
     make(tmp_path, [annotation(1) | {"image_id": image_id, "category_id": category_id}])
     assert split(tmp_path)[0].labels.tolist() == [3]
+    make(tmp_path, [annotation(1) | {"category_id": category_id}], categories=[{"id": "3", "name": "cell"}])
+    assert split(tmp_path).classes == {3: "cell"}
     texts = [{"id": "1", "file_name": "001.png", "width": 8, "height": 6}]
     make(tmp_path, [annotation(1)], texts)
     assert split(tmp_path).survey().objects == 1
+
+
+def test_names_that_differ_only_in_case_or_spaces_are_warned_of(messages, tmp_path, caplog):
+    names = ["cell", "Cell ", "dog", "hot dog"]
+    make(tmp_path, [annotation(1)], categories=[{"id": key, "name": name} for key, name in enumerate(names, 3)])
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        found = split(tmp_path)
+    messages.logged(caplog, "train.json", "2 class names", ": 'cell', 'Cell '")
+    assert [issue.name for issue in found.json_issues()][:2] == ["'cell'", "'Cell '"]
 
 
 def test_faults_of_all_images_are_listed_where_one_file_is_split(messages, tmp_path):
@@ -143,6 +154,7 @@ def test_a_fault_of_few_annotations_may_be_more_than_one_percent(messages, tmp_p
         ('{"images": [],\n "annotations": [}', "line 2, column 18"),
         ("", "line 1, column 1"),
         ("[]", "list"),
+        ('{"a.png123": {"filename": "a.png", "regions": []}}', "VGG Image Annotator"),
         ('{"shapes": [], "imagePath": "a.png"}', "imagePath, shapes"),
         ('{"shapes": [], "imagePath": "a.png"}', "LabelMe"),
         ('{"images": [], "annotations": [{"segments_info": []}], "categories": []}', "COCO panoptic"),

@@ -84,6 +84,14 @@ PAIRS = {
         {f"{place}.json": of_one(f"{place[-1]}.png") for place in PLACES},
         [f"{place}.png" for place in PLACES],
     ),
+    "sa-1b, an image each": (
+        {"train/a.json": of_one("a.png"), "val/b.json": of_one("b.png")},
+        ["train/a.png", "val/b.png"],
+    ),
+    "deep below": (
+        {"set/annotations/train/coco.JSON": coco("a.png"), "set/annotations/val/coco.json": coco("b.png")},
+        ["set/images/train/a.png", "set/images/val/b.png"],
+    ),
 }
 
 
@@ -196,6 +204,48 @@ def test_images_that_are_not_there_are_left_out_and_counted(messages, tmp_path, 
     messages.refusal(act, "train.json: ", "8 images", tmp_path / "train")
 
 
+def test_a_part_of_a_large_set_may_lack_the_first_images(tmp_path):
+    names = [f"{key}.png" for key in range(40)]
+    root = lay_out(tmp_path, {"a.json": coco(*names)}, [f"pictures/{name}" for name in names[30:]])
+    data = Coco(root, missing="skip", val_fraction=0.5)
+    assert sorted(data.split("train").names + data.split("val").names) == [str(key) for key in range(30, 40)]
+
+
+@pytest.mark.parametrize(
+    ("folders", "used", "warned"),
+    [
+        (["train", "val"], "train", "val"),
+        (["annotations", "images"], "images", ""),
+        (["images/large", "images/small"], "images/large", "images/small"),
+    ],
+)
+def test_other_folders_with_the_same_names_are_warned_of(messages, tmp_path, caplog, folders, used, warned):
+    paths = [f"{folder}/{name}.png" for folder in folders for name in "ab"]
+    root = lay_out(tmp_path, {"annotations/a.json": coco("a.png", "b.png")}, paths)
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        found = Coco(root, val_fraction=0.5).split("train")
+    assert found.folder == tmp_path / used
+    if warned:
+        messages.logged(caplog, "same names", tmp_path / used, tmp_path / warned, "data.train_images")
+        assert [issue.name for issue in found.json_issues()][:1] == [str(tmp_path / warned)]
+    else:
+        assert not caplog.records
+
+
+def test_images_in_several_folders_need_them_in_their_names(messages, tmp_path, caplog):
+    names = ["a.png", "b.png", "c.png"]
+    root = lay_out(tmp_path, {"a.json": coco(*names)}, ["images/1/a.png", "images/1/b.png", "images/2/c.png"])
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        messages.refusal(Coco(root).split("train").survey, "c.png")
+    messages.logged(caplog, "file_name", tmp_path / "images" / "1", tmp_path / "images" / "2")
+
+
+def test_files_of_labelme_are_named(messages, tmp_path):
+    labelme = {"shapes": [], "imagePath": "a.png"}
+    root = lay_out(tmp_path, {"a.json": labelme, "b.json": labelme}, ["a.png", "b.png"])
+    messages.refusal(lambda: Coco(root).split("train"), tmp_path / "a.json", "data=labelme")
+
+
 @pytest.mark.parametrize(
     ("ids", "remark"),
     [([0, 0, 0], "1 annotations"), ([7, 8, 7], "1 annotations"), (["a", "a", "b"], "1 annotations"), ([None] * 3, "")],
@@ -210,14 +260,14 @@ def test_ids_of_annotations_play_no_part(messages, tmp_path, caplog, ids, remark
         assert not caplog.messages
 
 
-@pytest.mark.parametrize("categories", [[], None])
+@pytest.mark.parametrize("categories", [[], None, "null"])
 @pytest.mark.parametrize("category", [None, 5, "cell"])
 def test_without_categories_all_objects_are_of_one_class(tmp_path, categories, category):
     make(tmp_path, [annotation(1, category=category), annotation(2, category=9, segmentation=moved(1, 0))])
     content = json.loads((tmp_path / "train.json").read_text())
     content.pop("categories")
     if categories is not None:
-        content["categories"] = categories
+        content["categories"] = None if categories == "null" else categories
     (tmp_path / "train.json").write_text(json.dumps(content))
     found = split(tmp_path)
     assert found.classes == {1: "object"}

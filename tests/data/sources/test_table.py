@@ -1,5 +1,7 @@
 """Rows of a table become samples, splits and classes."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -172,3 +174,12 @@ def test_a_line_that_names_the_delimiter_is_no_header(messages, tmp_path, above,
     assert Table(table).split("val").names == ["b"]
     (tmp_path / "masks" / "b.png").unlink()
     messages.refusal(lambda: Table(table).split("train"), f"{name}: ", "line 4: ", "masks/b.png")
+
+
+def test_labels_that_differ_only_in_case_or_spaces_are_warned_of(messages, tmp_path, caplog):
+    make(tmp_path, "abc")
+    lines = [f"{row},{label}" for row, label in zip(rows("abc"), ["cell", "Cell", "dog"], strict=True)]
+    table = write(tmp_path, "image,mask,label", *lines)
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        Table(table).split("train")
+    messages.logged(caplog, "table.csv", "'Cell', 'cell'")
