@@ -28,15 +28,19 @@ log = logging.getLogger("sam_ft")
 
 RUNS = re.compile(r"\d{1,15}( +\d{1,15})+")
 CHECKED = 100  # rows
-EMPTY = ("", "-1", "nan", "NaN")  # cells of an image without objects
+EMPTY = ("", "-1", "-1.0", "nan", "na", "n/a", "<na>", "none", "null", "0", "0 0")  # cells of an image without objects
 OF_FILES = ("ignore_index", "background", "page", "projection", "channels", "invert")  # options for files alone
 ORDERS = {"columns": "down the columns", "rows": "along the rows"}
 
 
 def holds_run_lengths(rows: Sequence[Row]) -> bool:
     """Whether the masks of most rows are run lengths."""
-    cells = [row.mask for row in rows if row.mask not in EMPTY]
+    cells = [row.mask for row in rows if not _is_empty(row.mask)]
     return 2 * sum(_runs(cell) is not None for cell in cells) > len(cells)
+
+
+def _is_empty(cell: str) -> bool:
+    return cell.strip("[]() ").lower() in EMPTY
 
 
 def _runs(cell: str) -> NDArray[np.int64] | None:
@@ -106,7 +110,7 @@ class RunLengthTable(AnnotatedImages):
 
     def _segmentations(self, cell: str, size: Size) -> list[Any]:
         """RLEs of the objects of a cell, or the reason why there are none."""
-        if cell in EMPTY or not size[0]:  # an image that cannot be read is a problem of its own
+        if _is_empty(cell) or not size[0]:  # an image that cannot be read is a problem of its own
             return []
         given = _runs(cell)
         numbers = np.zeros(1, int) if given is None else given
@@ -135,11 +139,15 @@ class RunLengthTable(AnnotatedImages):
         return super().split(name)
 
     def _order_issues(self) -> list[Issue]:
-        """A note of the order, or a warning where the distances of the runs are those of the other one."""
+        """A note of the order, or a warning where the runs have the distances of the other one, or overlap."""
         # From a column to the next it is a height on, along the rows a width.
-        fits = {"columns": 0, "rows": 0}
+        fits, filled, overlapping = {"columns": 0, "rows": 0}, 0, 0
         for row in self.rows[:CHECKED]:
             height, width = size_or_none(self.files.path(row.image))
+            if (numbers := _runs(row.mask)) is not None and not len(numbers) % 2:
+                starts, lengths = numbers.reshape(-1, 2)[np.argsort(numbers[::2])].T
+                filled += 1
+                overlapping += int((starts[:-1] + lengths[:-1] > starts[1:]).any())
             if height != width and (numbers := _runs(row.mask)) is not None:
                 steps = np.diff(numbers[::2])
                 for order, side in (("columns", height), ("rows", width)):
@@ -149,6 +157,10 @@ class RunLengthTable(AnnotatedImages):
         if fits[other] > 2 * fits[self.order] + 10:
             problem = f"its run lengths are counted {here}, but their distances are those of pixels {ORDERS[other]}"
             advice = f"look at the pictures, and set data.run_order={other} if masks and images do not match"
+            return [Issue(table, "", problem, advice, "warning", "data set")]
+        if 2 * overlapping > filled:
+            problem = f"the runs of {overlapping} of {filled} rows overlap, as where other numbers are written"
+            advice = "look at the pictures; expected start length start length ..., each start from the first pixel on"
             return [Issue(table, "", problem, advice, "warning", "data set")]
         problem = f"its masks are run lengths: start length ..., from 1, counted {here}"
         return [Issue(table, "", problem, f"data.run_order={other} counts {ORDERS[other]}", "note", "data set")]

@@ -1,5 +1,6 @@
 """Images with the text files of YOLO's segmentation: a line with a class and a polygon for each object."""
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any, cast
 
 from sam_ft.data.sources.annotated import AnnotatedImages, size_or_none
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
-from sam_ft.data.sources.coco_issues import warn_of
+from sam_ft.data.sources.coco_issues import Problems, warn_of
 from sam_ft.data.sources.yolo_files import (
     class_names,
     find_description,
@@ -67,18 +68,24 @@ class Yolo(AnnotatedImages):
                 f"{self.root}: none of {len(files)} images has a text file, first {next(iter(files))}; expected "
                 "one of the same name in a folder labels/ in the place of images/, or beside the image"
             )
+        counts = Counter(files.values())
+        shared = [label for label, count in counts.items() if label and count > 1]
         for image, label in files.items():
             size = size_or_none(self.root / image)
             images.append({"id": image, "file_name": image, "height": size[0], "width": size[1]})
             for number, category, outline in read_lines(self.root / label, size) if label else []:
-                entry = {"id": f"{label}: line {number}", "image_id": image, "category_id": category}
+                own_name = label if label not in shared else f"{label} of {image}"
+                entry = {"id": f"{own_name}: line {number}", "image_id": image, "category_id": category}
                 annotations.append({**entry, "segmentation": outline})
         names = class_names(self._description, {entry["category_id"] for entry in annotations})
         categories = [{"id": number, "name": name} for number, name in names.items()]
         content = {"images": images, "annotations": annotations, "categories": categories}
         read = read_coco(self.root, self.root, content, self.rules)
+        own: Problems = {}
         if surplus := surplus_labels(self.root, files):
-            own = {("text files", "have no image of their name, so their objects are left out"): surplus}
-            warn_of(self.root, own)
-            read.remarks.update(own)
+            own["text files", "have no image of their name, so their objects are left out"] = surplus
+        if shared:
+            own["text files", "have several images of their name, of which each has their objects"] = shared
+        warn_of(self.root, own)
+        read.remarks.update(own)
         return read

@@ -15,13 +15,20 @@ from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import read_text
 
 MAX_BYTES = 1_000_000
+DESCRIPTIONS = ("data", "dataset")  # names of the YAML file
 OUTLINE = re.compile(r"\s*\d+(\.0+)?([ \t]+[\d.eE+-]+){4,}")  # a line of a class and coordinates
 
 
 def find_description(root: Path) -> Path | None:
-    """data.yaml, or the only other YAML file of a folder, or None."""
+    """data.yaml, or the only other YAML file of a folder, or None.
+
+    Raises: DataError when data.yaml is in a folder below, to which its paths and the splits belong.
+    """
     found = sorted(path for path in root.iterdir() if path.suffix.lower() in (".yaml", ".yml") and path.name[0] != ".")
-    named = [path for path in found if path.stem.lower() in ("data", "dataset")]
+    named = [path for path in found if path.stem.lower() in DESCRIPTIONS]
+    below = [path for one in DESCRIPTIONS for end in (".yaml", ".yml") for path in sorted(root.glob(f"*/{one}{end}"))]
+    if below and not found:
+        raise DataError(f"{below[0]}: describes the folder that it is in; set data.root to {below[0].parent}")
     return next(iter(named), found[0] if len(found) == 1 else None)
 
 
@@ -37,7 +44,9 @@ def load_description(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}); name yours with data.yaml") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: cannot be read ({str(error).split(chr(10))[0]}); expected YAML") from error
+        mark = getattr(error, "problem_mark", None)
+        what = str(error).split("\n")[0] if mark is None else f"line {mark.line + 1}: {getattr(error, 'problem', '')}"
+        raise DataError(f"{file}: cannot be read ({what}); expected YAML") from error
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: holds a {type(content).__name__}; expected train, val and names, as Ultralytics has them"

@@ -13,6 +13,7 @@ from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import read_text
 
 BOX = 4  # numbers
+COMMAS = InvalidEntry("hold commas (expected a class and x y x y ..., with spaces between and decimal points)")
 
 
 def read_lines(path: Path, size: Size) -> Iterator[tuple[int, Any, Any]]:
@@ -28,15 +29,17 @@ def read_lines(path: Path, size: Size) -> Iterator[tuple[int, Any, Any]]:
         first, *cells = line.split() or [""]
         if not first:
             continue
+        if "," in line:
+            first = first.partition(",")[0]
         category = int(float(first)) if re.fullmatch(r"\d{1,9}(\.0+)?", first) else first
-        yield number, category, _polygon_in_pixels(cells, size)
+        yield number, category, COMMAS if "," in line else _polygon_in_pixels(cells, size)
 
 
 def _polygon_in_pixels(cells: list[str], size: Size) -> Any:
     try:
         shares = [float(cell) for cell in cells]
     except ValueError:
-        return InvalidEntry("have other things than numbers")
+        return InvalidEntry("have other things than numbers (expected a class and x y x y ...)")
     if len(shares) == BOX:
         return InvalidEntry("hold a box alone (expected a class and x y x y x y ..., as YOLO's segmentation has them)")
     if not all(map(math.isfinite, shares)) or max(map(abs, shares), default=0) > NORMALIZED:

@@ -59,6 +59,11 @@ def test_each_row_is_an_object_and_an_empty_one_none(messages, tmp_path):
     assert [len(parts[index].masks) for index in range(4)] == [2, 1, 0, 0]
 
 
+@pytest.mark.parametrize("cell", ["", " -1", "-1.0", "NaN", "NA", "N/A", "None", "null", "[]", "0", "0 0"])
+def test_a_cell_without_runs_is_empty(tmp_path, cell):
+    assert read(write(tmp_path, f"a.png,{COLUMNS}", f"b.png,{cell}")).survey().empty == ["b"]
+
+
 @pytest.mark.parametrize("folder", ["train", "train_images", "stage1_train/x/images", "."])
 def test_the_images_are_found_in_a_folder_below(tmp_path, folder):
     assert read(write(tmp_path, f"a.png,{COLUMNS}", f"b.png,{WHOLE}", folder=folder)).survey().objects == 2
@@ -119,3 +124,12 @@ def test_the_order_is_logged_and_checked_against_the_runs(messages, tmp_path, ca
     issues = []
     table.usable_split("val", issues)
     assert [issue.level for issue in issues] == [level]
+
+
+def test_runs_that_overlap_in_most_rows_are_warned_of(messages, tmp_path, caplog):
+    """As where each start is counted from the end of the last run."""
+    relative = "14 3 3 3 3 3"
+    path = write(tmp_path, f"a.png,{relative}", f"b.png,{relative}", f"c.png,{COLUMNS}")
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        Table(path, "ImageId", "EncodedPixels").split("train")
+    messages.logged(caplog, f"{path}: ", "2 of 3 rows")

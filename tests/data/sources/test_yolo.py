@@ -106,6 +106,20 @@ def test_text_files_without_an_image_are_warned_of(messages, tmp_path, caplog):
     assert [(issue.name, issue.level) for issue in found] == [("labels/train/c_1.txt", "warning")]
 
 
+def test_a_text_file_of_two_images_is_warned_of(messages, tmp_path, caplog):
+    root = write(tmp_path, [*ULTRALYTICS, "images/train/a.jpg"])
+    with caplog.at_level("WARNING", "sam_ft"):
+        assert Yolo(root).split("train").survey().objects == 2
+    (record,) = caplog.records
+    assert "labels/train/a.txt" in record.getMessage()
+    messages.logged(caplog, "several images")
+
+
+def test_a_yaml_in_a_folder_below_is_named(messages, tmp_path):
+    write(tmp_path / "cells", ULTRALYTICS, f"train: images/train\nval: images/val\n{NAMES}")
+    messages.refusal(lambda: Yolo(tmp_path).split("train"), tmp_path / "cells" / "data.yaml", "data.root")
+
+
 def test_text_files_of_the_images_of_the_other_split_are_no_surplus(tmp_path, caplog):
     lists = {"train": "images/a.png\n", "val": "images/b.png\n"}
     root = write(tmp_path, ["images/a.png", "images/b.png"], f"train: train.txt\nval: val.txt\n{NAMES}")
@@ -129,10 +143,12 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
         "0 nan 0.1 0.2 0.1 0.2 0.2",
         f"0 {SQUARE}",
         "0 -0.01 0 1.01 0 1.01 0.5",
+        "0,0.1,0.1,0.2,0.1,0.2,0.2",
+        "0 0,1 0,1 0,2 0,1 0,2 0,2",
     ]
     root = write(tmp_path, ULTRALYTICS, f"train: images/train\nval: images/val\n{NAMES}", "\n".join(lines))
     (root / "images/train/e.png").write_bytes(b"")
-    facts = ["1 of 2 images", "9 of 11 annotations", "labels/train/a.txt: line 2", "a box alone", "e.png"]
+    facts = ["1 of 2 images", "11 of 13 annotations", "labels/train/a.txt: line 2", "a box alone", "e.png"]
     messages.refusal(Yolo(root).split("train").survey, *facts)
 
 
@@ -142,6 +158,7 @@ def test_all_faults_are_listed_in_one_error(messages, tmp_path):
         ("train: images/train\nval: images/none\n", ["images/none", "val"]),
         ("- a", ["data.yaml: ", "list"]),
         ("a: [", ["data.yaml: "]),
+        ("a: 1\nb:\timages\n", ["data.yaml: ", "line 2", "\\t"]),
         ("a: &a [1]\nb: *a\n", ["data.yaml: ", "alias"]),
         ("names: [" + "a, " * 400_000 + "]", ["data.yaml: ", "bytes"]),
     ],
