@@ -88,7 +88,7 @@ def unclear_file(root: Path, split: str) -> DataError:
     )
 
 
-def find_image_folder(root: Path, file: str, images: Sequence, split: str | None) -> "ImageFolders":
+def find_image_folder(root: Path, file: str, images: Sequence, split: str | None) -> ImageFolders:
     """The folder that holds most of the first images of a file.
 
     images: the entries of the file · split: of which the file is, or None if it is of both
@@ -106,9 +106,11 @@ def find_image_folder(root: Path, file: str, images: Sequence, split: str | None
     known = {nfc(name) for folder in folders for name in os.listdir(folder)}
     there = (name for name in all_names if nfc((tails(name) or [""])[-1]) in known)
     names = list(islice(there, TRIED)) or all_names[:TRIED]
-    # A folder that holds the name as it is counts more than one that holds its end, then one that is called images.
+    # A folder that holds the name as it is counts more than one that holds its end; then the folder of the split, and
+    # one that is called images.
     found = {folder: {name: fit for name in names if (fit := _fit(folder, name))} for folder in folders}
-    best = max(found, key=lambda folder: (sum(found[folder].values()), _is_of_images(root, folder)))
+    own = root / str(split)
+    best = max(found, key=lambda folder: (sum(found[folder].values()), folder == own, _is_of_images(root, folder)))
     if names and not found[best]:
         remedy = f"name their folder with data.{split or 'train'}_images"
         if similar := next(filter(None, (similar_file(folder, names[0]) for folder in list(found)[:MAX_TRIED])), None):
@@ -117,7 +119,7 @@ def find_image_folder(root: Path, file: str, images: Sequence, split: str | None
             )
         raise DataError(f"{root / file}: its images {join_names(names)} are in no folder of {root}; {remedy}")
     others = [folder for folder in folders if folder != best]
-    clear = _is_of_images(root, best)
+    clear = best == own or _is_of_images(root, best)
     alike = [
         one for one in others if names and found[one] == found[best] and not (clear and not _is_of_images(root, one))
     ]
