@@ -21,7 +21,7 @@ from sam_ft.data.sources.coco_facts import CocoFacts
 from sam_ft.data.sources.coco_issues import InvalidEntry, LeftOut, Problems, add_invalid, error_lines, warn_of
 from sam_ft.data.sources.coco_json import check_images, known_id, named_annotations, present
 from sam_ft.data.sources.coco_masks import is_near, is_normalized, segmentation_to_rle
-from sam_ft.data.sources.coco_outlines import corner_reason, near_repeats, reaches_out
+from sam_ft.data.sources.coco_outlines import corner_reason, follow_rows, near_repeats, reaches_out
 from sam_ft.data.sources.names import unique_names
 from sam_ft.types import OBJECT, Size
 from sam_ft.utils.errors import ConfigError, DataError
@@ -33,6 +33,7 @@ _KNOWN = {
 }
 OUTLINE_REASONS = "look at the pictures: outlines may be in percent, of another scale, or with x and y exchanged"
 NORMALIZED_PROBLEM = "have coordinates between 0 and 1"
+CHECKED = 100  # RLEs, for the order of their pixels
 CROWD = ("1", "1.0", "true")  # values of iscrowd
 TINY = 4  # pixels: an object with coordinates between 0 and 1 covers no more
 
@@ -213,6 +214,7 @@ def _read_masks(
     normalized: list[str] = []
     other_boxes: list[str] = []
     reaching: list[str] = []
+    encoded: dict[str, tuple[bytes, Size]] = {}  # the first ones
     for name, entry in named_annotations(content["annotations"], problems, remarks):
         try:
             category = known_id(entry, "category_id", known) if content["categories"] else 1
@@ -244,6 +246,8 @@ def _read_masks(
         found.framed.append(is_object and box == [0, 0, *size[::-1]])
         if (given := entry.get("bbox")) is not None and not is_near(box, given):
             other_boxes.append(name)
+        if isinstance(entry["segmentation"], dict) and len(encoded) < CHECKED:
+            encoded[name] = mask["counts"], size
         if reaches_out(entry["segmentation"], box, size):
             reaching.append(name)
         found.names.append(name)
@@ -259,6 +263,9 @@ def _read_masks(
         remarks["annotations", f"have an outline far from their bbox; {OUTLINE_REASONS}"] = other_boxes
     elif len(reaching) > total / 10:
         remarks["annotations", f"have an outline that goes on beyond their image; {OUTLINE_REASONS}"] = reaching
+    if rules.crowds is not None and follow_rows(list(encoded.values())):
+        order = "along the rows (expected down the columns); look at the pictures"
+        remarks["annotations", f"have run lengths with the distances of pixels that are counted {order}"] = [*encoded]
     _remark_on_outlines(found, [size for _, size in usable.values()], remarks)
     return found
 

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from sam_ft.data.sources.coco_masks import decode_counts
+from sam_ft.data.sources.run_lengths import are_of_other_order, count_steps
 from sam_ft.types import Size
 
 SCALES = {100: "percent", 1000: "thousandths"}  # of width and height
@@ -60,6 +62,16 @@ def reaches_out(segmentation: Any, box: Sequence[float], size: Size) -> bool:
         for part in polygons
         for values, side in ((part[::2], width), (part[1::2], height))
     )
+
+
+def follow_rows(encoded: Sequence[tuple[bytes, Size]]) -> bool:
+    """Whether compressed RLEs, each with the size of its image, seem to count pixels along the rows."""
+    fits = np.zeros(2, np.int64)
+    for counts, size in encoded:
+        runs = decode_counts(counts)
+        assert runs is not None  # they come from pycocotools
+        fits += count_steps(np.cumsum(runs)[:-1:2], size)
+    return are_of_other_order(*fits.tolist())
 
 
 def near_repeats(groups: NDArray, boxes: NDArray, runs: Sequence[bytes], sizes: NDArray) -> list[int]:

@@ -18,7 +18,7 @@ from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
 from sam_ft.data.sources.coco_issues import InvalidEntry
 from sam_ft.data.sources.coco_split import CocoSplit
 from sam_ft.data.sources.issues import Issue
-from sam_ft.data.sources.run_lengths import compress_ids
+from sam_ft.data.sources.run_lengths import are_of_other_order, compress_ids, count_steps
 from sam_ft.data.sources.table_files import TableFiles
 from sam_ft.data.sources.table_rows import Row
 from sam_ft.types import OBJECT, Size
@@ -141,20 +141,18 @@ class RunLengthTable(AnnotatedImages):
     def _order_issues(self) -> list[Issue]:
         """A note of the order, or a warning where the runs have the distances of the other one, or overlap."""
         # From a column to the next it is a height on, along the rows a width.
-        fits, filled, overlapping = {"columns": 0, "rows": 0}, 0, 0
+        fits, filled, overlapping = np.zeros(2, np.int64), 0, 0
         for row in self.rows[:CHECKED]:
-            height, width = size_or_none(self.files.path(row.image))
+            size = size_or_none(self.files.path(row.image))
             if (numbers := _runs(row.mask)) is not None and not len(numbers) % 2:
                 starts, lengths = numbers.reshape(-1, 2)[np.argsort(numbers[::2])].T
                 filled += 1
                 overlapping += int((starts[:-1] + lengths[:-1] > starts[1:]).any())
-            if height != width and (numbers := _runs(row.mask)) is not None:
-                steps = np.diff(numbers[::2])
-                for order, side in (("columns", height), ("rows", width)):
-                    fits[order] += int((np.abs(steps - side) <= 0.1 * side).sum())
+                fits += count_steps(numbers[::2], size)
         other = "rows" if self.order == "columns" else "columns"
         here, table = f"{ORDERS[self.order]} (data.run_order={self.order})", str(self.files.table)
-        if fits[other] > 2 * fits[self.order] + 10:
+        down, along = fits.tolist()
+        if are_of_other_order(down, along) if other == "rows" else are_of_other_order(along, down):
             problem = f"its run lengths are counted {here}, but their distances are those of pixels {ORDERS[other]}"
             advice = f"look at the pictures, and set data.run_order={other} if masks and images do not match"
             return [Issue(table, "", problem, advice, "warning", "data set")]

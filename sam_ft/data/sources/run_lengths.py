@@ -85,6 +85,21 @@ def decode_runs(counts: Sequence[bytes], size: Size) -> NDArray[np.bool_]:
     return np.ascontiguousarray(masks.transpose(2, 0, 1)).view(bool)  # pycocotools runs down the columns
 
 
+def count_steps(starts: NDArray[np.integer], size: Size) -> NDArray[np.int64]:
+    """How many starts of runs are about a height after the last one, and how many a width, (2,).
+
+    The first are those of pixels that are counted down the columns, the others along the rows; of a square none.
+    """
+    steps = np.diff(starts)
+    fits = [int((np.abs(steps - side) <= 0.1 * side).sum()) for side in size]
+    return np.array(fits if size[0] != size[1] else [0, 0])
+
+
+def are_of_other_order(own: int, other: int) -> bool:
+    """Whether the counts of `count_steps` tell that pixels are counted in the other order."""
+    return other > 2 * own + 10
+
+
 def encode_crop(x0: int, y0: int, crop: NDArray[np.bool_], size: Size) -> bytes:
     """The compressed RLE of a mask of which a part is known and the rest is false; the inverse of `crop`.
 

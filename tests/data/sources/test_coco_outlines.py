@@ -7,6 +7,7 @@ import pytest
 from pycocotools import mask as rle
 
 from sam_ft.data.sources.coco_outlines import corner_reason, near_repeats
+from sam_ft.types import dense
 from tests.data.sources.test_coco import annotation, image, make, split
 
 
@@ -66,6 +67,25 @@ def test_outlines_beyond_the_image_are_warned_of(messages, tmp_path, caplog, rea
     assert bool(caplog.records) == warned
     if warned:
         messages.logged(caplog, "beyond their image", ": 0, 1")
+
+
+@pytest.mark.parametrize("order", ["F", "C"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_run_lengths_that_follow_the_rows_are_warned_of(messages, tmp_path, caplog, order, compressed):
+    """As where a mask was flattened in numpy's own order."""
+    mask = np.hypot(*(np.mgrid[:40, :60] - np.array([20, 25])[:, None, None])) < 12
+    flat = mask.ravel(order)
+    counts = np.diff(np.flatnonzero(np.diff(flat, prepend=False)), prepend=0, append=flat.size).tolist()
+    given = {"size": [40, 60], "counts": counts}
+    given = {"size": [40, 60], "counts": rle.frPyObjects(given, 40, 60)["counts"].decode()} if compressed else given
+    make(tmp_path, [annotation(1, segmentation=given)], [image(1, width=60, height=40)], size=(40, 60))
+    with caplog.at_level(logging.WARNING, logger="sam_ft"):
+        found = split(tmp_path)
+    if order == "C":
+        messages.logged(caplog, "along the rows", ": 1")
+    else:
+        assert not caplog.records
+        assert (dense(found[0].masks)[0].numpy() == mask).all()
 
 
 def test_an_object_that_is_there_twice_is_warned_of_where_it_is_not_equal(messages, tmp_path, caplog):
