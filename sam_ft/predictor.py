@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from sam_ft.data.io.images import READING, check_reading, read_image
 from sam_ft.data.io.windows import ArrayWindows, ImageWindows
@@ -16,13 +15,13 @@ from sam_ft.evaluation.found import find_by_head
 from sam_ft.evaluation.segment import SegmentOptions
 from sam_ft.models import Sam
 from sam_ft.prompts import scale_prompts
+from sam_ft.prompts.arrays import prompts_from_arrays
 from sam_ft.task import PromptedSegmentation
 from sam_ft.training.checkpoint import load_partial_weights
-from sam_ft.types import OBJECT, Prompts, Size, dense
+from sam_ft.types import OBJECT, dense
 from sam_ft.utils import distributed
 from sam_ft.utils.geometry import resized_size
 
-BEYOND = 0.05  # of 0 and 1, for normalized boxes of detectors
 MAX_DENSE_BYTES = 2**33  # of the masks that `Predictor.segment` returns
 
 
@@ -146,7 +145,10 @@ class Predictor:
             image = read_image(image, **self._reading)
         _check_image(image)
         size = (image.shape[0], image.shape[1])
-        prompts = self._to_input_frame(size, boxes, points, point_labels, mask_input)
+        given = {"boxes": boxes, "points": points, "point_labels": point_labels, "mask_input": mask_input}
+        prompts = prompts_from_arrays(size, self.model.mask_side, self.model.device, **given)
+        # mask_input has no frame of pixels and stays
+        prompts = scale_prompts(prompts, size, resized_size(size, self.model.image_size))
         count = next(len(p) for p in (prompts.boxes, prompts.points, prompts.masks) if p is not None)
         if not count:
             # The image is not encoded: (0, C, H, W), (0, C), (0, C, 4s, 4s).
@@ -187,66 +189,6 @@ class Predictor:
         # torch counts in-place writes (_version), but not for tensors made in inference mode
         return [(t.data_ptr(), None if t.is_inference() else t._version) for t in tensors]
 
-    def _to_input_frame(self, size: Size, boxes: Any, points: Any, point_labels: Any, mask_input: Any) -> Prompts:
-        """Checks the prompts against each other and the image, and scales them to the input frame of the model."""
-        side = self.model.mask_side
-        prompts = Prompts(
-            boxes=self._tensor("boxes", boxes, ("N", 4)),
-            points=self._tensor("points", points, ("N", "K", 2)),
-            point_labels=self._tensor("point_labels", point_labels, ("N", "K")),
-            masks=self._tensor("mask_input", mask_input, ("N", 1, side, side)),
-        )
-        if (prompts.points is None) != (prompts.point_labels is None):
-            raise ValueError("points and point_labels go together; one of them is missing")
-        given = {name: len(value) for name, value in vars(prompts).items() if value is not None}
-        if not given:
-            raise ValueError("no prompt was given; pass boxes, points with point_labels, or mask_input")
-        if len(set(given.values())) > 1:
-            raise ValueError(f"prompts are for different numbers of objects: {given}")
-        if prompts.boxes is not None:
-            _check_boxes(prompts.boxes, size)
-        points, labels = prompts.points, prompts.point_labels
-        if points is not None and labels is not None and points.shape[:2] != labels.shape:
-            shapes = tuple(points.shape), tuple(labels.shape)
-            raise ValueError(f"points is {shapes[0]} and point_labels {shapes[1]}; expected a label for each point")
-        if points is not None and labels is not None:
-            _check_points(points, labels, size)
-            alone = prompts.boxes is None and prompts.masks is None
-            if bare := torch.nonzero((labels == -1).all(1)).flatten().tolist() if alone else []:
-                raise ValueError(f"points[{bare[0]}] holds no point but padding; expected one with the label 1 or 0")
-        # mask_input has no frame of pixels and stays
-        return scale_prompts(prompts, size, resized_size(size, self.model.image_size))
-
-    def _tensor(self, name: str, value: Any, shape: tuple[int | str, ...]) -> Tensor | None:
-        """shape: expected lengths, with a letter for a free one"""
-        if value is None:
-            return None
-        tensor = _number_tensor(name, value).to(self.model.device, torch.float32)
-        if tensor.shape == (0,):  # []: no objects
-            return tensor.reshape([0 if isinstance(length, str) else length for length in shape])
-        fits = tensor.ndim == len(shape) and all(
-            isinstance(want, str) or have == want for have, want in zip(tensor.shape, shape, strict=True)
-        )
-        if not fits:
-            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected ({', '.join(map(str, shape))})")
-        return tensor
-
-
-def _number_tensor(name: str, value: Any) -> Tensor:
-    """A tensor of any array of real numbers."""
-    try:
-        tensor = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    except (TypeError, ValueError):  # texts, None, rows of different lengths
-        tensor = None
-    if tensor is None or tensor.is_complex():
-        raise ValueError(
-            f"{name} is no array of numbers, but {str(value)[:100]}; expected one, or lists of equal lengths"
-        )
-    if name == "mask_input" and tensor.numel() and not (tensor.is_floating_point() and tensor.isfinite().all()):
-        found = "nan or infinite values" if tensor.is_floating_point() else f"{tensor.dtype}"
-        raise ValueError(f"mask_input holds {found}; expected the logits that `predict` returned, as floats")
-    return tensor
-
 
 def _check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray):
@@ -258,47 +200,4 @@ def _check_image(image: Any) -> None:
         raise ValueError(
             f"image is {image.dtype} {image.shape}; expected uint8 (H, W, 3) in RGB order, as sam_ft.read_image(path) "
             "gives it from a file of any depth"
-        )
-
-
-def _check_boxes(boxes: Tensor, size: Size) -> None:
-    """Refuses wrong boxes, for which SAM would predict some mask without an error."""
-    height, width = size
-    x0, y0, x1, y1 = boxes.cpu().T
-    upright = (x0 < x1) & (y0 < y1) & boxes.cpu().isfinite().all(1)
-    inside = (x0 < width) & (y0 < height) & (x1 > 0) & (y1 > 0)
-    for row, box in enumerate(boxes.tolist()):
-        if not upright[row]:
-            raise ValueError(f"boxes[{row}] is {box}; expected finite x0, y0, x1, y1 with x0 < x1 and y0 < y1")
-        if not inside[row]:
-            raise ValueError(f"boxes[{row}] is {box}, outside the image, which is {width} wide and {height} high")
-        _refuse_normalized(f"boxes[{row}]", box, size)
-
-
-def _check_points(points: Tensor, labels: Tensor, size: Size) -> None:
-    """Refuses points outside the image or with other labels, which SAM would take without an error."""
-    height, width = size
-    for row, (own, own_labels) in enumerate(zip(points.tolist(), labels.tolist(), strict=True)):
-        if wrong := [label for label in own_labels if label not in (1, 0, -1)]:
-            raise ValueError(
-                f"point_labels[{row}] holds {wrong[0]:g}; expected 1 (object), 0 (background) or -1 (padding)"
-            )
-        given = [point for point, label in zip(own, own_labels, strict=True) if label != -1]
-        for x, y in given:
-            if not (0 <= x < width and 0 <= y < height):  # also nan
-                raise ValueError(
-                    f"points[{row}] holds {[x, y]}, outside the image, which is {width} wide and {height} high; "
-                    "expected x, y in pixels"
-                )
-        _refuse_normalized(f"points[{row}]", [value for point in given for value in point], size)
-
-
-def _refuse_normalized(name: str, values: Sequence[float], size: Size) -> None:
-    """Refuses coordinates that are all from 0 to 1, or hardly beyond, unless that is most of the image."""
-    height, width = size
-    if values and max(size) > 2 and all(-BEYOND <= value <= 1 + BEYOND for value in values):
-        came = [round(value, 4) for value in values]
-        raise ValueError(
-            f"{name} is {came}, within one pixel of an image that is {width} wide and {height} high; expected pixels, "
-            "so multiply x by the width and y by the height"
         )
