@@ -9,7 +9,7 @@ from typing import cast
 from sam_ft.data.sources.annotated import AnnotatedImages
 from sam_ft.data.sources.coco_categories import label_categories, peek_categories, read_categories
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
-from sam_ft.data.sources.coco_issues import Problems, warn_of
+from sam_ft.data.sources.coco_issues import Problems
 from sam_ft.data.sources.coco_json import load_json
 from sam_ft.data.sources.coco_layouts import find_image_folder, find_json, unclear_file
 from sam_ft.data.sources.sa1b import load_folder
@@ -103,7 +103,4 @@ class Coco(AnnotatedImages):
             raise DataError(f"{folder}: is not a folder; name that of the images with data.{split or 'train'}_images")
         if split == "val" and not self._label_of:  # an evaluation must have the labels of the training
             self._label_of.update(self._labels_of_train())
-        read = read_coco(self.root / file, folder, content, self.rules, self._label_of)
-        warn_of(self.root / file, own)
-        read.remarks.update(own)
-        return read
+        return read_coco(self.root / file, folder, content, self.rules, self._label_of, own)

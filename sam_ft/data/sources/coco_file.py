@@ -140,7 +140,12 @@ class _Masks:
 
 
 def read_coco(
-    file: Path, folder: Path, content: dict[str, list], rules: CocoRules, label_of: dict[str, int] | None = None
+    file: Path,
+    folder: Path,
+    content: dict[str, list],
+    rules: CocoRules,
+    label_of: dict[str, int] | None = None,
+    own: Problems | None = None,
 ) -> CocoFile:
     """Reads and checks the annotations of a file, and logs the odd ones.
 
@@ -148,6 +153,7 @@ def read_coco(
     content: lists of images, annotations and categories as in COCO; without categories all objects are of one class. In
         the place of a segmentation may stand an InvalidEntry
     label_of: the label of each name of a category, of files read before; gets those of this file
+    own: remarks on the files themselves
     Raises: DataError about the first invalid category, when it lacks one of the chosen ones, or without images.
     """
     # Categories and images first: an annotation is only valid if both of its ids are.
@@ -164,6 +170,7 @@ def read_coco(
     masks = _read_masks(content, (known, labels), usable, rules, problems, remarks)
     totals = {kind: len(content[kind]) for kind in ("images", "annotations")}
     errors = error_lines(file, problems, totals, rules.on_bad)
+    remarks.update(own or {})
     warn_of(file, remarks)
     if not usable and not errors:
         found = f"; none of its {totals['images']} images has a file in {folder}" if totals["images"] else ""

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sam_ft.data.sources.annotated import AnnotatedImages, split_folders
 from sam_ft.data.sources.coco_file import CocoFile, CocoRules, read_coco
-from sam_ft.data.sources.coco_issues import Problems, warn_of
+from sam_ft.data.sources.coco_issues import Problems
 from sam_ft.data.sources.labelme_shapes import read_labelme
 from sam_ft.utils.errors import DataError
 from sam_ft.utils.files import expand_user
@@ -52,10 +52,7 @@ class Labelme(AnnotatedImages):
         images, annotations = self._contents[folder]["images"], self._contents[folder]["annotations"]
         annotations = [{**entry, "category_id": numbers[entry["label"]]} for entry in annotations]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        read, own = read_coco(folder, folder, content, self.rules), _odd_files(images, annotations)
-        warn_of(folder, own)
-        read.remarks.update(own)
-        return read
+        return read_coco(folder, folder, content, self.rules, own=_odd_files(images, annotations))
 
     @cached_property
     def _contents(self) -> dict[Path, dict[str, list[dict[str, Any]]]]:
