@@ -15,7 +15,7 @@ import platformdirs
 from sam_ft.utils.disk import reason_of, write_error
 from sam_ft.utils.errors import ConfigError, DataError, UserError
 from sam_ft.utils.leftovers import held, temporary_beside
-from sam_ft.utils.stand_ins import stand_in
+from sam_ft.utils.stand_ins import special_kind, stand_in
 
 _UMASK = os.umask(0o077)  # the only way to read it is to set it
 os.umask(_UMASK)
@@ -76,8 +76,8 @@ def read_text(path: Path) -> str:
 
     Raises: OSError; DataError for a pipe or a device, which may never end, and for a stand-in of a file, see `stand_in`
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path}: is a pipe, a socket or a device; expected a file")
+    if not path.is_dir() and (kind := special_kind(path)) is not None:  # a folder is an OSError below
+        raise DataError(f"{path}: is {kind}; expected a file")
     data = path.read_bytes()
     if data and (other := stand_in(data[:1024])) is not None:
         raise DataError(f"{path}: {other}")

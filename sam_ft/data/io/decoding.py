@@ -7,7 +7,6 @@ it returns the upper half.
 """
 
 import os
-import stat
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,12 +25,8 @@ from sam_ft.data.io.tiff import can_decompress, has_plain_values, is_tiff, tiff_
 from sam_ft.data.io.tiff_planes import Page, check_channels, check_page, open_tiff
 from sam_ft.types import Size
 from sam_ft.utils.errors import DataError
-from sam_ft.utils.stand_ins import stand_in
+from sam_ft.utils.stand_ins import special_kind, stand_in
 
-SPECIAL = [
-    *((stat.S_ISFIFO, "a pipe (FIFO)"), (stat.S_ISDIR, "a folder"), (stat.S_ISSOCK, "a socket")),
-    *((stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device")),
-]
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -132,7 +127,8 @@ def _color_mode(image: Image.Image) -> str:
 def errors_as_data_error(path: Path) -> Iterator[None]:
     """Turns any exception about the file into a DataError. What is no file is not opened: it may wait for ever."""
     try:
-        _check_is_file(path)
+        if (kind := special_kind(path)) is not None:
+            raise DataError(f"{path}: is {kind}, not an image file; remove it, or rename it to another suffix")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata does not change a pixel
             # Pillow only warns at its limit of pixels, and raises at twice the limit.
@@ -159,13 +155,6 @@ def _beginning(path: Path) -> bytes:
             return file.read(1024)
     except OSError:
         return b"?"
-
-
-def _check_is_file(path: Path) -> None:
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        kind = next((kind for is_kind, kind in SPECIAL if is_kind(mode)), "no file")
-        raise DataError(f"{path}: is {kind}, not an image file; remove it, or rename it to another suffix")
 
 
 @contextmanager
